@@ -1,0 +1,58 @@
+"""Result folders: tables as CSV and Markdown, figures, and a record of the run that made them."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from experiments.config import ROOT
+from experiments.entry import command_line
+
+RECORDED = ("numpy", "scipy", "polars", "matplotlib", "hydra-core")
+
+
+def provenance() -> dict[str, Any]:
+    """The command, commit and versions behind a result."""
+    return {
+        "command": command_line(),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in RECORDED},
+    }
+
+
+def _commit() -> str | None:
+    """The checked-out commit, marked where tracked source differs from it; None outside a git checkout.
+
+    Regenerated results are left out of the comparison: a result never shows itself as a change of the source.
+    """
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + (" with uncommitted changes" if changed else "")
+
+
+def write_record(folder: Path, **facts: Any) -> None:
+    """Write run.json beside the results of a run."""
+    record = provenance() | facts
+    (folder / "run.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def markdown_list(items: Iterable[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)

@@ -1,0 +1,126 @@
+"""Figures: scatter plots with named teachers, and coefficients with their intervals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+matplotlib.use("Agg")
+
+# Okabe and Ito's palette: told apart by colour-blind readers.
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One scatter plot: a point and a name per teacher."""
+
+    title: str
+    x_label: str
+    y_label: str
+    names: Sequence[str]
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+def scatter(panels: Sequence[Panel], path: Path) -> None:
+    """Draw panels side by side, at most three in a row, and save them."""
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(5.6 * columns, 4.6 * rows), layout="constrained")
+    for i, panel in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        axes.plot(panel.x, panel.y, "o", color=BLUE, markersize=6)
+        axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
+        axes.set_title(panel.title, fontsize=10)
+        axes.margins(x=0.12, y=0.1)
+        axes.grid(alpha=0.25)
+        _name_points(figure, axes, panel)
+    _save(figure, path)
+
+
+def _name_points(figure: Figure, axes: Axes, panel: Panel) -> None:
+    """Write each name where it covers no point and no other name, near its point; a thin line where it must move."""
+    figure.draw_without_rendering()
+    to_pixels, to_data = axes.transData.transform, axes.transData.inverted().transform
+    points = to_pixels(np.column_stack([panel.x, panel.y]))
+    frame = axes.get_window_extent()
+    scale = figure.dpi / 72
+    taken = [(x - 4 * scale, y - 4 * scale, x + 4 * scale, y + 4 * scale) for x, y in points]
+    for name, (x, y) in zip(panel.names, points, strict=True):
+        text = axes.annotate(name, (0, 0), xycoords="figure pixels", fontsize=7.5, va="center")
+        extent = text.get_window_extent()
+        text.remove()
+        width, height = extent.width, extent.height
+        best: tuple[float, tuple[float, float, float, float]] | None = None
+        for distance in (9, 15, 23, 33, 45):
+            for angle in np.arange(16) * np.pi / 8:
+                dx, dy = np.cos(angle), np.sin(angle)
+                cx = x + dx * distance * scale + np.sign(round(dx, 6)) * width / 2
+                cy = y + dy * distance * scale + np.sign(round(dy, 6)) * height / 2 * (abs(dy) > 0.5)
+                box = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
+                cost = sum(_overlap(box, other) for other in taken) + 4 * (
+                    width * height - _overlap(box, (frame.x0, frame.y0, frame.x1, frame.y1))
+                )
+                if best is None or cost < best[0] - 1e-6:
+                    best = (cost, box)
+        assert best is not None
+        box = best[1]
+        taken.append(box)
+        centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+        far = max(abs(centre[0] - x) - width / 2, abs(centre[1] - y) - height / 2) > 13 * scale
+        axes.annotate(
+            name,
+            tuple(to_data((x, y))),
+            xytext=tuple(to_data(centre)),
+            textcoords="data",
+            fontsize=7.5,
+            ha="center",
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": GREY, "lw": 0.6} if far else None,
+        ).set_in_layout(False)
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A coefficient with its interval, in absolute value oriented so that right is as the metric is meant."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    printed: float | None = None
+
+
+def forest(estimates: Sequence[Estimate], title: str, x_label: str, path: Path) -> None:
+    """Draw one line per metric: the coefficient, its interval and the printed value, strongest on top."""
+    ordered = sorted(estimates, key=lambda e: e.value)
+    figure = Figure(figsize=(7.2, 1.2 + 0.32 * len(ordered)), layout="constrained")
+    axes = figure.add_subplot()
+    for i, e in enumerate(ordered):
+        axes.plot([e.low, e.high], [i, i], color=BLUE, lw=2, alpha=0.45, solid_capstyle="round")
+        axes.plot(e.value, i, "o", color=BLUE, markersize=6, label="recomputed" if i == 0 else None)
+    printed = [(e.printed, i) for i, e in enumerate(ordered) if e.printed is not None]
+    if printed:
+        axes.plot(*zip(*printed, strict=True), "|", color=ORANGE, markersize=13, markeredgewidth=2, label="printed")
+        axes.legend(loc="lower right", fontsize=8)
+    axes.axvline(0, color=GREY, lw=0.8)
+    axes.set_yticks(range(len(ordered)), [e.label for e in ordered], fontsize=9)
+    axes.set(xlabel=x_label, xlim=(-1.02, 1.02))
+    axes.set_title(title, fontsize=10)
+    axes.grid(axis="x", alpha=0.25)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # No date and no version in the file, so that drawing the same numbers again changes nothing.
+    figure.savefig(path, dpi=130, metadata={"Software": None})

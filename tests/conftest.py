@@ -1,0 +1,42 @@
+"""Shared fixtures. $RSR_SHARED names the folder of reference material that tests/conformance compares with."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The reference material; its absence is a failure in CI and a skip elsewhere."""
+    folder = os.environ.get("RSR_SHARED")
+    if folder is None:
+        if os.environ.get("CI"):
+            pytest.fail("RSR_SHARED is not set")
+        pytest.skip("RSR_SHARED is not set")
+    path = Path(folder) if Path(folder).is_absolute() else ROOT / folder
+    assert path.is_dir(), f"RSR_SHARED={folder} is no folder"
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run an entry point as a user would, from a folder that is not the checkout."""
+
+    def call(script: str, *arguments: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "experiments" / script), *arguments],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return call

@@ -1,0 +1,61 @@
+"""Every configuration composes; what is unknown, missing or of the wrong type is refused by name."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import experiments.correlation  # noqa: F401  registers its schema
+from experiments.config import ROOT, Teachers
+from experiments.published import read
+
+CONFIGS = ROOT / "configs"
+PRIMARY = sorted(p.stem for p in CONFIGS.glob("*.yaml"))
+GROUPS = sorted(
+    (group.name, option.stem)
+    for group in CONFIGS.iterdir()
+    if group.is_dir() and group.name != "hydra"
+    for option in group.glob("*.yaml")
+)
+PAPER_STUDENTS = {"qwen14b", "llama8b", "qwen7b", "qwen4b", "qwen3b"}
+
+
+def composed(name: str, *overrides: str):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose(name, overrides=list(overrides))
+
+
+@pytest.mark.parametrize("primary", PRIMARY)
+def test_primary_configs_compose(primary):
+    OmegaConf.to_object(composed(primary))
+
+
+@pytest.mark.parametrize(("group", "option"), GROUPS)
+def test_every_option_composes(group, option):
+    OmegaConf.to_object(composed("correlation", f"{group}={option}"))
+
+
+def test_every_primary_config_belongs_to_an_entry_point():
+    assert {f"{name}.py" for name in PRIMARY} <= {p.name for p in Path(ROOT / "experiments").glob("*.py")}
+
+
+def test_students_train_as_printed():
+    import polars as pl
+
+    table = pl.read_csv(ROOT / "results/published/students.csv", infer_schema=False)
+    for student in PAPER_STUDENTS:
+        training = composed("correlation", f"student={student}").student.training
+        printed = dict(table.filter(pl.col("student") == student).select("setting", "value").iter_rows())
+        for setting, value in training.items():
+            assert float(value) == float(printed[setting]), (student, setting)
+
+
+def test_teacher_table_agrees_with_print():
+    teachers = OmegaConf.to_object(composed("correlation").teachers)
+    assert isinstance(teachers, Teachers)
+    scores = read(ROOT / "results/published").scores().filter(student="qwen3b")
+    for name, of in (("teacher_params", "params_billion"), ("teacher_performance", "performance")):
+        printed = dict(scores.filter(metric=name).select("teacher", "value").iter_rows())
+        assert {t.name: getattr(t, of) for t in teachers.teachers} == printed
+    assert len(teachers.teachers) * len(teachers.generations) == 33
