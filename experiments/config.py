@@ -30,14 +30,19 @@ class Training:
 class Student:
     name: str = MISSING
     model: str | None = MISSING  # hub name or folder
+    revision: str | None = None
+    recipe: str | None = None  # how to make the model where it is no hub name or folder (experiments.students)
+    template: str | None = None  # chat template: a name, a .jinja file, or null for the tokenizer's own
+    template_variables: dict[str, Any] = field(default_factory=dict)
     source: Source = Source.published
-    training: Training | None = MISSING
+    training: Training | None = None
 
 
 @dataclass
 class Teacher:
     name: str = MISSING
     model: str = MISSING
+    folder: str | None = None  # pattern of its folder's name in the data, any case
     params_billion: float | None = None
     performance: float | None = None  # share of problems solved
 
@@ -45,8 +50,9 @@ class Teacher:
 @dataclass
 class Teachers:
     name: str = MISSING
-    generations: list[str] = MISSING
-    teachers: list[Teacher] = MISSING
+    data: str = MISSING  # a file, a folder or hub:OWNER/NAME
+    generations: list[str] = field(default_factory=list)  # [] takes all that are found
+    teachers: list[Teacher] = field(default_factory=list)  # [] takes all that are found
 
 
 @dataclass
@@ -55,6 +61,37 @@ class Paths:
 
     published: Path = ROOT / "results" / "published"
     results: Path = ROOT / "results"
+    outputs: Path = ROOT / "outputs"
+
+
+class Dtype(Enum):
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float32 = "float32"
+
+
+class HeadDtype(Enum):
+    model = "model"
+    float32 = "float32"
+
+
+class OnError(Enum):
+    error = "error"
+    skip = "skip"
+
+
+@dataclass
+class ScoringConfig:
+    dtype: Dtype = Dtype.bfloat16
+    head_dtype: HeadDtype = HeadDtype.model  # float32: the head in float32, which breaks ties of bfloat16
+    max_length: int | None = None  # tokens; null: 32,768, or the model's positions where it has fewer
+    beyond_positions: bool = False  # allow a max_length beyond the model's positions
+    attention: str = "sdpa"
+    device: str | None = None  # null: a GPU where there is one
+    token_budget: int = 4096  # padded tokens per forward pass
+    trust_remote_code: bool = False
+    on_error: OnError = OnError.error  # of a malformed record or one that cannot be rendered verbatim
+    limit: int | None = None  # the first problems of each dataset only
 
 
 @dataclass
@@ -72,3 +109,17 @@ class CorrelationConfig:
     metric: Any = MISSING  # a name or a list of names
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     paths: Paths = field(default_factory=Paths)
+
+
+@dataclass
+class ScoreConfig:
+    student: Student = field(default_factory=Student)
+    teachers: Teachers = field(default_factory=Teachers)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    paths: Paths = field(default_factory=Paths)
+
+
+@dataclass
+class SanityConfig(ScoreConfig):
+    families: dict[str, list[str]] = MISSING  # family -> patterns of names

@@ -35,7 +35,7 @@ def main(config: CorrelationConfig) -> None:
             for table in found
             for part in table.by_student_and_average()
             for result in compare(part, prints, config.bootstrap)
-        ] or _printed_only(metric, students, prints)
+        ] or _printed_only(metric, students, prints, required=metric.name in names)
 
     findings = [
         *(finding for table in tables for finding in diagnosis.of_scores(table)),
@@ -56,10 +56,10 @@ def _students(name: str, known: list[str]) -> list[str]:
     return [name]
 
 
-def _printed_only(metric: Metric, students: list[str], prints: published.Published) -> list[Result]:
+def _printed_only(metric: Metric, students: list[str], prints: published.Published, *, required: bool) -> list[Result]:
     names = [*students, published.AVERAGE] if len(students) > 1 else students
     found = [result for name in names for result in not_recomputable(name, metric, prints)]
-    if not found:
+    if required and not found:
         raise InputError(f"no scores of {metric.name} for student {students[0]!r}, printed or measured")
     return found
 

@@ -13,7 +13,7 @@ from experiments.comparison import NO_INPUTS, Print, Result, Table
 from experiments.config import CorrelationConfig
 from experiments.entry import command_line
 from experiments.published import AVERAGE
-from rsr.metrics.token import RSR
+from rsr.metrics.token import rsr
 from rsr.plots import Estimate, Panel, forest, scatter
 
 SIGNS = {"equal": "=", "attainable": "~", "not attainable": "x", "undecided": "?", NO_INPUTS: "-"}
@@ -212,7 +212,7 @@ def _draw(folder: Path, results: Sequence[Result], tables: Sequence[Table]) -> N
     spearman = {
         (r.student, r.metric.name, r.preset): r for r in results if r.coefficient == "spearman" and r.correlation
     }
-    shown = [t for t in tables if t.metric is RSR and not t.preset] if len(tables) > MAX_PANELS else tables
+    shown = [t for t in tables if t.metric is rsr and not t.preset] if len(tables) > MAX_PANELS else tables
     panels = [
         _panel(part, spearman[part.student, part.metric.name, part.preset])
         for table in shown

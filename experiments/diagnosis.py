@@ -6,7 +6,7 @@ import numpy as np
 
 from experiments.comparison import Result, Table
 from experiments.published import AVERAGE
-from rsr.metrics.token import AVG_SURPRISAL
+from rsr.metrics.token import avg_surprisal
 
 FEW_TEACHERS = 5
 
@@ -22,7 +22,7 @@ def of_scores(table: Table) -> list[str]:
                 "rank computation (1 + the number of strictly larger logits)"
             )
         zero = [t for t, score in zip(table.teachers, scores, strict=True) if score <= 0]
-        if table.metric is AVG_SURPRISAL and zero:
+        if table.metric is avg_surprisal and zero:
             findings.append(
                 f"{table.metric.name} of {', '.join(zero)} for {student} is not above 0; look at the numerics "
                 "(log-sum-exp in float32, finite logits, a response mask that is not empty)"

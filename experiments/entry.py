@@ -18,12 +18,21 @@ from rsr.errors import InputError
 C = TypeVar("C")
 
 
-def entry(config_name: str, schema: type[C]) -> Callable[[Callable[[C], None]], Callable[[], None]]:
+# Groups whose value may also be a folder, a file or a hub name, and the configuration that it then stands for.
+OPEN_GROUPS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "student": lambda value: {"name": Path(value).name, "model": value},
+    "teachers": lambda value: {"name": Path(value.removeprefix("hub:")).stem, "data": value},
+}
+
+
+def entry(
+    config_name: str, schema: type[C], *, open_groups: bool = False
+) -> Callable[[Callable[[C], None]], Callable[[], None]]:
     """Turn a function of a typed configuration into a command.
 
     The configuration is configs/<config_name>.yaml, checked against the dataclass `schema`. A bad configuration exits
     with status 2, bad input with status 1, each with one line on standard error. In a sweep (-m) the jobs after one
-    with bad input still run. RSR_TRACEBACK=1 shows the traceback instead.
+    with bad input still run. With `open_groups` a student or teachers may be given as a path or hub name. RSR_TRACEBACK=1 shows the traceback instead.
     """
     ConfigStore.instance().store(name=f"{config_name}_schema", node=schema)
 
@@ -48,6 +57,8 @@ def entry(config_name: str, schema: type[C]) -> Callable[[Callable[[C], None]], 
                 fail(error)
 
         def command() -> None:
+            if open_groups:
+                sys.argv[1:] = [_open(argument) for argument in sys.argv[1:]]
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what goes wrong before the task
             try:
                 task()
@@ -61,9 +72,29 @@ def entry(config_name: str, schema: type[C]) -> Callable[[Callable[[C], None]], 
     return decorate
 
 
+def _open(argument: str) -> str:
+    """Register the paths and hub names of an override as options of its group, under names that Hydra takes."""
+    group, equals, values = argument.partition("=")
+    if not equals or group not in OPEN_GROUPS:
+        return argument
+
+    def option(value: str) -> str:
+        known = (ROOT / "configs" / group / f"{value}.yaml").is_file()
+        if known or not ("/" in value or value.startswith("hub:") or Path(value).exists()):
+            return value
+        name = "given-" + "".join(c if c.isalnum() else "-" for c in value)
+        ConfigStore.instance().store(group=group, name=name, node=OPEN_GROUPS[group](value))
+        return name
+
+    return f"{group}={','.join(option(value) for value in values.split(','))}"
+
+
+_TYPED = list(sys.argv)  # before `_open` replaces paths
+
+
 def command_line() -> str:
     """The command that is running, as one would type it at the top of a checkout."""
-    script, *arguments = sys.argv
+    script, *arguments = _TYPED
     name = os.path.relpath(Path(script).resolve(), ROOT)
     return " ".join(["python", name, *(f"'{a}'" if set(a) & set(' []{}()*?$&|;<>"') else a for a in arguments)])
 

@@ -19,12 +19,32 @@ PRIMARY = ("1", "25", "26", "27", "28", "29", "")
 ACCURACY = "post_training_performance"
 AVERAGE = "average"  # the "student" of a coefficient averaged over all students
 PRESETS = {"rsr_200_samples": ("rsr", "200 samples")}
-ABLATIONS = {
+ABLATIONS = {  # (variant, setting) of Tables 5 and 14 -> metric and preset
     ("rsr", "r_max=100"): ("rsr", ""),
+    ("no_rank_clipping", ""): ("rsr", "no clipping"),
+    ("rsr", "r_max=50"): ("rsr", "r_max=50"),
+    ("rsr", "r_max=500"): ("rsr", "r_max=500"),
     ("rsr", "200 samples"): ("rsr", "200 samples"),
     ("avg_rsr_token", "no weighted average"): ("avg_rsr_token", ""),
     ("avg_rsr_token_filtered", "top 30% surprisal"): ("avg_rsr_token_filtered", ""),
-    ("avg_rank_clipped", ""): ("avg_rank_clipped", ""),
+    ("simple_dataset_average", ""): ("rsr_simple_average", ""),
+    ("rank_power_1.05", ""): ("rsr", "r^1.05"),
+    ("rank_power_0.95", ""): ("rsr", "r^0.95"),
+    ("surprisal_power_1.05", ""): ("rsr", "s^1.05"),
+    ("surprisal_power_0.95", ""): ("rsr", "s^0.95"),
+    ("fixed_student", "scored with qwen14b"): ("rsr", "fixed student"),
+    **{
+        (name, ""): (name, "")
+        for name in (
+            "avg_rank_clipped",
+            "avg_entropy",
+            "surprisal_weighted_sum_of_rank",
+            "rank_weighted_sum_of_surprisal",
+            "rank_minus_surprisal",
+            "rank_times_surprisal",
+            "rank_entropy_ratio",
+        )
+    },
 }
 
 
@@ -173,8 +193,7 @@ def _coefficients(folder: Path) -> pl.DataFrame:
             "table": row["table"],
         }
         for row in rows.iter_rows(named=True)
-        for metric, preset in [ABLATIONS.get((row["variant"], row["setting"]), ("", ""))]
-        if metric
+        for metric, preset in [ABLATIONS[row["variant"], row["setting"]]]
     ]
     return pl.concat([per_student, pl.DataFrame(averages)], how="diagonal")
 

@@ -1,6 +1,6 @@
 """Every metric of the study, declared once: tables, directions and metric cards come from these declarations."""
 
 from rsr.metrics import baselines, token
-from rsr.metrics.base import GROUPS, METRICS, Metric, by_name, select
+from rsr.metrics.base import GROUPS, METRICS, Metric, Parts, by_name, metric, select
 
-__all__ = ["GROUPS", "METRICS", "Metric", "baselines", "by_name", "select", "token"]
+__all__ = ["GROUPS", "METRICS", "Metric", "Parts", "baselines", "by_name", "metric", "select", "token"]

@@ -1,11 +1,17 @@
 """What a metric declares about itself."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rsr.errors import InputError
+from rsr.tokens import Tokens, divide
+
+Floats = NDArray[np.float64]
 
 Level = Literal["token", "trajectory", "dataset"]
 Need = Literal["teacher", "text", "answers", "tokens", "gradients", "endpoint"]
@@ -18,6 +24,24 @@ COST: dict[Need, str] = {
     "gradients": "a backward pass per trajectory",
     "endpoint": "one call to a judge per trajectory",
 }
+
+
+class Parts(NamedTuple):
+    """What a metric computes per trajectory; NaN where it has no value.
+
+    A trajectory's value is numerator / denominator, a dataset's the ratio of their sums (Eq. 9). Without a denominator
+    the numerator is the value, and a dataset's the mean.
+    """
+
+    numerator: Floats
+    denominator: Floats | None = None
+
+    @property
+    def values(self) -> Floats:
+        return self.numerator if self.denominator is None else divide(self.numerator, self.denominator)
+
+
+Compute = Callable[..., Parts]  # of Tokens and the parameters of a preset
 
 
 @dataclass(frozen=True)
@@ -35,6 +59,8 @@ class Metric:
         per_student: whether it depends on the student; otherwise all students share a teacher's score.
         source: equation, table or paper.
         note: what a reader must know besides.
+        presets: parameters by name of preset; "" is the default.
+        compute: its function of token statistics; None where it is not computed from them.
     """
 
     name: str
@@ -47,6 +73,20 @@ class Metric:
     per_student: bool
     source: str
     note: str = ""
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"": {}})
+    compute: Compute | None = field(default=None, repr=False)
+
+    def __call__(self, tokens: Tokens, preset: str = "") -> Parts:
+        """The metric of each trajectory.
+
+        Raises:
+            InputError: it is not computed from token statistics, or has no such preset.
+        """
+        if self.compute is None:
+            raise InputError(f"{self.name} is not computed from token statistics")
+        if preset not in self.presets:
+            raise InputError(f"{self.name} has no preset {preset!r}; known are {', '.join(filter(None, self.presets))}")
+        return self.compute(tokens, **self.presets[preset])
 
     @property
     def cost(self) -> str:
@@ -72,6 +112,21 @@ def declare(metric: Metric) -> Metric:
         raise ValueError(f"a metric named {metric.name!r} is declared already")
     METRICS[metric.name] = metric
     return metric
+
+
+def metric(**declaration: Any) -> Callable[[Compute], Metric]:
+    """Declare the decorated function of `Tokens` as a metric; see `Metric` for what a declaration says.
+
+    >>> @metric(name="longest_surprise", title="Largest surprisal", formula="max of s", unit="nats", direction="lower",
+    ...         levels=("trajectory", "dataset"), needs="tokens", per_student=True, source="mine")
+    ... def longest_surprise(tokens):
+    ...     return Parts(np.array([tokens.surprisal[a:b].max() for a, b in itertools.pairwise(tokens.offsets)]))
+    """
+
+    def decorate(function: Compute) -> Metric:
+        return declare(replace(Metric(**declaration), compute=function))
+
+    return decorate
 
 
 def by_name(name: str) -> Metric:

@@ -1,0 +1,157 @@
+"""The scoring stage: token stores of every dataset, and the tables made from them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table as Grid
+
+from experiments import datasets, students
+from experiments.config import ScoreConfig
+from experiments.progress import TokenProgress
+from rsr.artefacts import Artefact, digest, find_or_begin, writing
+from rsr.metrics import METRICS
+from rsr.scores import dataset_scores, token_metrics, trajectory_scores
+from rsr.store import TokenStore
+
+# Raised when what the score tables hold for the same key changes its meaning.
+VERSION = 1
+STAGE = "scores"
+TRAJECTORIES, DATASETS = "trajectories.parquet", "datasets.parquet"
+SHOWN = ("rsr", "avg_surprisal", "avg_rank_clipped", "avg_token_length")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Score tables on disk.
+
+    Attributes:
+        trajectories: one row per trajectory, metric and preset.
+        datasets: one row per dataset, metric and preset, with intervals over problems.
+    """
+
+    artefact: Artefact
+    trajectories: pl.DataFrame
+    datasets: pl.DataFrame
+
+
+def score(config: ScoreConfig) -> Scores | None:
+    """Score every dataset of the teachers; None in a process that is not the first.
+
+    Raises:
+        InputError: whatever is wrong with student, data, settings or disk.
+    """
+    from accelerate import PartialState
+
+    from rsr.engine import Scorer, Scoring
+    from rsr.scoring import score_dataset
+
+    data = datasets.load(config.teachers, config.scoring)
+    state = PartialState(cpu=config.scoring.device == "cpu")
+    with state.main_process_first():
+        student = students.load(config.student, config.scoring, config.paths)
+    settings = Scoring(
+        max_length=config.scoring.max_length,
+        beyond_positions=config.scoring.beyond_positions,
+        head_dtype=config.scoring.head_dtype.value,
+        token_budget=config.scoring.token_budget,
+    )
+    scorer = Scorer(student, settings)
+    with TokenProgress(data, state.num_processes if state.is_main_process else 0) as progress:
+        stores = [
+            score_dataset(
+                scorer,
+                dataset,
+                config.paths.outputs,
+                on_error=config.scoring.on_error.value,
+                process=(state.process_index, state.num_processes),
+                barrier=state.wait_for_everyone,
+                progress=progress.of(dataset),
+            )
+            for dataset in data
+        ]
+    return tabulate(stores, config) if state.is_main_process else None
+
+
+def tabulate(stores: list[TokenStore], config: ScoreConfig) -> Scores:
+    """Tables of every token metric, made once for the same stores."""
+    bootstrap = config.bootstrap
+    key = {
+        "stage": STAGE,
+        "version": VERSION,
+        "stores": [[s.student, s.teacher, s.generation, digest(s.artefact.key)] for s in stores],
+        "metrics": {m.name: {preset: dict(of) for preset, of in m.presets.items()} for m in token_metrics()},
+        "bootstrap": [bootstrap.resamples, bootstrap.confidence, bootstrap.seed],
+    }
+    artefact = find_or_begin(config.paths.outputs, STAGE, f"{config.student.name}-{config.teachers.name}", key)
+    if artefact.manifest is None:
+        rows = pl.concat([trajectory_scores(store) for store in stores])
+        table = dataset_scores(
+            rows, resamples=bootstrap.resamples, confidence=bootstrap.confidence, seed=bootstrap.seed
+        )
+        with writing(artefact.path):
+            rows.write_parquet(artefact.path / TRAJECTORIES)
+            table.write_parquet(artefact.path / DATASETS)
+            table.write_csv((artefact.path / DATASETS).with_suffix(".csv"), float_precision=9)
+        artefact = artefact.complete(
+            student=stores[0].artefact.key["student"],
+            scoring=stores[0].artefact.key["scoring"],
+            datasets=[
+                {"teacher": s.teacher, "generation": s.generation}
+                | {name: s.artefact.facts[name] for name in ("counts", "template_adds")}
+                for s in stores
+            ],
+        )
+    return Scores(artefact, pl.read_parquet(artefact.path / TRAJECTORIES), pl.read_parquet(artefact.path / DATASETS))
+
+
+def show(scores: Scores) -> None:
+    """Print one line per dataset, best RSR first, what was counted, and where the tables are."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    facts = scores.artefact.facts
+    console.print(
+        f"{scores.datasets['student'][0]}, {facts['student']['dtype']}, max_length {facts['scoring']['max_length']}; "
+        "lower RSR is better; 95 % intervals over problems",
+        style="bold",
+    )
+    grid = Grid("teacher", "n", *(f"{METRICS[name].title} [95 %]" for name in SHOWN), box=None, padding=(0, 2, 0, 0))
+    shown = scores.datasets.filter(pl.col("preset") == "").with_columns(
+        name=pl.concat_str("teacher", "generation", separator="/").str.strip_chars_end("/")
+    )
+    by_rsr = shown.filter(metric="rsr").sort("value", nulls_last=True)
+    for name in by_rsr["name"]:
+        cells = {row["metric"]: row for row in shown.filter(name=name).iter_rows(named=True)}
+        grid.add_row(name, str(cells["rsr"]["n"]), *(_interval(cells[metric]) for metric in SHOWN))
+    console.print(grid)
+    for line in _counted(facts["datasets"]):
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(f"Written to {scores.artefact.path}", markup=False, soft_wrap=True)
+
+
+def _interval(row: dict[str, Any]) -> str:
+    if row["value"] is None:
+        return "no value"
+    digits = 1 if abs(row["value"]) >= 100 else 3
+    return f"{row['value']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+
+
+def _counted(facts: list[dict[str, Any]]) -> list[str]:
+    """Whatever was dropped or cut, per dataset, and text that the template adds."""
+    lines = []
+    names = {
+        "truncated": "truncated",
+        "without_response_tokens": "without response tokens",
+        "left_out": "could not be rendered verbatim and left out",
+        "malformed": "malformed and left out",
+    }
+    for dataset in facts:
+        counted = [f"{dataset['counts'][key]} {text}" for key, text in names.items() if dataset["counts"][key]]
+        if counted:
+            lines.append(f"{dataset['teacher']}/{dataset['generation']}: {', '.join(counted)}")
+    added = sorted({text for dataset in facts for text in dataset["template_adds"]})
+    return lines + [
+        f"the chat template adds text of its own to chats without a system message: {text!r}" for text in added
+    ]

@@ -1,0 +1,153 @@
+"""Score a dataset under a student, into a token store that can be resumed."""
+
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from rsr.artefacts import Artefact, find_or_begin
+from rsr.chat import RenderedChat
+from rsr.engine import NotFinite, Scorer, Scoring
+from rsr.errors import InputError
+from rsr.store import SHARD, Shard, TokenStore, read_shard, shard_path, write_shard
+from rsr.student import Student
+from rsr.tokens import Tokens
+from rsr.trajectories import Dataset, OnError, Trajectory
+
+# Raised when what a token store holds for the same key changes its meaning.
+VERSION = 1
+STAGE = "tokens"
+
+Progress = Callable[[int, int], None]  # characters and tokens done since the last call
+
+
+def store_key(student: Student, scoring: Scoring, dataset: Dataset) -> dict[str, object]:
+    """Everything that shapes a token store."""
+    return {
+        "stage": STAGE,
+        "version": VERSION,
+        "student": dict(student.identity),
+        "scoring": scoring.identity(student),
+        "data": dataset.digest(),
+    }
+
+
+def score_dataset(
+    scorer: Scorer,
+    dataset: Dataset,
+    root: Path,
+    *,
+    on_error: OnError = "error",
+    process: tuple[int, int] = (0, 1),
+    barrier: Callable[[], None] = lambda: None,
+    progress: Progress = lambda characters, tokens: None,
+) -> TokenStore:
+    """Score a dataset, or find it scored; killed and called again, it loses at most the shard in flight.
+
+    Args:
+        on_error: what to do with a trajectory that cannot be rendered verbatim: refuse, or leave it out and count it.
+        process: (index, number) of processes that share the work.
+        barrier: waits until all of them are here.
+
+    Raises:
+        InputError: a trajectory cannot be rendered, its logits are not finite, or the store cannot be written.
+    """
+    student = scorer.student
+    label = f"{student.name}-{dataset.name}".replace("/", "-")
+    artefact = find_or_begin(root, STAGE, label, store_key(student, scorer.scoring, dataset))
+    names = (student.name, dataset.teacher, dataset.generation)
+    if artefact.manifest is not None:
+        progress(sum(_characters(t) for t in dataset.trajectories) // process[1], 0)
+        barrier()
+        return TokenStore(artefact, *names)
+    began, tokens = time.perf_counter(), 0
+    index, processes = process
+    shards = [dataset.trajectories[i : i + SHARD] for i in range(0, len(dataset.trajectories), SHARD)]
+    for i, trajectories in enumerate(shards):
+        path = shard_path(artefact, i)
+        if i % processes == index and not path.exists():
+            shard = _score_shard(scorer, dataset, trajectories, on_error, progress)
+            tokens += sum(min(n, scorer.scoring.max_length_for(student)) for n in shard.chat_tokens)
+            write_shard(path, shard)
+        elif i % processes == index:
+            progress(sum(_characters(t) for t in trajectories), 0)
+    barrier()
+    if index == 0:
+        artefact = artefact.complete(**_facts(artefact, len(shards), scorer, dataset, began, tokens))
+    barrier()
+    return TokenStore(find_or_begin(root, STAGE, label, artefact.key), *names)
+
+
+def _score_shard(
+    scorer: Scorer, dataset: Dataset, trajectories: Sequence[Trajectory], on_error: OnError, progress: Progress
+) -> Shard:
+    limit = scorer.scoring.max_length_for(scorer.student)
+    chats: list[RenderedChat] = []
+    reasons: list[str | None] = []
+    for t in trajectories:
+        try:
+            chats.append(scorer.student.renderer.render(t.messages, limit))
+            reasons.append(None)
+        except InputError as error:
+            if on_error == "error":
+                raise InputError(f"{dataset.name}, trajectory {t.id}: {error}") from error
+            chats.append(RenderedChat((), (), 0))
+            reasons.append(str(error))
+    scored = [i for i, chat in enumerate(chats) if chat.turns]
+
+    def done(chat: int) -> None:
+        progress(_characters(trajectories[scored[chat]]), len(chats[scored[chat]].ids))
+
+    try:
+        tokens = scorer.score([chats[i] for i in scored], done)
+    except NotFinite as error:
+        raise InputError(f"{dataset.name}, trajectory {trajectories[scored[error.chat]].id}: {error.reason}") from error
+    lengths = np.zeros(len(chats), np.int64)
+    lengths[scored] = tokens.lengths
+    return Shard(
+        ids=[t.id for t in trajectories],
+        problems=[t.problem for t in trajectories],
+        chat_tokens=[chat.length for chat in chats],
+        truncated=[chat.truncated for chat in chats],
+        reasons=reasons,
+        tokens=Tokens(tokens.rank, tokens.surprisal, tokens.entropy, np.concatenate([[0], np.cumsum(lengths)])),
+    )
+
+
+def _characters(trajectory: Trajectory) -> int:
+    return sum(len(m.content) for m in trajectory.messages)
+
+
+def _facts(
+    artefact: Artefact, shards: int, scorer: Scorer, dataset: Dataset, began: float, tokens: int
+) -> dict[str, object]:
+    """What the manifest says besides the key; seconds and speed are of the last run alone."""
+    counts = {"trajectories": 0, "response_tokens": 0, "truncated": 0, "without_response_tokens": 0, "left_out": 0}
+    left_out = []
+    for shard in (read_shard(shard_path(artefact, i)) for i in range(shards)):
+        counts["trajectories"] += len(shard.ids)
+        counts["response_tokens"] += len(shard.tokens.rank)
+        counts["truncated"] += sum(shard.truncated)
+        counts["without_response_tokens"] += int((shard.tokens.lengths == 0).sum())
+        left_out += [{"id": i, "reason": r} for i, r in zip(shard.ids, shard.reasons, strict=True) if r is not None]
+    counts["left_out"] = len(left_out)
+    no_system = sum(t.messages[0].role != "system" for t in dataset.trajectories)
+    return {
+        "student": scorer.student.name,
+        "teacher": dataset.teacher,
+        "generation": dataset.generation,
+        "counts": counts | {"malformed": len(dataset.skipped)},
+        "left_out": left_out,
+        "malformed": [{"where": s.where, "reason": s.reason} for s in dataset.skipped],
+        "template_adds": scorer.student.renderer.prose() if no_system else [],
+        "seconds": round(time.perf_counter() - began, 3),
+        "tokens_in_those_seconds": tokens,
+        "computed_with": {
+            "attention": scorer.student.model.config._attn_implementation,
+            "device": scorer.student.device.type,
+            "token_budget": scorer.scoring.token_budget,
+        },
+        "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
+    }

@@ -1,0 +1,120 @@
+"""The token store: rank, surprisal and entropy of every response token, in shards.
+
+A shard holds `SHARD` trajectories in the order of the dataset, as one Parquet file that is either whole or not there: the
+unit of resuming, and of work where several processes score. Its content does not depend on how many there were.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rsr.artefacts import Artefact, writing
+from rsr.errors import InputError
+from rsr.tokens import Tokens
+
+SHARD = 128
+SCHEMA = pa.schema(
+    {
+        "id": pa.string(),
+        "problem": pa.string(),
+        "chat_tokens": pa.uint32(),  # of the whole chat, before truncation
+        "truncated": pa.bool_(),
+        "reason": pa.string(),  # why it has no tokens, where it was left out
+        "rank": pa.list_(pa.uint32()),
+        "surprisal": pa.list_(pa.float32()),
+        "entropy": pa.list_(pa.float32()),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Trajectories and the statistics of their response tokens."""
+
+    ids: Sequence[str]
+    problems: Sequence[str]
+    chat_tokens: Sequence[int]
+    truncated: Sequence[bool]
+    reasons: Sequence[str | None]
+    tokens: Tokens
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """The shards of one dataset under one student, with the names that they go by."""
+
+    artefact: Artefact
+    student: str
+    teacher: str
+    generation: str
+
+    def __iter__(self) -> Iterator[Shard]:
+        """Shard by shard, so that memory is bounded by one.
+
+        Raises:
+            InputError: a shard cannot be read.
+        """
+        for path in sorted(self.artefact.path.glob("shard-*.parquet")):
+            yield read_shard(path)
+
+
+def shard_path(artefact: Artefact, index: int) -> Path:
+    return artefact.path / f"shard-{index:05d}.parquet"
+
+
+def write_shard(path: Path, shard: Shard) -> None:
+    """Write a shard under a temporary name, then rename it.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    offsets = pa.array(shard.tokens.offsets, pa.int32())
+    statistics = (shard.tokens.rank, shard.tokens.surprisal, shard.tokens.entropy)
+    table = pa.table(
+        [
+            pa.array(shard.ids, pa.string()),
+            pa.array(shard.problems, pa.string()),
+            pa.array(shard.chat_tokens, pa.uint32()),
+            pa.array(shard.truncated, pa.bool_()),
+            pa.array(shard.reasons, pa.string()),
+            *(pa.ListArray.from_arrays(offsets, pa.array(values)) for values in statistics),
+        ],
+        schema=SCHEMA,
+    )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path):
+        try:
+            pq.write_table(table, temporary, compression="zstd")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def read_shard(path: Path) -> Shard:
+    """Read a shard.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        table = pq.read_table(path, schema=SCHEMA).combine_chunks()
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"{path}: not a readable shard ({str(error).splitlines()[0]}); remove it and score again"
+        ) from error
+    lists = [table[name].combine_chunks() for name in ("rank", "surprisal", "entropy")]
+    rank, surprisal, entropy = (values.flatten().to_numpy() for values in lists)
+    lengths = lists[0].value_lengths().to_numpy()
+    return Shard(
+        ids=table["id"].to_pylist(),
+        problems=table["problem"].to_pylist(),
+        chat_tokens=table["chat_tokens"].to_pylist(),
+        truncated=table["truncated"].to_pylist(),
+        reasons=table["reason"].to_pylist(),
+        tokens=Tokens(rank, surprisal, entropy, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
+    )

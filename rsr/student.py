@@ -1,0 +1,134 @@
+"""A student: model, tokenizer, chat template, and what identifies them."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from rsr.chat import ChatRenderer, load_template
+from rsr.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+Dtype = Literal["bfloat16", "float16", "float32"]
+WEIGHTS = "*.safetensors"
+DESCRIPTIONS = ("config.json", "tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class Student:
+    """A loaded student.
+
+    Attributes:
+        name: for people; not part of its identity.
+        identity: what its scores depend on: weights, tokenizer, template, dtype.
+    """
+
+    name: str
+    model: "PreTrainedModel"
+    renderer: ChatRenderer
+    identity: Mapping[str, Any]
+
+    @property
+    def device(self) -> "torch.device":
+        return self.model.device
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest sequence the model has positions for; None where its configuration does not say."""
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        return int(positions) if positions else None
+
+
+def load(
+    model: str | Path,
+    *,
+    name: str | None = None,
+    revision: str | None = None,
+    dtype: Dtype = "bfloat16",
+    attention: str = "sdpa",
+    device: str | None = None,
+    template: str | None = None,
+    template_variables: Mapping[str, Any] | None = None,
+    trust_remote_code: bool = False,
+) -> Student:
+    """Load a causal language model from a folder or the hub, safetensors only.
+
+    Args:
+        attention: attention implementation ("sdpa", "eager", "flash_attention_2", ...).
+        device: None takes a GPU where there is one.
+        template: name or file of a chat template; None takes the tokenizer's own.
+
+    Raises:
+        InputError: the model, its weights or its tokenizer cannot be loaded, and what to do about it.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
+    renderer = ChatRenderer(tokenizer, load_template(template) if template else None, template_variables)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with _loading(model):
+        loaded = AutoModelForCausalLM.from_pretrained(
+            model,
+            revision=revision,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+        )
+    identity = {"model": _model_identity(model, loaded), "dtype": dtype, **renderer.identity()}
+    loaded.requires_grad_(False).eval().to(torch.device(device))
+    return Student(name or Path(model).name, loaded, renderer, identity)
+
+
+def load_tokenizer(
+    model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+) -> "PreTrainedTokenizerFast":
+    """Load the tokenizer alone.
+
+    Raises:
+        InputError: see `load`.
+    """
+    from transformers import AutoTokenizer
+
+    folder = Path(model)
+    if str(model).startswith((".", "/", "~")) and not folder.is_dir():
+        raise InputError(f"{model}: no such model folder")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise InputError(f"{model}: no model folder, config.json is missing")
+    with _loading(model):
+        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
+    return cast("PreTrainedTokenizerFast", tokenizer)
+
+
+@contextmanager
+def _loading(model: str | Path) -> Iterator[None]:
+    """Turn what the loaders raise into one line: for what is missing, out of reach or refused."""
+    try:
+        yield
+    except (OSError, ValueError, ImportError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise InputError(f"{model}: cannot be loaded: {' '.join(lines[:2])}") from error
+
+
+def _model_identity(model: str | Path, loaded: "PreTrainedModel") -> dict[str, str]:
+    """A hub commit, or for a folder the digest of its weights, configuration and tokenizer: never a path."""
+    folder = Path(model)
+    if not folder.is_dir():
+        commit = getattr(loaded.config, "_commit_hash", None)
+        if not commit:
+            raise InputError(f"{model}: its revision is not known, so that its scores could not be told apart")
+        return {"hub": str(model), "revision": str(commit)}
+    hasher = hashlib.sha256()
+    for path in sorted([*folder.glob(WEIGHTS), *(folder / n for n in DESCRIPTIONS if (folder / n).is_file())]):
+        hasher.update(path.name.encode())
+        with path.open("rb") as file:
+            hasher.update(hashlib.file_digest(file, "sha256").digest())
+    return {"sha256": hasher.hexdigest()}

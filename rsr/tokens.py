@@ -1,0 +1,46 @@
+"""Token statistics of many trajectories, flat."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Statistics of the response tokens of n trajectories, one after the other.
+
+    Attributes:
+        rank: uint32 (tokens,), 1 + number of vocabulary entries with a strictly larger logit; not clipped.
+        surprisal: float32 (tokens,), -ln p(token | what stands before it), nats.
+        entropy: float32 (tokens,), of the predictive distribution, nats.
+        offsets: int64 (n + 1,); trajectory i has the tokens offsets[i] to offsets[i + 1].
+    """
+
+    rank: NDArray[np.uint32]
+    surprisal: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    offsets: NDArray[np.int64]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Response tokens per trajectory."""
+        return np.diff(self.offsets)
+
+    def sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sums over each trajectory, in float64; 0 for one without tokens."""
+        # reduceat would give an empty segment the value that follows it.
+        filled = self.lengths > 0
+        sums = np.zeros(len(filled))
+        if filled.any():
+            sums[filled] = np.add.reduceat(values.astype(np.float64, copy=False), self.offsets[:-1][filled])
+        return sums
+
+    def mean(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Means over each trajectory; NaN for one without tokens."""
+        return divide(self.sum(values), self.lengths.astype(np.float64))
+
+
+def divide(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A ratio that is NaN, never infinite, where the denominator is 0."""
+    return np.asarray(np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0))

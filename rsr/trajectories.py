@@ -1,0 +1,352 @@
+"""Read trajectories: chats in which a teacher answers a problem.
+
+A *dataset* is what one teacher wrote in one generation, a file of JSON (a list), JSON Lines or Parquet. A *folder* of
+datasets is laid out teacher/generation.json (as in Umean/RSR_data) or holds one file per teacher; a hub repository of
+that layout works the same. Records may be
+
+* {"messages": [{"role", "content"}, ...]}, the list possibly as a string holding a JSON or Python literal;
+* ShareGPT: {"conversations": [{"from": "human" | "gpt" | "system", "value"}, ...]};
+* Alpaca: {"instruction", "input"?, "output", "system"?};
+
+each with an optional "id" and "answer". An assistant message may carry its reasoning apart, as API exports do, in
+"reasoning_content" or "thinking"; it becomes "<think>\\n{reasoning}\\n</think>\\n\\n{content}".
+"""
+
+import ast
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from rsr.errors import InputError
+
+SUFFIXES = (".json", ".jsonl", ".parquet")
+ROLES = ("system", "user", "assistant")
+SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+OnError = Literal["error", "skip"]
+
+
+@dataclass(frozen=True)
+class Message:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A chat with at least one assistant turn.
+
+    Attributes:
+        id: unique within its dataset; the record's own, or else the problem key.
+        problem: key of the problem, equal for all answers to it: the record's id, or else a hash of system and user
+            messages with the number of its occurrence in the dataset (prompts may repeat).
+        answer: the reference answer to the problem, where known.
+    """
+
+    id: str
+    problem: str
+    messages: tuple[Message, ...]
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A record left out: where it stands and why."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What one teacher wrote in one generation.
+
+    Attributes:
+        generation: "" where there is one only.
+        skipped: records left out under on_error="skip".
+    """
+
+    teacher: str
+    generation: str
+    trajectories: tuple[Trajectory, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.teacher}/{self.generation}" if self.generation else self.teacher
+
+    def digest(self) -> str:
+        """SHA-256 of ids, problem keys and messages in their order: equal for equal content in any file format."""
+        hasher = hashlib.sha256()
+        for t in self.trajectories:
+            row = [t.id, t.problem, [[m.role, m.content] for m in t.messages]]
+            hasher.update(json.dumps(row, ensure_ascii=True).encode())
+        return hasher.hexdigest()
+
+
+# --- finding files -------------------------------------------------------------------------------------------------
+
+
+def find(source: str | Path) -> list[tuple[str, str, Path]]:
+    """The datasets of a file, a folder or a hub repository ("hub:OWNER/NAME"): teacher, generation, file.
+
+    Raises:
+        InputError: there is nothing at that place, or nothing readable in it; the hub cannot be reached.
+    """
+    if isinstance(source, str) and source.startswith("hub:"):
+        return find(_download(source.removeprefix("hub:")))
+    path = Path(source)
+    if path.is_file():
+        if path.suffix not in SUFFIXES:
+            raise InputError(f"{path}: trajectories are read from {', '.join(SUFFIXES)} files")
+        return [(path.stem, "", path)]
+    if not path.is_dir():
+        raise InputError(f"{path}: no such file or folder")
+    files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.name != "manifest.json")
+    files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+    if not files:
+        raise InputError(f"{path}: holds no {', '.join(SUFFIXES)} file")
+    return [
+        (p.stem, "", p) if p.parent == path else ("/".join(p.relative_to(path).parts[:-1]), p.stem, p) for p in files
+    ]
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = [f"**/*{suffix}" for suffix in SUFFIXES] + [f"*{suffix}" for suffix in SUFFIXES]
+    try:
+        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"hub:{name}: cannot be downloaded ({reason}); a local copy can be given as a folder"
+        ) from error
+
+
+def read(path: Path, teacher: str, generation: str = "", *, on_error: OnError = "error") -> Dataset:
+    """Read one file of trajectories.
+
+    Raises:
+        InputError: the file cannot be read or holds nothing, or, under on_error="error", the first malformed record,
+            named by file and line (for Parquet by row).
+    """
+    return parse(_records(path), teacher, generation, on_error=on_error, source=str(path))
+
+
+def parse(
+    records: Iterable[tuple[str, Any]],
+    teacher: str,
+    generation: str = "",
+    *,
+    on_error: OnError = "error",
+    source: str = "records",
+) -> Dataset:
+    """Make a dataset of records (mappings), each with a text that says where it comes from.
+
+    Raises:
+        InputError: see `read`.
+    """
+    trajectories: list[Trajectory] = []
+    skipped: list[Skipped] = []
+    occurrences: Counter[str] = Counter()
+    seen: set[str] = set()
+    for where, record in records:
+        try:
+            trajectory = _trajectory(record, occurrences)
+            if trajectory.id in seen:
+                raise InputError(f"a second record with the id {trajectory.id!r}: make ids unique or leave them out")
+        except InputError as error:
+            if on_error == "error":
+                raise InputError(f"{where}: {error}") from error
+            skipped.append(Skipped(where, str(error)))
+            continue
+        seen.add(trajectory.id)
+        trajectories.append(trajectory)
+    if not trajectories:
+        found = f"all {len(skipped)} records are malformed, the first: {skipped[0].reason}" if skipped else "is empty"
+        raise InputError(f"{source}: {found}")
+    return Dataset(teacher, generation, tuple(trajectories), tuple(skipped))
+
+
+# --- files to records ----------------------------------------------------------------------------------------------
+
+
+def _records(path: Path) -> Iterator[tuple[str, Any]]:
+    if path.suffix == ".parquet":
+        yield from _parquet_records(path)
+        return
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if path.suffix == ".jsonl":
+        yield from _json_lines(path, text)
+    else:
+        yield from _json_list(path, text)
+
+
+def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        frame = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
+    for row, record in enumerate(frame.iter_rows(named=True)):
+        yield f"{path}, row {row}", {key: value for key, value in record.items() if value is not None}
+
+
+def _json_lines(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                yield f"{path}, line {number}", json.loads(line)
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise InputError(f"{path}, line {number}: not valid JSON: {_reason(error)}") from error
+
+
+def _json_list(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+    """Decode record by record, so that each is known by its line."""
+    decoder, position, line, counted = json.JSONDecoder(), _skip_space(text, 0), 1, 0
+    if text[position : position + 1] != "[":
+        found = repr(text[position : position + 20]) if text.strip() else "nothing"
+        raise InputError(f"{path}: a JSON file holds a list of records, this one starts with {found}")
+    position = _skip_space(text, position + 1)
+    while text[position : position + 1] != "]":
+        line += text.count("\n", counted, position)
+        counted = position
+        try:
+            record, position = decoder.raw_decode(text, position)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise InputError(f"{path}, line {line}: not valid JSON: {_reason(error)}") from error
+        yield f"{path}, line {line}", record
+        position = _skip_space(text, position)
+        if text[position : position + 1] == ",":
+            position = _skip_space(text, position + 1)
+        elif text[position : position + 1] != "]":
+            raise InputError(f"{path}, line {line}: the list is not closed (is the file cut off?)")
+
+
+def _skip_space(text: str, position: int) -> int:
+    while position < len(text) and text[position] in " \t\r\n\ufeff":
+        position += 1
+    return position
+
+
+def _reason(error: Exception) -> str:
+    return f"{error.msg} (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+
+
+# --- records to trajectories ---------------------------------------------------------------------------------------
+
+
+def _trajectory(record: Any, occurrences: Counter[str]) -> Trajectory:
+    if not isinstance(record, Mapping):
+        raise InputError(f"a record is an object with 'messages', not {_kind(record)}")
+    messages = _messages(record)
+    # The key counts every record that has a prompt, kept or not, so that skipping one shifts no other.
+    prompt = json.dumps([[m.role, m.content] for m in messages if m.role != "assistant"], ensure_ascii=True)
+    prompt_hash = hashlib.sha256(prompt.encode()).hexdigest()[:16]
+    key = f"{prompt_hash}-{occurrences[prompt_hash]}"
+    occurrences[prompt_hash] += 1
+    given = record.get("id")
+    if given is not None and (not isinstance(given, str | int) or given == ""):
+        raise InputError(f"'id' is text or a number, not {_kind(given)}")
+    replies = [m for m in messages if m.role == "assistant"]
+    if not replies:
+        raise InputError("no assistant message: there is nothing to score")
+    if any(not m.content.strip() for m in replies):
+        raise InputError("an assistant message is empty")
+    identity = key if given is None else str(given)
+    answer = record.get("answer")
+    return Trajectory(identity, identity, tuple(messages), None if answer is None else str(answer))
+
+
+def _messages(record: Mapping[str, Any]) -> list[Message]:
+    if "messages" in record:
+        return [_message(m, i) for i, m in enumerate(_as_list(record["messages"], "messages"))]
+    if "conversations" in record:
+        return [_sharegpt(m, i) for i, m in enumerate(_as_list(record["conversations"], "conversations"))]
+    if "instruction" in record and "output" in record:
+        return _alpaca(record)
+    raise InputError(
+        f"no 'messages', 'conversations' or 'instruction' with 'output'; it has {', '.join(record) or 'nothing'}"
+    )
+
+
+def _as_list(value: Any, name: str) -> list[Any]:
+    if isinstance(value, str):
+        value = _literal(value, name)
+    if not isinstance(value, list):
+        raise InputError(f"'{name}' is a list, not {_kind(value)}")
+    if not value:
+        raise InputError(f"'{name}' is empty")
+    return value
+
+
+def _literal(text: str, name: str) -> Any:
+    """A list kept as text: JSON, or a Python literal (evaluated as data, never as code)."""
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise InputError(f"'{name}' is text but neither JSON nor a Python literal: {text[:40]!r}") from error
+
+
+def _message(message: Any, index: int) -> Message:
+    if not isinstance(message, Mapping):
+        raise InputError(f"message {index} is an object with 'role' and 'content', not {_kind(message)}")
+    role = message.get("role")
+    if role not in ROLES:
+        raise InputError(f"message {index} has the role {role!r}; known are {', '.join(ROLES)}")
+    content = _text(message.get("content"), index, may_be_missing=role == "assistant")
+    reasoning = message.get("reasoning_content") or message.get("thinking")
+    if reasoning is not None and role == "assistant":
+        content = f"<think>\n{_text(reasoning, index)}\n</think>\n\n{content}"
+    return Message(role, content)
+
+
+def _text(content: Any, index: int, *, may_be_missing: bool = False) -> str:
+    if isinstance(content, str):
+        return content
+    if content is None and may_be_missing:
+        return ""
+    if isinstance(content, list) and all(isinstance(p, Mapping) and isinstance(p.get("text"), str) for p in content):
+        return "".join(part["text"] for part in content)
+    raise InputError(f"the content of message {index} is text, not {_kind(content)}")
+
+
+def _sharegpt(message: Any, index: int) -> Message:
+    if not isinstance(message, Mapping):
+        raise InputError(f"turn {index} is an object with 'from' and 'value', not {_kind(message)}")
+    role = SHAREGPT_ROLES.get(str(message.get("from")))
+    if role is None:
+        raise InputError(f"turn {index} is from {message.get('from')!r}; known are {', '.join(SHAREGPT_ROLES)}")
+    return Message(role, _text(message.get("value"), index))
+
+
+def _alpaca(record: Mapping[str, Any]) -> list[Message]:
+    parts = {name: _text(record.get(name) or "", 0) for name in ("system", "instruction", "input", "output")}
+    user = "\n".join(part for part in (parts["instruction"], parts["input"]) if part)
+    system = [Message("system", parts["system"])] if parts["system"] else []
+    return [*system, Message("user", user), Message("assistant", parts["output"])]
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", type(None): "null", bool: "true/false"}
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def common_problems(datasets: Sequence[Dataset]) -> set[str]:
+    """Problem keys that every dataset holds."""
+    return set.intersection(*({t.problem for t in d.trajectories} for d in datasets))
