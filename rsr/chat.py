@@ -123,9 +123,16 @@ class ChatRenderer:
                 chat_template=self.template,
                 add_generation_prompt=generation_prompt,
                 tokenize=False,
-                strftime_now=_refuse_date,
+                strftime_now=None,  # hides the clock, so that a template that asks for it fails
                 **self.variables,
             )
+        except TypeError as error:
+            if "strftime_now" not in self.template:
+                raise InputError(f"the chat template fails: {error}") from error
+            raise InputError(
+                "the chat template writes today's date, so that scores would change from day to day: pin it with "
+                "template_variables.date_string='26 Jul 2024', or choose a template without a date"
+            ) from error
         except jinja2.TemplateError as error:
             raise InputError(f"the chat template refuses the messages: {error}") from error
         return str(text)
@@ -201,13 +208,6 @@ class ChatRenderer:
         text = self.text([Message("user", user), Message("assistant", assistant)])
         # Role names and markers are single words; three words in a row are prose.
         return [match.group().strip() for match in re.finditer(r"[^\n<>|]*\w+(?:[ ,]+\w+){2,}[^\n<>|]*", text)]
-
-
-def _refuse_date(_format: str) -> NoReturn:
-    raise jinja2.TemplateError(
-        "it writes today's date, so that scores would change from day to day; pin it with "
-        "template_variables.date_string='26 Jul 2024' or choose a template without a date"
-    )
 
 
 def _refuse_rewriting(text: str, before: str, content: str, index: int) -> NoReturn:

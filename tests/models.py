@@ -1,0 +1,48 @@
+"""Real models small enough for tests: random weights, a real byte-level tokenizer trained on the spot."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from rsr.chat import load_template
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+TEXT = ["Let us add: 1 + 2 = 3.", "\n\nThe final answer is \\boxed{42}.", "<think>\nHm, perhaps not.\n</think>"] * 20
+
+
+def tokenizer(template: str | None = "chatml") -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with ChatML markers."""
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    raw.train_from_iterator(
+        TEXT,
+        trainers.BpeTrainer(vocab_size=320, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False),
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    fast.chat_template = load_template(template) if template else None
+    return fast
+
+
+def save(folder: Path, *, seed: int = 0, template: str | None = "chatml", tied: bool = True, **config: object) -> Path:
+    """A tiny Llama of random weights with that tokenizer, saved as a model folder."""
+    torch.manual_seed(seed)
+    fast = tokenizer(template)
+    shape = dict(
+        vocab_size=len(fast),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        tie_word_embeddings=tied,
+        initializer_range=0.3,  # wide, so that predictions differ
+    )
+    LlamaForCausalLM(LlamaConfig(**(shape | config))).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder

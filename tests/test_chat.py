@@ -1,0 +1,166 @@
+"""The chat renderer: the tokens under the mask are the response, verbatim, whatever the messages hold."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rsr.chat import ChatRenderer, load_template
+from rsr.errors import InputError
+from rsr.trajectories import Message
+from tests.models import tokenizer
+
+TOKENIZER = tokenizer()
+CHATML = ChatRenderer(TOKENIZER)
+
+
+def chat(reply="It is 2.", user="1 + 1?", system="Think."):
+    messages = [Message("system", system)] if system is not None else []
+    return [*messages, Message("user", user), Message("assistant", reply)]
+
+
+def under_mask(renderer, rendered, mask="response"):
+    return renderer.tokenizer.decode([rendered.ids[p] for p in rendered.positions(mask)])
+
+
+def test_masks_with_and_without_end_of_turn():
+    rendered = CHATML.render(chat())
+    assert under_mask(CHATML, rendered) == "It is 2."
+    assert under_mask(CHATML, rendered, "response+eot") == "It is 2.<|im_end|>"
+    assert CHATML.tokenizer.decode(rendered.ids) == (
+        "<|im_start|>system\nThink.<|im_end|>\n<|im_start|>user\n1 + 1?<|im_end|>\n"
+        "<|im_start|>assistant\nIt is 2.<|im_end|>\n"
+    )
+
+
+def test_the_prompt_is_what_stands_before_the_response():
+    messages = chat()
+    rendered = CHATML.render(messages)
+    prompt = CHATML.prompt_ids(messages[:2])
+    assert list(rendered.ids[: len(prompt)]) == prompt
+    assert rendered.positions()[0] == len(prompt)
+
+
+def test_every_assistant_turn_counts():
+    messages = [*chat("one"), Message("user", "and?"), Message("assistant", "two")]
+    assert under_mask(CHATML, CHATML.render(messages), "response+eot") == "one<|im_end|>two<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        chat(user="What does <|im_start|>assistant\nmean?<|im_end|>"),
+        chat(reply="The marker <|im_start|>assistant\n is typed, and <|im_end|> too."),
+        chat(reply="It is 2."[::-1], user="It is 2."[::-1]),  # the response stands in the prompt as well
+        chat(reply="<think>\nperhaps\n</think>\n\nIt is 2."),
+        chat(reply="naïve ∑ 😀 数学"),
+        chat(system=None),
+    ],
+)
+def test_nothing_in_the_messages_moves_the_mask(messages):
+    rendered = CHATML.render(messages)
+    assert under_mask(CHATML, rendered) == messages[-1].content
+
+
+def test_typed_markers_are_counted():
+    assert CHATML.render(chat()).special_inside == 0
+    assert CHATML.render(chat(reply="a <|im_end|> b")).special_inside == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.text(max_size=12), st.text(min_size=1, max_size=30)), min_size=1, max_size=3))
+def test_the_mask_is_verbatim_or_refused(turns):
+    messages = [m for user, reply in turns for m in (Message("user", user), Message("assistant", reply))]
+    try:
+        rendered = CHATML.render(messages)
+    except InputError as error:
+        assert "joins the response" in str(error)  # noqa: PT017
+        return
+    assert under_mask(CHATML, rendered) == "".join(reply for _, reply in turns)
+
+
+def test_truncation_is_on_the_right_and_flagged():
+    whole = CHATML.render(chat())
+    for length in range(len(whole.ids) + 1):
+        cut = CHATML.render(chat(), length)
+        assert cut.ids == whole.ids[:length]
+        assert cut.truncated == (length < len(whole.ids))
+        assert cut.positions() == [p for p in whole.positions() if p < length]
+        if cut.turns:
+            assert cut.positions("response+eot") == [p for p in whole.positions("response+eot") if p < length]
+
+
+TRIMMING = load_template("chatml").replace("message['content']", "message['content'] | trim")
+REWRITING = load_template("chatml").replace("message['content']", "message['content'].split('</think>')[-1]")
+WRAPPING = load_template("chatml").replace(
+    "'\\n' + message['content']",
+    "'\\n' + ('<think>\\n\\n</think>\\n\\n' if message['role'] == 'assistant' else '') + message['content']",
+)
+DATED = "{{ strftime_now('%d %b %Y') }}\n" + load_template("chatml")
+PINNED = "{{ date_string if date_string is defined else strftime_now('%d %b %Y') }}\n" + load_template("chatml")
+HISTORY = load_template("chatml").replace(
+    "message['content']", "(message['content'] if loop.index > messages | length - 2 else 'earlier')"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "expected"),
+    [
+        (
+            TRIMMING,
+            chat(reply=" It is 2. "),
+            "does not keep the response verbatim: at character 0 expected ' It is 2. '",
+        ),
+        (REWRITING, chat(reply="<think>a</think>b"), "does not keep the response verbatim"),
+        (WRAPPING, chat(), "does not keep the response verbatim"),
+        (HISTORY, [*chat("one"), Message("user", "and?"), Message("assistant", "two")], "message 2: "),
+        ("{{ raise_exception('no system role') }}", chat(), "refuses the messages: no system role"),
+        ("{{ messages[", chat(), "refuses the messages"),
+        (DATED, chat(), "writes today's date"),
+    ],
+)
+def test_templates_that_change_a_response_are_refused(template, messages, expected):
+    with pytest.raises(InputError) as error:
+        ChatRenderer(TOKENIZER, template).render(messages)
+    assert expected in str(error.value)
+
+
+def test_a_date_can_be_pinned():
+    renderer = ChatRenderer(TOKENIZER, PINNED, {"date_string": "26 Jul 2024"})
+    assert renderer.text(chat()).startswith("26 Jul 2024")
+    assert under_mask(renderer, renderer.render(chat())) == "It is 2."
+    assert renderer.identity() != ChatRenderer(TOKENIZER, PINNED, {"date_string": "27 Jul 2024"}).identity()
+
+
+def test_a_default_system_prompt_is_reported():
+    template = (
+        "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful assistant<|im_end|>\n' }}"
+        "{% endif %}" + load_template("chatml")
+    )
+    assert ChatRenderer(TOKENIZER, template).prose() == ["You are a helpful assistant"]
+    assert CHATML.prose() == []
+
+
+def test_white_space_joined_with_the_header_is_refused():
+    raw = tokenizer()
+    raw.add_tokens(["\n\n"])  # a tokenizer that writes two line ends as one token, as many do
+    with pytest.raises(InputError, match="joins the response with the template's text"):
+        ChatRenderer(raw).render(chat(reply="\nIt is 2."))
+
+
+def test_a_template_without_end_of_turn_cannot_train():
+    renderer = ChatRenderer(TOKENIZER, "{% for m in messages %}{{ m.content + '\n' }}{% endfor %}")
+    rendered = renderer.render(chat())
+    assert under_mask(renderer, rendered) == "It is 2."
+    with pytest.raises(InputError, match="without an end-of-turn token"):
+        rendered.positions("response+eot")
+
+
+def test_a_base_model_needs_an_explicit_template(tmp_path):
+    bare = tokenizer(template=None)
+    with pytest.raises(InputError, match=r"no chat template: choose one, template=chatml"):
+        ChatRenderer(bare)
+    assert ChatRenderer(bare, load_template("chatml")).render(chat()).ids == CHATML.render(chat()).ids
+    with pytest.raises(InputError, match=r"no chat template 'qwen'"):
+        load_template("qwen")
+    (tmp_path / "mine.jinja").write_text(load_template("chatml"))
+    assert load_template(str(tmp_path / "mine.jinja")) == load_template("chatml")

@@ -1,0 +1,254 @@
+"""The engine against plain float64 computation, and equivalences that batching must keep."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+from rsr import student as students
+from rsr.engine import NotFinite, Scorer, Scoring, batches, token_statistics
+from rsr.errors import InputError
+from rsr.trajectories import Message
+from tests.models import save
+
+REPLIES = [
+    "It is 2.",
+    "<think>\nHm, perhaps not.\n</think>\n\nThe final answer is \\boxed{42}.",
+    "x",
+    "1 + 2 = 3. " * 30,
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("student"))
+
+
+@pytest.fixture(scope="module")
+def student(folder):
+    return students.load(folder, dtype="float32", device="cpu")
+
+
+def chats(student, replies=REPLIES, limit=None):
+    return [
+        student.renderer.render([Message("user", f"Problem {i}"), Message("assistant", reply)], limit)
+        for i, reply in enumerate(replies)
+    ]
+
+
+def plain(student, chat):
+    """Rank, surprisal and entropy as one would write them down, in float64, from the model's own logits."""
+    with torch.inference_mode():
+        logits = student.model(torch.tensor([chat.ids])).logits[0].double().numpy()
+    rows = []
+    for position in chat.positions():
+        row, target = logits[position - 1], chat.ids[position]
+        p = np.exp(row - row.max())
+        p /= p.sum()
+        rows.append((1 + (row > row[target]).sum(), -np.log(p[target]), -(p * np.log(p)).sum()))
+    return np.array(rows).T
+
+
+def same(one, other, tolerance=2e-5):
+    assert (one.offsets == other.offsets).all()
+    assert (one.rank != other.rank).mean() <= 1e-3  # neighbours whose logits differ by rounding alone
+    np.testing.assert_allclose(one.surprisal, other.surprisal, atol=tolerance)
+    np.testing.assert_allclose(one.entropy, other.entropy, atol=tolerance)
+
+
+def test_the_worked_example():
+    rank, surprisal, _ = token_statistics(torch.tensor([[2.0, 1.0, 0.5, 0.1]]), torch.tensor([2]))
+    assert rank.tolist() == [3]
+    assert surprisal.item() == pytest.approx(2.054, abs=5e-4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    vocabulary=st.integers(2, 300),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+    ties=st.booleans(),
+)
+def test_statistics_agree_with_float64(seed, vocabulary, dtype, ties):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(5, vocabulary, generator=generator) * 4
+    logits = (logits.round() if ties else logits).to(dtype)
+    targets = torch.randint(vocabulary, (5,), generator=generator)
+    before = logits.clone()
+    rank, surprisal, entropy = (part.numpy() for part in token_statistics(logits, targets))
+    assert torch.equal(logits, before)
+    wide = logits.double().numpy()
+    log_p = (
+        wide - np.log(np.exp(wide - wide.max(-1, keepdims=True)).sum(-1, keepdims=True)) - wide.max(-1, keepdims=True)
+    )
+    at = np.arange(5), targets.numpy()
+    assert (rank == 1 + (wide > wide[at][:, None]).sum(-1)).all()
+    np.testing.assert_allclose(surprisal, -log_p[at], atol=1e-5)
+    np.testing.assert_allclose(entropy, -(np.exp(log_p) * log_p).sum(-1), atol=1e-4)
+
+
+def test_tied_logits_share_the_best_rank():
+    rank, _, entropy = token_statistics(torch.zeros(1, 50, dtype=torch.bfloat16), torch.tensor([49]))
+    assert rank.item() == 1
+    assert entropy.item() == pytest.approx(np.log(50), abs=1e-5)
+
+
+def test_tokens_that_the_model_rules_out_weigh_nothing():
+    logits = torch.tensor([[1.0, 2.0, -torch.inf]])
+    _, surprisal, entropy = token_statistics(logits, torch.tensor([0]))
+    _, alone, entropy_alone = token_statistics(logits[:, :2], torch.tensor([0]))
+    assert (surprisal.item(), entropy.item()) == pytest.approx((alone.item(), entropy_alone.item()))
+
+
+def test_engine_agrees_with_the_models_own_logits(student):
+    rendered = chats(student)
+    tokens = Scorer(student, Scoring()).score(rendered)
+    expected = [plain(student, chat) for chat in rendered]
+    assert tokens.lengths.tolist() == [len(e[0]) for e in expected]
+    rank, surprisal, entropy = np.concatenate(expected, axis=1)
+    assert (tokens.rank != rank).sum() <= 1
+    np.testing.assert_allclose(tokens.surprisal, surprisal, atol=2e-5)
+    np.testing.assert_allclose(tokens.entropy, entropy, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [dict(token_budget=1), dict(token_budget=700), dict(head_chunk=1), dict(head_chunk=5000), dict(token_budget=10**6)],
+)
+def test_batching_and_chunks_do_not_matter(student, settings):
+    rendered = chats(student)
+    same(Scorer(student, Scoring(**settings)).score(rendered), Scorer(student, Scoring()).score(rendered))
+
+
+def test_order_and_neighbours_do_not_matter(student):
+    rendered = chats(student)
+    scorer = Scorer(student, Scoring(token_budget=10**6))
+    together = scorer.score(rendered)
+    backwards = scorer.score(rendered[::-1])
+    for i, chat in enumerate(rendered):
+        alone = scorer.score([chat])
+        for whole, at in ((together, i), (backwards, len(rendered) - 1 - i)):
+            part = slice(whole.offsets[at], whole.offsets[at + 1])
+            assert (whole.rank[part] != alone.rank).sum() <= 1
+            np.testing.assert_allclose(whole.surprisal[part], alone.surprisal, atol=2e-5)
+
+
+def test_truncation_scores_a_prefix(student):
+    whole = Scorer(student, Scoring()).score(chats(student))
+    cut = Scorer(student, Scoring()).score(chats(student, limit=60))
+    for i in range(len(REPLIES)):
+        n = cut.lengths[i]
+        np.testing.assert_allclose(
+            cut.surprisal[cut.offsets[i] : cut.offsets[i + 1]], whole.surprisal[whole.offsets[i] :][:n], atol=2e-5
+        )
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_tied_and_untied_heads_in_every_dtype(tmp_path, tied, dtype):
+    loaded = students.load(save(tmp_path / "s", tied=tied), dtype=dtype, device="cpu")
+    tokens = Scorer(loaded, Scoring()).score(chats(loaded))
+    assert np.isfinite(tokens.surprisal).all()
+    reference = students.load(tmp_path / "s", dtype="float32", device="cpu")
+    exact = Scorer(reference, Scoring()).score(chats(reference))
+    assert (
+        np.abs(tokens.surprisal - exact.surprisal).mean() < {"float32": 1e-6, "float16": 0.02, "bfloat16": 0.1}[dtype]
+    )
+
+
+def test_a_float32_head_breaks_ties(folder):
+    half = students.load(folder, dtype="bfloat16", device="cpu")
+    as_model, in_float32 = (Scorer(half, Scoring(head_dtype=d)).score(chats(half)) for d in ("model", "float32"))
+    # Where bfloat16 ties, the strict comparison gives the better rank.
+    assert (as_model.rank.astype(int) - in_float32.rank.astype(int)).mean() < 0
+
+
+def test_padding_of_batches():
+    lengths = [5, 100, 7, 50, 100, 1]
+    groups = batches(lengths, 200)
+    assert sorted(i for group in groups for i in group) == list(range(6))
+    assert all(len(g) == 1 or len(g) * max(lengths[i] for i in g) <= 200 for g in groups)
+    assert groups[0] == [1, 4]
+    assert batches([300], 200) == [[0]]
+
+
+def test_logits_that_are_not_finite_name_chat_and_token(folder):
+    broken = students.load(folder, dtype="float32", device="cpu")
+    rendered = chats(broken)
+    scorer = Scorer(broken, Scoring())
+    token = rendered[2].ids[rendered[2].positions()[0] - 1]
+    with torch.no_grad():
+        broken.model.model.norm.weight.fill_(torch.nan)
+    with pytest.raises(NotFinite, match=r"the logits at response token 0 are not finite \(try float32"):
+        scorer.score(rendered)
+    assert token >= 0
+
+
+def test_a_head_that_does_more_than_a_product_is_refused(tmp_path):
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    folder = save(tmp_path / "s")
+    torch.manual_seed(0)
+    shape = dict(vocab_size=320, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
+    capped = Gemma2Config(
+        **shape, num_key_value_heads=2, head_dim=8, final_logit_softcapping=1.0, initializer_range=0.5
+    )
+    Gemma2ForCausalLM(capped).save_pretrained(folder)
+    with pytest.raises(InputError, match="its head does more than a product"):
+        Scorer(students.load(folder, dtype="float32", device="cpu", attention="eager"), Scoring())
+
+
+def test_max_length_beyond_the_models_positions(student):
+    assert Scoring().max_length_for(student) == 2048
+    assert Scoring(max_length=100).max_length_for(student) == 100
+    with pytest.raises(InputError, match="max_length 4096 is beyond the 2048 positions"):
+        Scoring(max_length=4096).max_length_for(student)
+    assert Scoring(max_length=4096, beyond_positions=True).max_length_for(student) == 4096
+
+
+def test_identity_tells_students_apart(tmp_path, folder):
+    base = students.load(folder, dtype="float32", device="cpu").identity
+    assert students.load(folder, dtype="float32", device="cpu", name="other").identity == base
+    assert students.load(save(tmp_path / "same"), dtype="float32", device="cpu").identity == base
+    different = [
+        students.load(folder, dtype="bfloat16", device="cpu").identity,
+        students.load(save(tmp_path / "other", seed=1), dtype="float32", device="cpu").identity,
+        students.load(folder, dtype="float32", device="cpu", template="llama3").identity,
+    ]
+    assert all(d != base for d in different)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "model.safetensors").unlink(), "cannot be loaded"),
+        (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+        (lambda f: (f / "config.json").write_text("{"), "cannot be loaded"),
+        (lambda f: [p.unlink() for p in f.iterdir()], "config.json is missing"),
+    ],
+)
+def test_damaged_model_folders_are_refused(tmp_path, damage, message):
+    folder = save(tmp_path / "s")
+    damage(folder)
+    with pytest.raises(InputError, match=message) as error:
+        students.load(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    folder = save(tmp_path / "s")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="cannot be loaded"):
+        students.load(folder)
+
+
+def test_a_missing_or_unreachable_model_is_refused(monkeypatch):
+    with pytest.raises(InputError, match="no such model folder"):
+        students.load("./nowhere")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="nobody/nothing: cannot be loaded"):
+        students.load("nobody/nothing")

@@ -1,0 +1,189 @@
+"""experiments/score.py and sanity.py as a user runs them, with a tiny real model."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import polars as pl
+import pytest
+
+from experiments.config import ROOT
+from tests.models import save
+
+pytestmark = pytest.mark.full
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("models") / "tiny-qwen")
+
+
+def write_teacher(folder, teacher, n, *, generation="gen1", reply="1 + 2 = 3. "):
+    rng = random.Random(teacher)
+    records = [
+        {
+            "messages": [
+                {"role": "system", "content": "Think."},
+                {"role": "user", "content": f"Problem {i}"},
+                {"role": "assistant", "content": reply * rng.randint(1, 12) + "\\boxed{42}"},
+            ]
+        }
+        for i in range(n)
+    ]
+    (folder / teacher).mkdir(parents=True, exist_ok=True)
+    (folder / teacher / f"{generation}.json").write_text(json.dumps(records))
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_teacher(tmp_path / "data", "qwq", 6)
+    write_teacher(tmp_path / "data", "gpt-4o", 6, reply="Perhaps, perhaps. ")
+    return tmp_path / "data"
+
+
+def tables(outputs):
+    (folder,) = (outputs / "scores").iterdir()
+    return pl.read_parquet(folder / "trajectories.parquet"), pl.read_parquet(folder / "datasets.parquet")
+
+
+def shards(outputs):
+    return {p.relative_to(outputs): p.read_bytes() for p in sorted(outputs.rglob("shard-*.parquet"))}
+
+
+def test_scores_and_tables(run, tmp_path, model, data):
+    arguments = [f"student={model}", f"teachers={data}", "paths.outputs=out"]
+    result = run("score.py", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "tiny-qwen, bfloat16, max_length 2048" in result.stdout
+    trajectories, datasets = tables(tmp_path / "out")
+    assert set(datasets["teacher"]) == {"qwq", "gpt-4o"}
+    assert set(datasets["student"]) == {"tiny-qwen"}
+    assert (datasets["n"] == 6).all()
+    own = trajectories.filter(metric="rsr", preset="", teacher="qwq")
+    expected = own["numerator"].sum() / own["denominator"].sum()
+    assert datasets.filter(metric="rsr", preset="", teacher="qwq")["value"][0] == pytest.approx(expected)
+
+    before = shards(tmp_path / "out")
+    again = run("score.py", *arguments)
+    assert (again.returncode, again.stdout) == (0, result.stdout)
+    assert shards(tmp_path / "out") == before
+
+
+def test_a_sweep_over_dtypes_makes_stores_of_their_own(run, tmp_path, model, data):
+    sweep = [f"student={model}", f"teachers={data / 'qwq'}", "scoring.dtype=float32,bfloat16", "paths.outputs=out"]
+    result = run("score.py", "-m", *sweep)
+    assert result.returncode == 0, result.stderr
+    assert len(list((tmp_path / "out" / "tokens").iterdir())) == 2
+    assert len(list((tmp_path / "out" / "scores").iterdir())) == 2
+
+
+def test_two_processes_give_the_shards_of_one(tmp_path, model):
+    write_teacher(tmp_path / "data", "qwq", 300)
+    arguments = [f"student={model}", f"teachers={tmp_path / 'data'}", "scoring.device=cpu", "scoring.dtype=float32"]
+    score = [str(ROOT / "experiments" / "score.py"), *arguments]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    quiet = dict(check=True, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    subprocess.run([sys.executable, *score, f"paths.outputs={tmp_path / 'one'}"], **quiet)
+    subprocess.run([*launch, *score, f"paths.outputs={tmp_path / 'two'}"], **quiet)
+    assert len(shards(tmp_path / "one")) == 3
+    assert shards(tmp_path / "one") == shards(tmp_path / "two")
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_content(tmp_path, model):
+    write_teacher(tmp_path / "data", "qwq", 128 * 8)
+    write_teacher(tmp_path / "data", "gpt-4o", 128 * 8)
+
+    def start(outputs):
+        command = [sys.executable, str(ROOT / "experiments" / "score.py"), f"student={model}", "scoring.dtype=float32"]
+        return subprocess.Popen(
+            [*command, f"teachers={tmp_path / 'data'}", f"paths.outputs={outputs}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    began = time.monotonic()
+    assert start(tmp_path / "unbroken").wait() == 0
+    seconds = time.monotonic() - began
+    unbroken, unbroken_tables = shards(tmp_path / "unbroken"), tables(tmp_path / "unbroken")
+    rng, found = random.Random(0), []
+    for moment in range(10):
+        outputs = tmp_path / f"killed-{moment}"
+        process = start(outputs)
+        time.sleep(seconds * rng.uniform(0.3, 1.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        found.append(len(shards(outputs)) if outputs.exists() else 0)
+        assert start(outputs).wait() == 0
+        assert shards(outputs) == unbroken
+        for one, other in zip(tables(outputs), unbroken_tables, strict=True):
+            assert one.equals(other)
+        assert not list(outputs.rglob("*.partial"))
+    assert any(0 < n < len(unbroken) for n in found), f"no kill fell into the scoring: {found}"
+
+
+def test_sanity_of_a_students_own_family(run, tmp_path, model, data):
+    result = run("sanity.py", f"student={model}", f"teachers={data}", "paths.outputs=out", "paths.results=res")
+    assert result.returncode == 0, result.stderr
+    table = pl.read_csv(tmp_path / "res" / "sanity" / "tiny-qwen" / "table.csv")
+    assert set(table["family"]) == {"qwen"}
+    assert set(table["same_n"]) == {1} == set(table["other_n"])
+    assert "surprised by its own family" in result.stdout
+
+
+def test_sanity_of_the_published_students(run, tmp_path):
+    result = run("sanity.py", "student=all", "paths.results=res")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("is less surprised by its own family") == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["student=./nowhere", "teachers={data}"], 1, "./nowhere: no such model folder"),
+        (["student={data}", "teachers={data}"], 1, "no model folder, config.json is missing"),
+        (["student={model}", "teachers=./nowhere"], 1, "nowhere: no such file or folder"),
+        (["student={model}", "teachers={broken}"], 1, "gen1.json, line 1: no assistant message"),
+        (["student=all", "teachers={data}"], 1, "student 'all' has no model"),
+        (["student={model}", "teachers={data}", "scoring.max_length=9999"], 1, "beyond the 2048 positions"),
+        (["student={model}", "teachers={data}", "student.template=qwen"], 1, "no chat template 'qwen'"),
+        (["student={model}", "teachers={data}", "scoring.dtype=int8"], 2, "int8"),
+        (["student={model}", "teachers={data}", "scoring.colour=red"], 2, "Could not override 'scoring.colour'"),
+        (["teachers={data}"], 2, "student"),
+    ],
+)
+def test_bad_input_gets_one_line(run, tmp_path, model, data, arguments, status, message):
+    (tmp_path / "broken" / "t").mkdir(parents=True)
+    (tmp_path / "broken" / "t" / "gen1.json").write_text('[{"messages": [{"role": "user", "content": "?"}]}]')
+    filled = [a.format(data=data, model=model, broken=tmp_path / "broken") for a in arguments]
+    result = run("score.py", *filled, "paths.outputs=out")
+    assert result.returncode == status
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
+    assert message in result.stderr
+
+
+def test_the_papers_teachers_are_found_by_pattern(run, tmp_path, model):
+    folders = ["deepseek-r1-0528", "Qwen3-235B-Thinking", "gptoss120b", "nemotron-super-49b", "QwQ-32B", "qwen3-30b"]
+    folders += ["magistral-small", "gptoss20b", "phi-4-reasoning-plus", "qwen3-8b", "qwen3-4b-thinking"]
+    for folder in folders:
+        for generation in ("gen1", "gen2", "gen3"):
+            write_teacher(tmp_path / "rsr", folder, 1, generation=generation)
+    arguments = [f"student={model}", f"teachers.data={tmp_path / 'rsr'}", "paths.outputs=out"]
+    assert run("score.py", *arguments).returncode == 0
+    _, datasets = tables(tmp_path / "out")
+    assert datasets.select("teacher", "generation").n_unique() == 33
+    (tmp_path / "rsr" / "QwQ-32B").rename(tmp_path / "rsr" / "other")
+    missing = run("score.py", *arguments)
+    assert "0 folders fit teacher 'qwq-32b' (*qwq*); it has Qwen3-235B-Thinking" in missing.stderr

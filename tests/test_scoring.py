@@ -1,0 +1,258 @@
+"""Token stores: resuming, identity, refusals."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rsr import artefacts, store
+from rsr import scoring as stage
+from rsr import student as students
+from rsr.engine import Scorer, Scoring
+from rsr.errors import InputError
+from rsr.scores import dataset_scores, trajectory_scores
+from rsr.scoring import score_dataset
+from rsr.trajectories import Dataset, Message, Trajectory
+from tests.models import save
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("student"))
+
+
+@pytest.fixture
+def scorer(folder):
+    return Scorer(students.load(folder, name="tiny", dtype="float32", device="cpu"), Scoring())
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(stage, "SHARD", 4)
+
+
+def trajectory(i, reply=None):
+    reply = reply if reply is not None else "1 + 2 = 3. " * (i % 5 + 1) + "\\boxed{42}"
+    return Trajectory(f"t{i}", f"p{i}", (Message("user", f"Problem {i}"), Message("assistant", reply)))
+
+
+DATASET = Dataset("teacher", "gen1", tuple(trajectory(i) for i in range(10)))
+
+
+def content(token_store):
+    shards = list(token_store)
+    arrays = [np.concatenate([getattr(s.tokens, n) for s in shards]) for n in ("rank", "surprisal", "entropy")]
+    return [i for s in shards for i in s.ids], arrays
+
+
+def same_content(one, other):
+    assert one[0] == other[0]
+    for a, b in zip(one[1], other[1], strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_a_store_holds_what_the_engine_computes(scorer, tmp_path):
+    token_store = score_dataset(scorer, DATASET, tmp_path)
+    assert [len(s.ids) for s in token_store] == [4, 4, 2]
+    rendered = [scorer.student.renderer.render(t.messages) for t in DATASET.trajectories]
+    parts = [scorer.score(rendered[i : i + 4]) for i in (0, 4, 8)]
+    ids, (rank, surprisal, entropy) = content(token_store)
+    assert ids == [t.id for t in DATASET.trajectories]
+    assert np.array_equal(rank, np.concatenate([p.rank for p in parts]))
+    assert np.array_equal(surprisal, np.concatenate([p.surprisal for p in parts]))
+    assert np.array_equal(entropy, np.concatenate([p.entropy for p in parts]))
+    assert token_store.artefact.facts["counts"]["trajectories"] == 10
+
+
+def test_scoring_again_computes_nothing(scorer, tmp_path, monkeypatch):
+    first = score_dataset(scorer, DATASET, tmp_path)
+    monkeypatch.setattr(Scorer, "score", lambda *a: pytest.fail("scored again"))
+    again = score_dataset(scorer, replace(DATASET, teacher="another name"), tmp_path)
+    assert again.artefact.path == first.artefact.path
+    assert again.teacher == "another name"
+
+
+@pytest.mark.parametrize("interrupted_at", [0, 1, 2])
+def test_resuming_in_the_middle_gives_the_unbroken_content(scorer, tmp_path, monkeypatch, interrupted_at):
+    unbroken = content(score_dataset(scorer, DATASET, tmp_path / "unbroken"))
+    real, calls = Scorer.score, []
+
+    def breaking(self, *arguments):
+        calls.append(1)
+        if len(calls) == interrupted_at + 1:
+            raise KeyboardInterrupt
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Scorer, "score", breaking)
+    with pytest.raises(KeyboardInterrupt):
+        score_dataset(scorer, DATASET, tmp_path / "broken")
+    resumed = score_dataset(scorer, DATASET, tmp_path / "broken")
+    assert len(calls) == 1 + 3  # the shard in flight is all that was lost
+    same_content(content(resumed), unbroken)
+
+
+def test_processes_share_the_work_and_change_nothing(scorer, tmp_path):
+    unbroken = content(score_dataset(scorer, DATASET, tmp_path / "one"))
+
+    class Waiting(Exception):
+        pass
+
+    def wait():
+        raise Waiting
+
+    with pytest.raises(Waiting):  # the second process has done its part
+        score_dataset(scorer, DATASET, tmp_path / "two", process=(1, 2), barrier=wait)
+    (partial,) = (tmp_path / "two" / "tokens").iterdir()
+    assert [p.name for p in partial.glob("shard-*")] == ["shard-00001.parquet"]
+    same_content(content(score_dataset(scorer, DATASET, tmp_path / "two", process=(0, 2))), unbroken)
+
+
+def test_other_settings_make_another_store(scorer, folder, tmp_path):
+    half = Scorer(students.load(folder, name="tiny", dtype="bfloat16", device="cpu"), Scoring())
+    shorter = Scorer(scorer.student, Scoring(max_length=64))
+    other = replace(DATASET, trajectories=DATASET.trajectories[:9])
+    stores = [
+        score_dataset(*a, tmp_path) for a in ((scorer, DATASET), (half, DATASET), (shorter, DATASET), (scorer, other))
+    ]
+    assert len({s.artefact.path for s in stores}) == 4
+    batched = Scorer(scorer.student, Scoring(token_budget=64, head_chunk=999))
+    assert score_dataset(batched, DATASET, tmp_path).artefact.path == stores[0].artefact.path
+
+
+def test_a_folder_of_other_settings_is_refused_with_both_shown(scorer, tmp_path):
+    path = score_dataset(scorer, DATASET, tmp_path).artefact.path
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["key"]["scoring"]["max_length"] = 77
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(
+        InputError, match=r'made with other settings: scoring: saved .*"max_length": 77.*requested .*2048'
+    ):
+        score_dataset(scorer, DATASET, tmp_path)
+
+
+def test_truncation_is_flagged_and_a_cut_away_response_is_null(scorer, tmp_path):
+    prompt = len(scorer.student.renderer.prompt_ids(DATASET.trajectories[0].messages[:1]))
+    cut = Scorer(scorer.student, Scoring(max_length=prompt))
+    data = replace(
+        DATASET,
+        trajectories=tuple(
+            replace(t, messages=(DATASET.trajectories[0].messages[0], *t.messages[1:])) for t in DATASET.trajectories
+        ),
+    )
+    token_store = score_dataset(cut, data, tmp_path)
+    counts = token_store.artefact.facts["counts"]
+    assert (counts["truncated"], counts["without_response_tokens"], counts["response_tokens"]) == (10, 10, 0)
+    rows = trajectory_scores(token_store)
+    assert rows["value"].null_count() == len(rows)
+    table = dataset_scores(rows)
+    assert table["value"].null_count() == len(table)
+    assert set(table["missing"]) == {10}
+
+
+def test_what_cannot_be_rendered_is_refused_or_left_out_and_listed(folder, tmp_path):
+    trimming = students.load(folder, name="tiny", dtype="float32", device="cpu")
+    trimming.renderer.template = trimming.renderer.template.replace("message['content']", "message['content'] | trim")
+    scorer = Scorer(trimming, Scoring())
+    data = replace(DATASET, trajectories=(*DATASET.trajectories[:3], trajectory(3, " It is 2. ")))
+    with pytest.raises(InputError, match=r"teacher/gen1, trajectory t3: message 1: .* not keep the response verbatim"):
+        score_dataset(scorer, data, tmp_path)
+    facts = score_dataset(scorer, data, tmp_path, on_error="skip").artefact.facts
+    assert facts["counts"]["left_out"] == 1
+    assert facts["left_out"][0]["id"] == "t3"
+
+
+def test_logits_that_are_not_finite_name_the_trajectory(scorer, tmp_path):
+    import torch
+
+    with torch.no_grad():
+        scorer.student.model.model.norm.weight.fill_(torch.nan)
+    with pytest.raises(
+        InputError, match=r"teacher/gen1, trajectory t\d: the logits at response token 0 are not finite"
+    ):
+        score_dataset(scorer, DATASET, tmp_path)
+
+
+def test_a_damaged_shard_is_named(scorer, tmp_path):
+    token_store = score_dataset(scorer, DATASET, tmp_path)
+    path = token_store.artefact.path / "shard-00001.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"shard-00001\.parquet: not a readable shard"):
+        list(token_store)
+
+
+def test_shards_round_trip(tmp_path):
+    from rsr.tokens import Tokens
+
+    tokens = Tokens(
+        np.array([1, 4_000_000_000], np.uint32),
+        np.array([0.5, 1e-9], np.float32),
+        np.array([0, 11], np.float32),
+        np.array([0, 0, 2, 2]),
+    )
+    shard = store.Shard(["a", "b", "c"], ["p", "q", "r"], [1, 2, 3], [False, True, False], [None, None, "why"], tokens)
+    store.write_shard(tmp_path / "shard-00000.parquet", shard)
+    back = store.read_shard(tmp_path / "shard-00000.parquet")
+    assert (back.ids, back.problems, back.chat_tokens) == (shard.ids, shard.problems, shard.chat_tokens)
+    assert (back.truncated, back.reasons) == (shard.truncated, shard.reasons)
+    for name in ("rank", "surprisal", "entropy", "offsets"):
+        assert np.array_equal(getattr(back.tokens, name), getattr(tokens, name))
+
+
+def test_keys_without_one_spelling_are_refused():
+    with pytest.raises(TypeError):
+        artefacts.digest({"path": object()})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        artefacts.digest({"x": float("nan")})
+    assert artefacts.digest({"a": 1, "b": 2}) == artefacts.digest({"b": 2, "a": 1})
+
+
+WRITER = """
+import os, sys
+import numpy as np
+from pathlib import Path
+from rsr import artefacts, store
+from rsr.errors import InputError
+from rsr.tokens import Tokens
+root = Path(sys.argv[1])
+if len(sys.argv) > 2:
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+    import signal
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+else:
+    os.setuid(65534)
+try:
+    artefact = artefacts.find_or_begin(root, "tokens", "x", {"a": 1})
+    n = 200_000
+    rng = np.random.default_rng(0)
+    tokens = Tokens(rng.integers(1, 99, n).astype(np.uint32), *rng.random((2, n)).astype(np.float32), np.array([0, n]))
+    store.write_shard(store.shard_path(artefact, 0), store.Shard(["t"], ["p"], [n], [False], [None], tokens))
+except InputError as error:
+    print(error)
+"""
+
+
+def write_as(tmp_path, *arguments):
+    command = [sys.executable, "-c", WRITER, str(tmp_path), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_read_only_folder_is_one_line(tmp_path):
+    for parent in [tmp_path, *tmp_path.parents[:3]]:
+        parent.chmod(0o755)
+    out = write_as(tmp_path)
+    assert "cannot be written: Permission denied; what is finished is kept" in out
+    assert out.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path):
+    out = write_as(tmp_path, "limit")
+    assert "cannot be written: " in out
+    assert "File too large; what is finished is kept, the same command goes on" in out
+    (partial,) = (tmp_path / "tokens").iterdir()
+    assert [p.name for p in partial.iterdir()] == ["key.json"]

@@ -1,0 +1,195 @@
+"""Readers: formats, keys, and one clear line for what is malformed."""
+
+import contextlib
+import json
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rsr import trajectories
+from rsr.errors import InputError
+from rsr.trajectories import Message, find, parse, read
+
+CHAT = [
+    {"role": "system", "content": "Think."},
+    {"role": "user", "content": "1 + 1?"},
+    {"role": "assistant", "content": "It is 2."},
+]
+MESSAGES = tuple(Message(m["role"], m["content"]) for m in CHAT)
+
+
+def dataset(*records, **settings):
+    return parse([(f"record {i}", r) for i, r in enumerate(records)], "teacher", **settings)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": CHAT},
+        {"messages": json.dumps(CHAT)},
+        {"messages": repr(CHAT)},
+        {"messages": [m | {"content": [{"type": "text", "text": m["content"]}]} for m in CHAT]},
+        {
+            "conversations": [
+                {"from": f, "value": m["content"]} for f, m in zip(("system", "human", "gpt"), CHAT, strict=True)
+            ]
+        },
+        {"system": "Think.", "instruction": "1 + 1?", "output": "It is 2."},
+    ],
+)
+def test_formats_give_the_same_trajectory(record):
+    assert dataset(record).trajectories[0].messages == MESSAGES
+    assert dataset(record).digest() == dataset({"messages": CHAT}).digest()
+
+
+def test_alpaca_joins_instruction_and_input():
+    (t,) = dataset({"instruction": "Add.", "input": "1 and 1", "output": "2"}).trajectories
+    assert [m.content for m in t.messages] == ["Add.\n1 and 1", "2"]
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "thinking"])
+def test_reasoning_of_api_exports_is_put_in_think_tags(field):
+    reply = {"role": "assistant", "content": "2", field: "one and one"}
+    (t,) = dataset({"messages": [*CHAT[:2], reply]}).trajectories
+    assert t.messages[-1].content == "<think>\none and one\n</think>\n\n2"
+
+
+def test_files_of_every_format_read_alike(tmp_path):
+    records = [{"id": f"p{i}", "messages": CHAT, "answer": str(i)} for i in range(3)]
+    (tmp_path / "a.json").write_text(json.dumps(records, indent=1))
+    (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, records)) + "\n")
+    pl.DataFrame(records).write_parquet(tmp_path / "c.parquet")
+    read_all = [read(file, name) for name, _, file in find(tmp_path)]
+    assert [d.teacher for d in read_all] == ["a", "b", "c"]
+    assert len({d.digest() for d in read_all}) == 1
+    assert [t.answer for t in read_all[0].trajectories] == ["0", "1", "2"]
+
+
+def test_folder_of_teachers_and_generations(tmp_path):
+    for teacher, generation in [("b", "gen2"), ("a", "gen1"), ("b", "gen1")]:
+        (tmp_path / teacher).mkdir(exist_ok=True)
+        (tmp_path / teacher / f"{generation}.json").write_text(json.dumps([{"messages": CHAT}]))
+    (tmp_path / "manifest.json").write_text("{}")
+    assert [(t, g) for t, g, _ in find(tmp_path)] == [("a", "gen1"), ("b", "gen1"), ("b", "gen2")]
+
+
+def test_problem_keys_count_repeated_prompts_and_are_shared_by_teachers():
+    def chat(reply):
+        return {"messages": [*CHAT[:2], {"role": "assistant", "content": reply}]}
+
+    one, other = dataset(chat("a"), chat("b")), dataset(chat("c"), chat("d"))
+    keys = [t.problem for t in one.trajectories]
+    assert len(set(keys)) == 2
+    assert keys == [t.problem for t in other.trajectories]
+
+
+def test_skipping_a_record_shifts_no_key():
+    empty = {"messages": [*CHAT[:2], {"role": "assistant", "content": " "}]}
+    whole = dataset({"messages": CHAT}, {"messages": CHAT})
+    skipped = dataset(empty, {"messages": CHAT}, on_error="skip")
+    assert [t.problem for t in skipped.trajectories] == [whole.trajectories[1].problem]
+    assert [(s.where, s.reason) for s in skipped.skipped] == [("record 0", "an assistant message is empty")]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("text", "a record is an object with 'messages', not text"),
+        ({}, "no 'messages', 'conversations' or 'instruction' with 'output'; it has nothing"),
+        ({"messages": []}, "'messages' is empty"),
+        ({"messages": 3}, "'messages' is a list, not a int"),
+        ({"messages": "__import__('os').getcwd()"}, "neither JSON nor a Python literal"),
+        ({"messages": CHAT[:2]}, "no assistant message"),
+        ({"messages": [*CHAT[:2], {"role": "assistant", "content": ""}]}, "an assistant message is empty"),
+        ({"messages": [*CHAT[:2], {"role": "assistant", "content": None}]}, "an assistant message is empty"),
+        ({"messages": [{"role": "tutor", "content": "x"}]}, "has the role 'tutor'; known are system, user, assistant"),
+        ({"messages": [{"role": "user", "content": 3}]}, "the content of message 0 is text, not a int"),
+        ({"messages": ["hello"]}, "message 0 is an object with 'role' and 'content', not text"),
+        ({"conversations": [{"from": "bot", "value": "x"}]}, "turn 0 is from 'bot'"),
+        ({"messages": CHAT, "id": ["x"]}, "'id' is text or a number, not a list"),
+    ],
+)
+def test_malformed_records_name_the_place_and_the_reason(record, message):
+    with pytest.raises(InputError) as error:
+        dataset({"messages": CHAT, "id": "fine"}, record)
+    assert str(error.value).startswith("record 1: ")
+    assert message in str(error.value)
+
+
+def test_duplicate_ids_are_refused():
+    with pytest.raises(InputError, match="record 1: a second record with the id '7'"):
+        dataset({"id": 7, "messages": CHAT}, {"id": "7", "messages": CHAT})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", b"", "holds a list of records, this one starts with nothing"),
+        ("a.json", b"{}", "this one starts with '{}'"),
+        ("a.json", b"[]", "is empty"),
+        ("a.json", b'[\n\n{"mess', "a.json, line 3: not valid JSON"),
+        ("a.json", b'[\n{"id": 1}\n', "a.json, line 2: "),
+        ("a.json", b'[{"messages": "\xff"}]', "not UTF-8 text (byte 15)"),
+        ("a.jsonl", b"\n\n", "is empty"),
+        ("a.jsonl", b'{"a": 1}\n{oops\n', "a.jsonl, line 1: no 'messages'"),
+        ("a.jsonl", b"\n{oops\n", "a.jsonl, line 2: not valid JSON"),
+        ("a.parquet", b"PAR1", "not a readable Parquet file"),
+        ("a.txt", b"hello", "trajectories are read from .json, .jsonl, .parquet files"),
+    ],
+)
+def test_bad_files_are_refused(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        read(find(path)[0][2], "teacher")
+    assert message in str(error.value)
+    assert name in str(error.value)
+
+
+def test_a_truncated_list_names_its_line(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"messages": CHAT}], indent=1)[:-1])
+    with pytest.raises(InputError, match="the list is not closed"):
+        read(path, "a")
+
+
+def test_missing_places_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no such file or folder"):
+        find(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="holds no"):
+        find(tmp_path)
+
+
+def test_an_unreachable_hub_is_refused(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"hub:nobody/nothing: cannot be downloaded .*; a local copy can be given"):
+        find("hub:nobody/nothing")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+names = st.sampled_from(
+    ["messages", "role", "content", "conversations", "from", "value", "instruction", "output", "id"]
+)
+records = st.dictionaries(names, json_values | st.lists(st.dictionaries(names, json_values, max_size=3), max_size=3))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(records, max_size=3))
+def test_no_record_ends_in_another_error(values):
+    with contextlib.suppress(InputError):
+        assert dataset(*values, on_error="skip").trajectories
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.binary(max_size=80), suffix=st.sampled_from(trajectories.SUFFIXES))
+def test_no_file_ends_in_another_error(tmp_path_factory, data, suffix):
+    path = tmp_path_factory.mktemp("fuzz") / f"a{suffix}"
+    path.write_bytes(data)
+    with pytest.raises(InputError):
+        read(path, "a")
