@@ -73,12 +73,13 @@ class Scorer:
     """Scores rendered chats under one student.
 
     Raises:
-        InputError: head and body, called apart, do not give the model's own logits (its head does more than a product,
-            such as capping logits).
+        InputError: max_length is beyond the model's positions; or head and body, called apart, do not give the model's
+            own logits (its head does more than a product, such as capping logits).
     """
 
     def __init__(self, student: "Student", scoring: Scoring) -> None:
         self.student, self.scoring = student, scoring
+        self.max_length = scoring.max_length_for(student)
         self.body = student.model.get_decoder()
         head = student.model.get_output_embeddings()
         if head is None:
@@ -137,14 +138,16 @@ class Scorer:
         rows = max(1, self.scoring.head_chunk // vocabulary)
         # On a CPU the passes over the logits are several times faster while these stay in its cache.
         cached = max(1, CACHED_LOGITS // vocabulary) if hidden.device.type == "cpu" else rows
-        parts = [
-            token_statistics(logits, target)
-            for at, chunk in zip(positions.split(rows), targets.split(rows), strict=True)
-            for logits, target in zip(self._logits(hidden[at]).split(cached), chunk.split(cached), strict=True)
-        ]
-        if not parts:
-            return torch.empty(0, dtype=torch.uint32), torch.empty(0), torch.empty(0)
-        rank, surprisal, entropy = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+        # Written in place: small results kept between large logits would hold the heap open, some GB on a long chat.
+        out = tuple(torch.empty(len(targets), dtype=dtype) for dtype in (torch.int32, torch.float32, torch.float32))
+        for start in range(0, len(targets), rows):
+            logits = self._logits(hidden[positions[start : start + rows]])
+            for at in range(start, start + len(logits), cached):
+                part = slice(at, min(at + cached, start + len(logits)))
+                found = token_statistics(logits[part.start - start : part.stop - start], targets[part])
+                for column, values in zip(out, found, strict=True):
+                    column[part] = values
+        rank, surprisal, entropy = out
         return rank.to(torch.uint32), surprisal, entropy
 
     def _logits(self, hidden: Tensor) -> Tensor:

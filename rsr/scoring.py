@@ -69,7 +69,7 @@ def score_dataset(
         path = shard_path(artefact, i)
         if i % processes == index and not path.exists():
             shard = _score_shard(scorer, dataset, trajectories, on_error, progress)
-            tokens += sum(min(n, scorer.scoring.max_length_for(student)) for n in shard.chat_tokens)
+            tokens += sum(min(n, scorer.max_length) for n in shard.chat_tokens)
             write_shard(path, shard)
         elif i % processes == index:
             progress(sum(_characters(t) for t in trajectories), 0)
@@ -83,12 +83,11 @@ def score_dataset(
 def _score_shard(
     scorer: Scorer, dataset: Dataset, trajectories: Sequence[Trajectory], on_error: OnError, progress: Progress
 ) -> Shard:
-    limit = scorer.scoring.max_length_for(scorer.student)
     chats: list[RenderedChat] = []
     reasons: list[str | None] = []
     for t in trajectories:
         try:
-            chats.append(scorer.student.renderer.render(t.messages, limit))
+            chats.append(scorer.student.renderer.render(t.messages, scorer.max_length))
             reasons.append(None)
         except InputError as error:
             if on_error == "error":
