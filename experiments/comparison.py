@@ -161,10 +161,12 @@ def _attainable(table: Table, coefficient: Coefficient, published: Published) ->
     return attainable_spearman(scores, accuracy, shared_scores=not table.metric.per_student)
 
 
-def not_recomputable(student: str, metric: Metric, published: Published) -> list[Result]:
+def not_recomputable(student: str, metric: Metric, published: Published, preset: str = "") -> list[Result]:
     """The printed coefficients of a metric whose scores are not printed."""
     return [
-        Result(student, metric, "", coefficient, None, None, tuple(Print(p.value, p.table, NO_INPUTS) for p in prints))
+        Result(
+            student, metric, preset, coefficient, None, None, tuple(Print(p.value, p.table, NO_INPUTS) for p in prints)
+        )
         for coefficient in COEFFICIENTS
-        if (prints := published.printed(student, metric.name, "", coefficient))
+        if (prints := published.printed(student, metric.name, preset, coefficient))
     ]

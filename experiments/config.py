@@ -123,3 +123,15 @@ class ScoreConfig:
 @dataclass
 class SanityConfig(ScoreConfig):
     families: dict[str, list[str]] = MISSING  # family -> patterns of names
+
+
+@dataclass
+class TablesConfig:
+    teachers: Teachers = field(default_factory=Teachers)
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    paths: Paths = field(default_factory=Paths)
+
+
+@dataclass
+class RobustnessConfig(TablesConfig):
+    student: Student = field(default_factory=Student)

@@ -21,7 +21,7 @@ from rsr.metrics import Metric, select
 def main(config: CorrelationConfig) -> None:
     prints = published.read(config.paths.published)
     aggregates = Aggregates(prints.scores(), prints.performance())
-    students = _students(config.student.name, prints.students())
+    students = students_of(config.student.name, prints.students())
     teachers = [teacher.name for teacher in config.teachers.teachers]
 
     results: list[Result] = []
@@ -48,7 +48,12 @@ def main(config: CorrelationConfig) -> None:
     show(results, findings, folder)
 
 
-def _students(name: str, known: list[str]) -> list[str]:
+def students_of(name: str, known: list[str]) -> list[str]:
+    """The student of that name, or every known one for "all".
+
+    Raises:
+        InputError: there are no results of it.
+    """
     if name == "all":
         return known
     if name not in known:

@@ -18,6 +18,7 @@ from rsr.rounding import Cell, cell, rounding_interval
 PRIMARY = ("1", "25", "26", "27", "28", "29", "")
 ACCURACY = "post_training_performance"
 AVERAGE = "average"  # the "student" of a coefficient averaged over all students
+FIXED_STUDENT = "qwen14b"
 PRESETS = {"rsr_200_samples": ("rsr", "200 samples")}
 ABLATIONS = {  # (variant, setting) of Tables 5 and 14 -> metric and preset
     ("rsr", "r_max=100"): ("rsr", ""),
@@ -135,9 +136,10 @@ def read(folder: Path) -> Published:
             _teacher_params(folder, scores["student"].unique(maintain_order=True).to_list()),
         ],
         how="diagonal",
-    )
+    ).unique(["student", "teacher", "metric", "table"], keep="first", maintain_order=True)
+    prints = _with_presets(prints)
     return Published(
-        prints=_with_presets(prints).select(
+        prints=pl.concat([prints, _fixed_student(prints)], how="diagonal").select(
             "student",
             "teacher",
             "metric",
@@ -148,6 +150,24 @@ def read(folder: Path) -> Published:
         ),
         coefficients=_coefficients(folder),
     )
+
+
+def read_cells(path: Path, key: list[str], value: str) -> list[dict[str, str]]:
+    """The rows of any file of printed cells, digits kept.
+
+    Raises:
+        InputError: see `read`.
+    """
+    rows = _read(path, [*key, value, "table"])
+    _numbers(path, rows, [value])
+    return rows.drop("line").to_dicts()
+
+
+def _fixed_student(frame: pl.DataFrame) -> pl.DataFrame:
+    """Table 14 scores with one student for all: its printed RSR is every student's."""
+    students = frame.select("student").unique(maintain_order=True)
+    fixed = frame.filter((pl.col("student") == FIXED_STUDENT) & (pl.col("metric") == "rsr") & (pl.col("preset") == ""))
+    return students.join(fixed.drop("student", "preset"), how="cross").with_columns(preset=pl.lit("fixed student"))
 
 
 def _with_presets(frame: pl.DataFrame) -> pl.DataFrame:

@@ -1,0 +1,109 @@
+"""Every printed number that follows from other print, recomputed and judged.
+
+    python experiments/tables.py
+
+Verdicts: equal (the prints as they stand give it), attainable (other numbers that round to them do), not attainable,
+contradicted by another print of the same cell. Writes results/tables/cells.csv, summary.md and run.json.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import polars as pl
+from rich.console import Console
+from rich.markdown import Markdown
+
+from experiments import checks, output, published
+from experiments.checks import CONTRADICTED, Check
+from experiments.comparison import NO_INPUTS, Aggregates, Result, compare, not_recomputable
+from experiments.config import TablesConfig
+from experiments.entry import command_line, entry
+from experiments.published import Published
+from rsr.artefacts import writing
+from rsr.metrics import select
+
+VERDICTS = ("equal", "attainable", "not attainable", CONTRADICTED, "undecided", NO_INPUTS)
+
+
+@entry("tables", TablesConfig)
+def main(config: TablesConfig) -> None:
+    prints = published.read(config.paths.published)
+    teachers = [teacher.name for teacher in config.teachers.teachers]
+    found = all_checks(config.paths.published, prints, teachers, config)
+    folder = config.paths.results / "tables"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        pl.DataFrame([asdict(c) for c in found], infer_schema_length=None).write_csv(
+            folder / "cells.csv", float_precision=6
+        )
+        (folder / "summary.md").write_text(summary(found), encoding="utf-8")
+        output.write_record(folder, cells=len(found), verdicts=dict(Counter(c.verdict for c in found)))
+    Console().print(Markdown(summary(found)))
+    print(f"Written to {folder}")
+
+
+def all_checks(folder: Path, prints: Published, teachers: Sequence[str], config: TablesConfig) -> list[Check]:
+    """The checks of every table, ordered by table."""
+    found = [
+        *checks.repeated_cells(prints),
+        *checks.coefficients(_coefficients(prints, teachers, config)),
+        *checks.selection_averages(folder),
+        *checks.composition(folder, prints),
+        *checks.gpu_hours(folder),
+        *checks.teacher_choices(folder, prints),
+    ]
+    return sorted(found, key=lambda c: int(c.table))
+
+
+def _coefficients(prints: Published, teachers: Sequence[str], config: TablesConfig) -> Iterator[Result]:
+    """Every coefficient of Tables 4, 5, 13 and 14."""
+    aggregates = Aggregates(prints.scores(), prints.performance())
+    students = prints.students()
+    for metric in select(["all"]):
+        tables = aggregates.tables(metric, students, teachers)
+        for table in tables:
+            for part in table.by_student_and_average():
+                yield from compare(part, prints, config.bootstrap)
+        for preset in metric.presets.keys() - {table.preset for table in tables}:
+            for name in (*students, published.AVERAGE):
+                yield from not_recomputable(name, metric, prints, preset)
+
+
+def summary(found: Sequence[Check]) -> str:
+    """Counts per table, the cells that cannot be, and what is not recomputed."""
+    counts: dict[str, Counter[str]] = {}
+    for c in found:
+        counts.setdefault(c.table, Counter())[c.verdict] += 1
+    used = [v for v in VERDICTS if any(v in count for count in counts.values())]
+    total: Counter[str] = sum(counts.values(), Counter())
+    rows = [[table, *(str(count[v] or "") for v in used), str(count.total())] for table, count in counts.items()]
+    rows.append(["**all**", *(str(total[v]) for v in used), str(total.total())])
+    parts = [
+        "# Printed numbers that follow from other print",
+        output.markdown_table(["table", *used, "cells"], rows),
+    ]
+    for verdict in ("not attainable", CONTRADICTED, "undecided"):
+        cells = [c for c in found if c.verdict == verdict]
+        if cells:
+            parts += [f"## {verdict.capitalize()}", output.markdown_list(_line(c) for c in cells)]
+    parts += [
+        "## Not recomputed, and why",
+        output.markdown_list(f"Table {table}: {reason}" for table, reason in checks.NOT_RECOMPUTABLE.items()),
+        f"Made by `{command_line()}`; every cell is in cells.csv.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(c: Check) -> str:
+    if c.verdict == CONTRADICTED:
+        return f"Table {c.table}, {c.cell}: printed {c.printed}; {c.basis}"
+    return (
+        f"Table {c.table}, {c.cell}: printed {c.printed}; from {c.basis}: {c.value:.6g}, attainable {c.low:.6g} to "
+        f"{c.high:.6g}"
+    )
+
+
+if __name__ == "__main__":
+    main()
