@@ -135,3 +135,16 @@ class TablesConfig:
 @dataclass
 class RobustnessConfig(TablesConfig):
     student: Student = field(default_factory=Student)
+
+
+@dataclass
+class SimulationConfig:
+    vocabulary: int = 50
+    zipf: float = 2.3
+    share: float = 0.2  # of the minor habit B in the mixture
+    shift: int = 25  # B's order is A's, rolled by this many places
+    support: int = 15  # C is uniform over the first tokens of A
+    tokens: int = 10_000  # of each trajectory of Table 3
+    length: int = 200  # tokens of a trajectory in the grid
+    seed: int = 0
+    paths: Paths = field(default_factory=Paths)

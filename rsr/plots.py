@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 matplotlib.use("Agg")
 
@@ -117,6 +118,32 @@ def forest(estimates: Sequence[Estimate], title: str, x_label: str, path: Path) 
     axes.set(xlabel=x_label, xlim=(-1.02, 1.02))
     axes.set_title(title, fontsize=10)
     axes.grid(axis="x", alpha=0.25)
+    _save(figure, path)
+
+
+def heatmap(
+    panels: Sequence[tuple[str, NDArray[np.float64]]],
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    row_label: str,
+    column_label: str,
+    title: str,
+    path: Path,
+) -> None:
+    """Draw titled grids of values from 0 to 1 side by side, each value written in its cell."""
+    figure = Figure(figsize=(4.2 * len(panels), 3.9), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    for i, (name, values) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), i + 1)
+        axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            colour = "white" if value < 0.5 else "black"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+        axes.set_xticks(range(len(columns)), columns)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set(xlabel=column_label, ylabel=row_label if i == 0 else "")
+        axes.set_title(name, fontsize=9)
     _save(figure, path)
 
 
