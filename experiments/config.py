@@ -148,3 +148,37 @@ class SimulationConfig:
     length: int = 200  # tokens of a trajectory in the grid
     seed: int = 0
     paths: Paths = field(default_factory=Paths)
+
+
+@dataclass
+class Ablation:
+    """Values that each parameter takes while the others keep their defaults."""
+
+    r_max: list[int | None] = field(default_factory=lambda: [10, 50, 100, 500, None])
+    rank_power: list[float] = field(default_factory=lambda: [0.9, 0.95, 1.05, 1.1])
+    surprisal_power: list[float] = field(default_factory=lambda: [0.9, 0.95, 1.05, 1.1])
+    filter_share: list[float] = field(default_factory=lambda: [0.1, 0.3, 0.5])
+    sample_size: list[int] = field(default_factory=lambda: [10, 25, 50, 100, 200])
+    draws: int = 100  # of each sample size
+
+
+@dataclass
+class AblationConfig(ScoreConfig):
+    ablation: Ablation = field(default_factory=Ablation)
+
+
+@dataclass
+class CostConfig:
+    paths: Paths = field(default_factory=Paths)
+
+
+@dataclass
+class CaseStudyConfig(ScoreConfig):
+    problem: int = 0  # number of the problem in the first teacher's dataset
+    tokens: int = 400  # of each trajectory that are shown
+    r_max: int = 100
+
+
+@dataclass
+class ReportConfig:
+    paths: Paths = field(default_factory=Paths)

@@ -1,19 +1,22 @@
 """The scoring stage: token stores of every dataset, and the tables made from them."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from rich.console import Console
 from rich.table import Table as Grid
 
 from experiments import datasets, students
-from experiments.config import ScoreConfig
+from experiments.config import ScoreConfig, ScoringConfig
 from experiments.progress import TokenProgress
 from rsr.artefacts import Artefact, digest, find_or_begin, writing
 from rsr.metrics import METRICS
 from rsr.scores import dataset_scores, token_metrics, trajectory_scores
 from rsr.store import TokenStore
+
+if TYPE_CHECKING:
+    from rsr.engine import Scoring
 
 # Raised when what the score tables hold for the same key changes its meaning.
 VERSION = 1
@@ -37,27 +40,31 @@ class Scores:
 
 
 def score(config: ScoreConfig) -> Scores | None:
-    """Score every dataset of the teachers; None in a process that is not the first.
+    """Score every dataset of the teachers and tabulate; None in a process that is not the first.
 
     Raises:
         InputError: whatever is wrong with student, data, settings or disk.
     """
+    stores = token_stores(config)
+    return None if stores is None else tabulate(stores, config)
+
+
+def token_stores(config: ScoreConfig) -> list[TokenStore] | None:
+    """The token store of every dataset, scored where it is not there yet; None in a process that is not the first.
+
+    Raises:
+        InputError: see `score`.
+    """
     from accelerate import PartialState
 
-    from rsr.engine import Scorer, Scoring
+    from rsr.engine import Scorer
     from rsr.scoring import score_dataset
 
     data = datasets.load(config.teachers, config.scoring)
     state = PartialState(cpu=config.scoring.device == "cpu")
     with state.main_process_first():
         student = students.load(config.student, config.scoring, config.paths)
-    settings = Scoring(
-        max_length=config.scoring.max_length,
-        beyond_positions=config.scoring.beyond_positions,
-        head_dtype=config.scoring.head_dtype.value,
-        token_budget=config.scoring.token_budget,
-    )
-    scorer = Scorer(student, settings)
+    scorer = Scorer(student, settings_of(config.scoring))
     with TokenProgress(data, state.num_processes if state.is_main_process else 0) as progress:
         stores = [
             score_dataset(
@@ -71,7 +78,19 @@ def score(config: ScoreConfig) -> Scores | None:
             )
             for dataset in data
         ]
-    return tabulate(stores, config) if state.is_main_process else None
+    return stores if state.is_main_process else None
+
+
+def settings_of(config: ScoringConfig) -> "Scoring":
+    """The engine's settings as configured."""
+    from rsr.engine import Scoring
+
+    return Scoring(
+        max_length=config.max_length,
+        beyond_positions=config.beyond_positions,
+        head_dtype=config.head_dtype.value,
+        token_budget=config.token_budget,
+    )
 
 
 def tabulate(stores: list[TokenStore], config: ScoreConfig) -> Scores:

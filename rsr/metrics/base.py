@@ -76,8 +76,8 @@ class Metric:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"": {}})
     compute: Compute | None = field(default=None, repr=False)
 
-    def __call__(self, tokens: Tokens, preset: str = "") -> Parts:
-        """The metric of each trajectory.
+    def __call__(self, tokens: Tokens, preset: str = "", **parameters: Any) -> Parts:
+        """The metric of each trajectory, under a preset or with parameters of one's own.
 
         Raises:
             InputError: it is not computed from token statistics, or has no such preset.
@@ -86,7 +86,7 @@ class Metric:
             raise InputError(f"{self.name} is not computed from token statistics")
         if preset not in self.presets:
             raise InputError(f"{self.name} has no preset {preset!r}; known are {', '.join(filter(None, self.presets))}")
-        return self.compute(tokens, **self.presets[preset])
+        return self.compute(tokens, **{**self.presets[preset], **parameters})
 
     @property
     def cost(self) -> str:

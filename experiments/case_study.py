@@ -1,0 +1,97 @@
+"""The same problem by every teacher, token by token (the form of Table 12).
+
+    python experiments/case_study.py student=smollm2 teachers=FOLDER problem=3
+
+Colours each response token by its rank under the student, shows the tokens with the highest and the lowest token RSR,
+and writes the coloured trajectories (values on hover) to results/case_study/<student>/trajectories.html.
+"""
+
+from html import escape
+
+from rich.console import Console
+
+from experiments import datasets, output, students
+from experiments.config import CaseStudyConfig
+from experiments.entry import command_line, entry
+from experiments.page import page
+from experiments.scoring import settings_of
+from rsr.artefacts import writing
+from rsr.errors import InputError
+from rsr.heatmap import Token, to_html, to_text, tokens_of
+from rsr.metrics.token import rsr
+from rsr.tokens import Tokens
+from rsr.trajectories import Dataset, Trajectory
+
+BODY = "body.html"
+EXTREMES = 8
+
+
+@entry("case_study", CaseStudyConfig, open_groups=True)
+def main(config: CaseStudyConfig) -> None:
+    from rsr.engine import Scorer
+
+    data = datasets.load(config.teachers, config.scoring)
+    problem, answers = _answers(data, config.problem)
+    student = students.load(config.student, config.scoring, config.paths)
+    scorer = Scorer(student, settings_of(config.scoring))
+    console = Console(highlight=False)
+    sections = [f"<p class=problem>{escape(problem)}</p>"]
+    for dataset, trajectory in answers:
+        chat = student.renderer.render(trajectory.messages, scorer.max_length)
+        scored = scorer.score([chat])
+        tokens = tokens_of(student.renderer, chat, scored, 0, config.r_max)
+        title = _title(dataset, scored, len(tokens))
+        shown = tokens[: config.tokens]
+        console.print(f"\n{title}", style="bold", markup=False)
+        console.print(to_text(shown))
+        sections.append(f"<h3>{escape(title)}</h3>{to_html(shown)}{_extremes(tokens)}")
+    folder = config.paths.results / "case_study" / config.student.name
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        title = f"Problem {config.problem} under {config.student.name}"
+        body = "".join(sections)
+        (folder / BODY).write_text(body, encoding="utf-8")  # for the report
+        (folder / "trajectories.html").write_text(page(title, body, command_line()), encoding="utf-8")
+        output.write_record(folder)
+    print(f"Written to {folder}")
+
+
+def _answers(data: list[Dataset], number: int) -> tuple[str, list[tuple[Dataset, Trajectory]]]:
+    first = data[0].trajectories
+    if not 0 <= number < len(first):
+        raise InputError(f"problem={number}: {data[0].name} holds problems 0 to {len(first) - 1}")
+    key = first[number].problem
+    answers = [(d, t) for d in data for t in d.trajectories if t.problem == key]
+    problem = next((m.content for m in first[number].messages if m.role == "user"), "")
+    return problem, answers
+
+
+def _title(dataset: Dataset, scored: Tokens, n: int) -> str:
+    return f"{dataset.name}: RSR {rsr(scored).values[0]:.2f}, {n} tokens, mean surprisal {scored.surprisal.mean():.2f}"
+
+
+def _extremes(tokens: list[Token]) -> str:
+    """The tokens of highest and lowest token RSR among those with a surprisal above 0.1 nats."""
+    ranked = sorted((t for t in tokens if t.surprisal > 0.1), key=lambda t: t.ratio)
+
+    def table(name: str, rows: list[Token]) -> str:
+        cells = "".join(
+            f"<tr><td><code>{escape(repr(t.text))}</code></td><td>{t.rank}</td><td>{t.surprisal:.2f}</td>"
+            f"<td>{t.ratio_text}</td></tr>"
+            for t in rows
+        )
+        return (
+            f"<table><caption>{name}</caption><thead><tr><th>token</th><th>rank</th><th>surprisal</th><th>RSR</th></tr>"
+            f"</thead><tbody>{cells}</tbody></table>"
+        )
+
+    return (
+        '<div class="pair">'
+        + table("lowest token RSR", ranked[:EXTREMES])
+        + table("highest token RSR", ranked[::-1][:EXTREMES])
+        + "</div>"
+    )
+
+
+if __name__ == "__main__":
+    main()

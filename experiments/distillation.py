@@ -1,0 +1,77 @@
+"""How well does each student do after training on each teacher? (Tables 1 and 2)
+
+    python experiments/distillation.py
+
+The accuracies as printed, each teacher's place per student, and how far the best teacher is the strongest or the largest.
+Writes results/distillation/.
+"""
+
+import polars as pl
+from rich.console import Console
+from rich.markdown import Markdown
+
+from experiments import checks, output, published
+from experiments.comparison import Aggregates
+from experiments.config import TablesConfig
+from experiments.entry import command_line, entry
+from rsr.artefacts import writing
+from rsr.metrics import METRICS
+
+
+@entry("distillation", TablesConfig)
+def main(config: TablesConfig) -> None:
+    prints = published.read(config.paths.published)
+    students = prints.students()
+    teachers = [teacher.name for teacher in config.teachers.teachers]
+    accuracy = prints.performance().pivot("student", index="teacher", values="accuracy").select("teacher", *students)
+    aggregates = Aggregates(prints.scores(), prints.performance())
+    (strength,) = aggregates.tables(METRICS["teacher_performance"], students, teachers)
+    repeated = [c for c in checks.repeated_cells(prints) if c.cell.startswith(published.ACCURACY)]
+    text = _report(accuracy, students, dict(zip(teachers, strength.scores[0], strict=True)), repeated)
+    folder = config.paths.results / "distillation"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        accuracy.write_csv(folder / "table.csv")
+        (folder / "table.md").write_text(text, encoding="utf-8")
+        output.write_record(folder)
+    Console(width=120).print(Markdown(text))
+    print(f"Written to {folder}")
+
+
+def _report(
+    accuracy: pl.DataFrame, students: list[str], strength: dict[str, float], repeated: list[checks.Check]
+) -> str:
+    places = accuracy.with_columns(pl.col(s).rank("min", descending=True).cast(pl.Int64) for s in students)
+    rows = [
+        [a["teacher"], f"{strength[a['teacher']]:.3f}", *(f"{a[s]:.1f} ({p[s]})" for s in students)]
+        for a, p in zip(accuracy.iter_rows(named=True), places.iter_rows(named=True), strict=True)
+    ]
+    strongest = max(strength, key=lambda t: strength[t])
+    best = {s: accuracy.sort(s, descending=True)["teacher"][0] for s in students}
+    lost = {s: accuracy[s].max() - accuracy.filter(teacher=strongest)[s][0] for s in students}
+    parts = [
+        "# Accuracy after training, by teacher and student",
+        output.markdown_table(["teacher", "its own accuracy", *(f"{s} (place)" for s in students)], rows),
+        output.markdown_list(
+            [
+                "Best teacher: " + ", ".join(f"{s}: {t}" for s, t in best.items()) + ".",
+                f"The strongest teacher is {strongest}. Training on it instead of the best loses "
+                + ", ".join(f"{loss:.1f} points for {s}" for s, loss in lost.items())
+                + ".",
+                f"{len(repeated)} cells are printed again in other tables; "
+                f"{sum(c.verdict == checks.CONTRADICTED for c in repeated)} of these prints contradict the first: "
+                + "; ".join(
+                    f"Table {c.table}, {c.cell.split(', ', 1)[1]}: {c.printed}, but {c.basis}"
+                    for c in repeated
+                    if c.verdict == checks.CONTRADICTED
+                )
+                + ".",
+            ]
+        ),
+        f"Made by `{command_line()}`.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    main()
