@@ -14,6 +14,7 @@ from experiments.config import CorrelationConfig
 from experiments.entry import command_line
 from experiments.published import AVERAGE
 from rsr.metrics.token import rsr
+from rsr.paired import detectable
 from rsr.plots import Estimate, Panel, forest, scatter
 
 SIGNS = {"equal": "=", "attainable": "~", "not attainable": "x", "undecided": "?", NO_INPUTS: "-"}
@@ -170,7 +171,8 @@ def _printed(r: Result | None, table: str = "") -> str:
 
 
 def _summary(results: Sequence[Result]) -> list[str]:
-    """Counts of verdicts per table, and every cell that is not attainable."""
+    """What n can show, counts of verdicts per table, and every cell that is not attainable."""
+    n = next((r.correlation.n for r in results if r.correlation), 0)
     counts: dict[str, Counter[str]] = {}
     for r in results:
         for p in r.prints:
@@ -179,6 +181,12 @@ def _summary(results: Sequence[Result]) -> list[str]:
         f"Table {table}: {sum(count.values())} cells: " + ", ".join(f"{n} {verdict}" for verdict, n in count.items())
         for table, count in sorted(counts.items(), key=lambda item: int(item[0]))
     ]
+    if n > 3:
+        lines.insert(
+            0,
+            f"With n = {n} a Spearman must reach {detectable(n):.2f} in absolute value to be told from 0 (two-sided 5 %, "
+            "power 80 %).",
+        )
     for r in results:
         for p in r.prints:
             if p.verdict in ("not attainable", "undecided") and r.attainable and r.correlation:

@@ -55,6 +55,7 @@ SECTIONS = (
 CAPTIONS = {
     "scatter.png": "Scatter plot of scores against accuracy after training, teachers named; the numbers are in table.csv",
     "coefficients.png": "Spearman coefficient of each metric with its interval and the printed value, as in the table",
+    "mixture.png": "Bars of predicted probability by rank: the dominant habit holds the first rank, the minor one the second",
     "grid.png": "Probability that rank over surprisal prefers the minor habit, by Zipf exponent, share and overlap",
 }
 
@@ -104,13 +105,16 @@ def _text(folder: Path) -> Path | None:
     return next((folder / name for name in NAMES if (folder / name).is_file()), None)
 
 
+def _body(text: Path) -> str:
+    """Markdown without the mark of its title, its parts one level below."""
+    return text.read_text(encoding="utf-8").replace("\n## ", "\n#### ").removeprefix("# ").strip()
+
+
 def _folder_html(folder: Path, results: Path) -> str:
     name = escape(str(folder.relative_to(results)))
-    parts = [f"<h3>{name}</h3>"]
+    parts = []
     if text := _text(folder):
-        # Titles of the parts stand below those of the page.
-        body = text.read_text(encoding="utf-8").replace("\n## ", "\n#### ").removeprefix("# ")
-        rendered = str(MARKDOWN.render("#### " + body))
+        rendered = str(MARKDOWN.render("### " + _body(text)))
         parts.append(rendered.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>"))
     for figure in sorted(folder.glob("*.png")):
         data = base64.b64encode(figure.read_bytes()).decode()
@@ -126,12 +130,10 @@ def markdown(results: Path) -> str:
     parts = ["# The rank-surprisal ratio study"]
     for section in SECTIONS:
         parts.append(f"## {section.title}")
-        folders = [f for f in _folders(results, section) if _text(f)]
+        folders = [f for f in _folders(results, section) if _text(f)]  # coloured tokens need the page
         for folder in folders:
-            text = _text(folder)
-            assert text
-            body = text.read_text(encoding="utf-8").replace("\n## ", "\n#### ").removeprefix("# ")
-            parts.append("### " + body.strip())
+            if text := _text(folder):
+                parts.append("### " + _body(text))
             parts += [f"![{figure.stem}]({figure.relative_to(results)})" for figure in sorted(folder.glob("*.png"))]
         if not folders:
             parts.append(f"Not made yet: `{section.command}`")

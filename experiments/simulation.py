@@ -27,7 +27,7 @@ from experiments import output, published
 from experiments.config import SimulationConfig
 from experiments.entry import command_line, entry
 from rsr.artefacts import writing
-from rsr.plots import heatmap
+from rsr.plots import heatmap, stacked_bars
 from rsr.rounding import rounding_interval
 
 Floats = NDArray[np.float64]
@@ -87,7 +87,7 @@ def main(config: SimulationConfig) -> None:
         table.write_csv(folder / "table3.csv", float_precision=6)
         grid.write_csv(folder / "grid.csv", float_precision=6)
         (folder / "table.md").write_text(text, encoding="utf-8")
-        _draw(grid, folder)
+        _draw(world(config), config.share, grid, folder)
         output.write_record(folder)
     Console(width=110).print(Markdown(text))
     print(f"Written to {folder}")
@@ -197,7 +197,18 @@ def report(table: pl.DataFrame, grid: pl.DataFrame, config: SimulationConfig) ->
     return "\n\n".join(parts) + "\n"
 
 
-def _draw(grid: pl.DataFrame, folder: Path) -> None:
+def _draw(w: World, share: float, grid: pl.DataFrame, folder: Path) -> None:
+    by_rank = np.argsort(-w.sources["X_D"], kind="stable")[:30]
+    stacked_bars(
+        {
+            "dominant habit A": (1 - share) * w.sources["X_A"][by_rank],
+            "minor habit B": share * w.sources["X_B"][by_rank],
+        },
+        x_label="token, by its rank under the student",
+        y_label="predicted probability",
+        title="The student's predictions: a mixture of two habits",
+        path=folder / "mixture.png",
+    )
     panels = []
     for shift in GRID["shift"]:
         part = grid.filter(pl.col("shift") == shift)

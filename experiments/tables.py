@@ -66,8 +66,9 @@ def _coefficients(prints: Published, teachers: Sequence[str], config: TablesConf
         for table in tables:
             for part in table.by_student_and_average():
                 yield from compare(part, prints, config.bootstrap)
-        for preset in metric.presets.keys() - {table.preset for table in tables}:
-            for name in (*students, published.AVERAGE):
+        scored = {table.preset for table in tables}
+        for preset in metric.presets:
+            for name in (*students, published.AVERAGE) if preset not in scored else ():
                 yield from not_recomputable(name, metric, prints, preset)
 
 

@@ -1,6 +1,6 @@
 """Figures: scatter plots with named teachers, and coefficients with their intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,6 +118,22 @@ def forest(estimates: Sequence[Estimate], title: str, x_label: str, path: Path) 
     axes.set(xlabel=x_label, xlim=(-1.02, 1.02))
     axes.set_title(title, fontsize=10)
     axes.grid(axis="x", alpha=0.25)
+    _save(figure, path)
+
+
+def stacked_bars(
+    parts: Mapping[str, NDArray[np.float64]], *, x_label: str, y_label: str, title: str, path: Path
+) -> None:
+    """Draw bars made of named parts, one on the other, over 1, 2, 3, ..."""
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    base: NDArray[np.float64] | float = 0.0
+    for (name, heights), colour in zip(parts.items(), (BLUE, ORANGE, GREY), strict=False):
+        axes.bar(np.arange(1, len(heights) + 1), heights, bottom=base, color=colour, label=name)
+        base = base + heights
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.set_title(title, fontsize=10)
+    axes.legend(fontsize=9)
     _save(figure, path)
 
 

@@ -1,0 +1,91 @@
+"""The page, opened in a browser."""
+
+import os
+import shutil
+from html import unescape
+
+import numpy as np
+import pytest
+
+from experiments.config import Paths
+from experiments.page import page
+from rsr.chat import ChatRenderer
+from rsr.heatmap import to_html, tokens_of
+from rsr.tokens import Tokens
+from rsr.trajectories import Message
+from tests.models import tokenizer
+
+pytestmark = pytest.mark.full
+HOSTILE = 'a <script>alert(1)</script> </textarea> </pre> & "quoted"'
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = shutil.which("chromium")
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail("chromium is not installed")
+        pytest.skip("chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        yield playwright.chromium.launch(executable_path=path, args=arguments)
+
+
+def hostile_tokens():
+    renderer = ChatRenderer(tokenizer())
+    chat = renderer.render([Message("user", "?"), Message("assistant", HOSTILE)])
+    n = len(chat.positions())
+    tokens = Tokens(
+        np.arange(1, n + 1, dtype=np.uint32), np.full(n, 0.5, np.float32), np.ones(n, np.float32), np.array([0, n])
+    )
+    return tokens_of(renderer, chat, tokens, 0)
+
+
+def test_tokens_spell_the_trajectory_and_stay_text():
+    tokens = hostile_tokens()
+    assert "".join(t.text for t in tokens) == HOSTILE
+    assert "<script" not in to_html(tokens)
+    assert [t.ratio_text for t in tokens][:3] == ["2.00", "4.00", "6.00"]
+    assert unescape(to_html(tokens)).count("rank 1, surprisal 0.50, RSR 2.00") == 1
+
+
+def test_the_page_in_a_browser(browser, run, tmp_path):
+    results = tmp_path / "results"
+    for name in ("tables", "correlation", "simulation"):
+        shutil.copytree(Paths().results / name, results / name)
+    case = results / "case_study" / "tiny"
+    case.mkdir(parents=True)
+    (case / "body.html").write_text(to_html(hostile_tokens()))
+    assert run("report.py", f"paths.results={results}").returncode == 0
+
+    tab = browser.new_page()
+    problems: list[str] = []
+    tab.on("console", lambda message: problems.append(message.text))
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.on(
+        "request", lambda request: None if request.url.startswith(("file:", "data:")) else problems.append(request.url)
+    )
+    tab.on("dialog", lambda dialog: problems.append("a dialog opened"))
+    tab.goto(f"file://{results / 'report.html'}")
+
+    assert tab.locator("pre.tokens").inner_text() == HOSTILE
+    assert tab.locator("pre.tokens span").first.get_attribute("title") == "rank 1, surprisal 0.50, RSR 2.00"
+    table = tab.locator("#s0 table").first
+    head = table.locator("th button").last
+    for expected in (sorted, lambda values: sorted(values, reverse=True)):
+        head.click()
+        values = [int(text) for text in table.locator("tbody tr td:last-child").all_inner_texts()]
+        assert values == expected(values)
+    assert all(image.get_attribute("alt") for image in tab.locator("img").all())
+    assert tab.locator(".missing").count() > 0
+    assert "python experiments/robustness.py" in tab.locator(".missing").first.inner_text()
+    for width in (390, 1280):
+        tab.set_viewport_size({"width": width, "height": 900})
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert problems == []
+
+
+def test_a_title_is_text():
+    assert "<b>" not in page("<b>bold</b>", "", "command")
