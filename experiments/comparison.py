@@ -138,7 +138,6 @@ def _compare(table: Table, coefficient: Coefficient, published: Published | None
             table.accuracy,
             coefficient,
             resamples=bootstrap.resamples,
-            confidence=bootstrap.confidence,
             seed=bootstrap.seed,
         )
     except InputError as error:

@@ -97,7 +97,6 @@ class ScoringConfig:
 @dataclass
 class Bootstrap:
     resamples: int = 10_000
-    confidence: float = 0.95
     seed: int = 0
 
 

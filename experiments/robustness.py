@@ -56,9 +56,7 @@ def _row(table: Table, tables: Sequence[Table], config: RobustnessConfig) -> dic
     base = next(t for t in tables if t.metric is rsr and not t.preset)
     length = next(np.log(t.scores) for t in tables if t.metric.name == "avg_token_length")
     left_out = [leave_one_out(a, b) for a, b in zip(x, y, strict=True)]
-    paired = difference(
-        _oriented(base), x, y, resamples=config.bootstrap.resamples, confidence=config.bootstrap.confidence
-    )
+    paired = difference(_oriented(base), x, y, resamples=config.bootstrap.resamples)
     same = table is base
     return {
         "metric": f"{table.metric.title} ({table.preset})" if table.preset else table.metric.title,

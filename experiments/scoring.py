@@ -11,7 +11,6 @@ from experiments import datasets, students
 from experiments.config import ScoreConfig, ScoringConfig
 from experiments.progress import TokenProgress
 from rsr.artefacts import Artefact, digest, find_or_begin, writing
-from rsr.metrics import METRICS
 from rsr.scores import dataset_scores, token_metrics, trajectory_scores
 from rsr.store import TokenStore
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 VERSION = 1
 STAGE = "scores"
 TRAJECTORIES, DATASETS = "trajectories.parquet", "datasets.parquet"
-SHOWN = ("rsr", "avg_surprisal", "avg_rank_clipped", "avg_token_length")
+BESIDE = ("avg_surprisal", "avg_rank_clipped", "avg_token_length")  # shown beside RSR, with intervals in the files
 
 
 @dataclass(frozen=True)
@@ -101,14 +100,12 @@ def tabulate(stores: list[TokenStore], config: ScoreConfig) -> Scores:
         "version": VERSION,
         "stores": [[s.student, s.teacher, s.generation, digest(s.artefact.key)] for s in stores],
         "metrics": {m.name: {preset: dict(of) for preset, of in m.presets.items()} for m in token_metrics()},
-        "bootstrap": [bootstrap.resamples, bootstrap.confidence, bootstrap.seed],
+        "bootstrap": [bootstrap.resamples, bootstrap.seed],
     }
     artefact = find_or_begin(config.paths.outputs, STAGE, f"{config.student.name}-{config.teachers.name}", key)
     if artefact.manifest is None:
         rows = pl.concat([trajectory_scores(store) for store in stores])
-        table = dataset_scores(
-            rows, resamples=bootstrap.resamples, confidence=bootstrap.confidence, seed=bootstrap.seed
-        )
+        table = dataset_scores(rows, resamples=bootstrap.resamples, seed=bootstrap.seed)
         with writing(artefact.path):
             rows.write_parquet(artefact.path / TRAJECTORIES)
             table.write_parquet(artefact.path / DATASETS)
@@ -129,21 +126,23 @@ def show(scores: Scores) -> None:
     """Print one line per dataset, best RSR first, what was counted, and where the tables are."""
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = 160
+        console.width = 120
     facts = scores.artefact.facts
     console.print(
         f"{scores.datasets['student'][0]}, {facts['student']['dtype']}, max_length {facts['scoring']['max_length']}; "
-        "lower RSR is better; 95 % intervals over problems",
+        "lower RSR is better",
         style="bold",
     )
-    grid = Grid("teacher", "n", *(f"{METRICS[name].title} [95 %]" for name in SHOWN), box=None, padding=(0, 2, 0, 0))
+    grid = Grid("teacher", "n", "RSR [95 %]", "surprisal", "clipped rank", "length", box=None, padding=(0, 2, 0, 0))
     shown = scores.datasets.filter(pl.col("preset") == "").with_columns(
         name=pl.concat_str("teacher", "generation", separator="/").str.strip_chars_end("/")
     )
     by_rsr = shown.filter(metric="rsr").sort("value", nulls_last=True)
     for name in by_rsr["name"]:
         cells = {row["metric"]: row for row in shown.filter(name=name).iter_rows(named=True)}
-        grid.add_row(name, str(cells["rsr"]["n"]), *(_interval(cells[metric]) for metric in SHOWN))
+        grid.add_row(
+            name, str(cells["rsr"]["n"]), _interval(cells["rsr"]), *(_value(cells[metric]) for metric in BESIDE)
+        )
     console.print(grid)
     for line in _counted(facts["datasets"]):
         console.print(line, markup=False, soft_wrap=True)
@@ -151,10 +150,13 @@ def show(scores: Scores) -> None:
 
 
 def _interval(row: dict[str, Any]) -> str:
-    if row["value"] is None:
-        return "no value"
-    digits = 1 if abs(row["value"]) >= 100 else 3
-    return f"{row['value']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+    return "no value" if row["value"] is None else f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def _value(row: dict[str, Any]) -> str:
+    return (
+        "no value" if row["value"] is None else f"{row['value']:.3f}" if row["value"] < 100 else f"{row['value']:.0f}"
+    )
 
 
 def _counted(facts: list[dict[str, Any]]) -> list[str]:
