@@ -7,7 +7,16 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from rsr.errors import InputError
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def _at_least(least: float, **values: float | None) -> None:
+    """Refuse a setting below its least value; null is left to its meaning."""
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise InputError(f"{name}={value} is too small: the least is {least:g}")
 
 
 class Source(Enum):
@@ -93,11 +102,18 @@ class ScoringConfig:
     on_error: OnError = OnError.error  # of a malformed record or one that cannot be rendered verbatim
     limit: int | None = None  # the first problems of each dataset only
 
+    def __post_init__(self) -> None:
+        _at_least(1, limit=self.limit, token_budget=self.token_budget, max_length=self.max_length)
+
 
 @dataclass
 class Bootstrap:
     resamples: int = 10_000
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(100, resamples=self.resamples)
+        _at_least(0, seed=self.seed)
 
 
 @dataclass
@@ -108,6 +124,14 @@ class CorrelationConfig:
     metric: Any = MISSING  # a name or a list of names
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     paths: Paths = field(default_factory=Paths)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of metrics or groups."""
+        names = self.metric if isinstance(self.metric, list) else [self.metric]
+        if not all(isinstance(name, str) for name in names):
+            raise InputError(f"metric={self.metric} is neither a name nor a list of names")
+        return names
 
 
 @dataclass
@@ -148,6 +172,15 @@ class SimulationConfig:
     seed: int = 0
     paths: Paths = field(default_factory=Paths)
 
+    def __post_init__(self) -> None:
+        _at_least(2, vocabulary=self.vocabulary)
+        _at_least(1, support=self.support, tokens=self.tokens, length=self.length)
+        _at_least(0, seed=self.seed, zipf=self.zipf)
+        if not 0 < self.share < 1:
+            raise InputError(f"share={self.share} is no share of a mixture: it lies between 0 and 1")
+        if self.support > self.vocabulary:
+            raise InputError(f"support={self.support} is more than the vocabulary of {self.vocabulary}")
+
 
 @dataclass
 class Ablation:
@@ -159,6 +192,16 @@ class Ablation:
     filter_share: list[float] = field(default_factory=lambda: [0.1, 0.3, 0.5])
     sample_size: list[int] = field(default_factory=lambda: [10, 25, 50, 100, 200])
     draws: int = 100  # of each sample size
+
+    def __post_init__(self) -> None:
+        _at_least(1, draws=self.draws)
+        for r_max in self.r_max:
+            _at_least(1, r_max=r_max)
+        for size in self.sample_size:
+            _at_least(1, sample_size=size)
+        for share in self.filter_share:
+            if not 0 < share <= 1:
+                raise InputError(f"filter_share={share} is no share: it lies above 0 and up to 1")
 
 
 @dataclass
@@ -176,6 +219,9 @@ class CaseStudyConfig(ScoreConfig):
     problem: int = 0  # number of the problem in the first teacher's dataset
     tokens: int = 400  # of each trajectory that are shown
     r_max: int = 100
+
+    def __post_init__(self) -> None:
+        _at_least(1, tokens=self.tokens, r_max=self.r_max)
 
 
 @dataclass

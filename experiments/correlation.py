@@ -26,7 +26,7 @@ def main(config: CorrelationConfig) -> None:
 
     results: list[Result] = []
     tables: list[Table] = []
-    names = [config.metric] if isinstance(config.metric, str) else list(config.metric)
+    names = config.metrics
     for metric in select(names):
         found = aggregates.tables(metric, students, teachers)
         tables += found

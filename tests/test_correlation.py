@@ -114,6 +114,8 @@ def test_a_sweep_runs_every_job_and_reports_the_failed_one(run, tmp_path):
         (["source=rumour"], 2, "rumour"),
         (["metric=[rrs]"], 1, "unknown metric 'rrs': did you mean 'rsr'?"),
         (["metric=[]"], 1, "no metric is chosen"),
+        (["metric=3"], 1, "metric=3 is neither a name nor a list of names"),
+        (["bootstrap.resamples=0"], 1, "resamples=0 is too small"),
         (["paths.published=nowhere"], 1, "metrics.csv: no such file"),
         (["student.name=mine"], 1, "no results of student 'mine'"),
     ],

@@ -161,6 +161,8 @@ def test_sanity_of_the_published_students(run, tmp_path):
         (["student={model}", "teachers={data}", "student.template=qwen"], 1, "no chat template 'qwen'"),
         (["student={model}", "teachers={data}", "scoring.dtype=int8"], 2, "int8"),
         (["student={model}", "teachers={data}", "scoring.colour=red"], 2, "Could not override 'scoring.colour'"),
+        (["student={model}", "teachers={data}", "scoring.limit=0"], 1, "limit=0 is too small"),
+        (["student={model}", "teachers={data}", "scoring.token_budget=0"], 1, "token_budget=0 is too small"),
         (["teachers={data}"], 2, "student"),
     ],
 )
