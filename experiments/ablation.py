@@ -19,7 +19,8 @@ from rich.markdown import Markdown
 
 from experiments import output, published
 from experiments.comparison import Aggregates, Result, compare
-from experiments.config import Ablation, AblationConfig
+from experiments.config import Ablation, AblationConfig, from_print
+from experiments.correlation import students_of
 from experiments.entry import command_line, entry
 from experiments.published import AVERAGE, Published
 from experiments.scoring import token_stores
@@ -49,9 +50,8 @@ WEIGHTINGS = (
 
 @entry("ablation", AblationConfig, open_groups=True)
 def main(config: AblationConfig) -> None:
-    prints = published.read(config.paths.published)
-    if config.student.name in ("all", *prints.students()):
-        text = _published(prints, config)
+    if from_print(config.student, config.teachers):
+        text = _published(published.read(config.paths.published), config)
         table = None
     else:
         stores = token_stores(config)
@@ -75,7 +75,7 @@ def main(config: AblationConfig) -> None:
 
 def _published(prints: Published, config: AblationConfig) -> str:
     aggregates = Aggregates(prints.scores(), prints.performance())
-    students = prints.students() if config.student.name == "all" else [config.student.name]
+    students = students_of(config.student.name, prints.students())
     teachers = [teacher.name for teacher in config.teachers.teachers]
     results = [
         result

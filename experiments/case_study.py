@@ -67,6 +67,8 @@ def _answers(data: list[Dataset], number: int) -> tuple[str, list[tuple[Dataset,
 
 
 def _title(dataset: Dataset, scored: Tokens, n: int) -> str:
+    if not n:
+        return f"{dataset.name}: no value, no response token is left"
     return f"{dataset.name}: RSR {rsr(scored).values[0]:.2f}, {n} tokens, mean surprisal {scored.surprisal.mean():.2f}"
 
 

@@ -125,10 +125,14 @@ def coefficients(results: Iterable[Result]) -> Iterator[Check]:
             name = f"{r.label}, {r.student}" + ("" if r.coefficient == "spearman" else f", {r.coefficient}")
             basis = NO_INPUTS if r.correlation is None else "printed scores and accuracies"
             value = None if r.correlation is None else abs(r.correlation.value)
-            low, high = (
-                (None, None) if r.attainable is None else sorted((abs(r.attainable.low), abs(r.attainable.high)))
-            )
+            low, high = (None, None) if r.attainable is None else _absolute(r.attainable.low, r.attainable.high)
             yield Check(p.table, name, p.value, basis, value, low, high, p.verdict)
+
+
+def _absolute(low: float, high: float) -> Interval:
+    """The absolute values of an interval."""
+    ends = sorted((abs(low), abs(high)))
+    return (0.0 if low < 0 < high else ends[0]), ends[1]
 
 
 def selection_averages(folder: Path) -> Iterator[Check]:

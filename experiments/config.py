@@ -23,6 +23,7 @@ class Source(Enum):
     """Where scores and accuracies come from."""
 
     published = "published"  # the paper's printed tables
+    measured = "measured"  # runs of this project
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Student:
     recipe: str | None = None  # how to make the model where it is no hub name or folder (experiments.students)
     template: str | None = None  # chat template: a name, a .jinja file, or null for the tokenizer's own
     template_variables: dict[str, Any] = field(default_factory=dict)
-    source: Source = Source.published
+    source: Source = Source.measured
     training: Training | None = None
 
 
@@ -62,6 +63,11 @@ class Teachers:
     data: str = MISSING  # a file, a folder or hub:OWNER/NAME
     generations: list[str] = field(default_factory=list)  # [] takes all that are found
     teachers: list[Teacher] = field(default_factory=list)  # [] takes all that are found
+
+
+def from_print(student: Student, teachers: Teachers) -> bool:
+    """Whether a comparison reads the paper's numbers: of a paper student and a teacher table, not of a user's own."""
+    return student.source is Source.published and bool(teachers.teachers)
 
 
 @dataclass
@@ -175,7 +181,8 @@ class SimulationConfig:
     def __post_init__(self) -> None:
         _at_least(2, vocabulary=self.vocabulary)
         _at_least(1, support=self.support, tokens=self.tokens, length=self.length)
-        _at_least(0, seed=self.seed, zipf=self.zipf)
+        _at_least(0, seed=self.seed)
+        _at_least(0.01, zipf=self.zipf)
         if not 0 < self.share < 1:
             raise InputError(f"share={self.share} is no share of a mixture: it lies between 0 and 1")
         if self.support > self.vocabulary:

@@ -10,7 +10,7 @@ Prints the table and a diagnosis, and writes both with figures to results/correl
 
 from experiments import diagnosis, published
 from experiments.comparison import Aggregates, Result, Table, compare, not_recomputable
-from experiments.config import CorrelationConfig
+from experiments.config import CorrelationConfig, Source
 from experiments.correlation_output import show, write
 from experiments.entry import entry
 from rsr.errors import InputError
@@ -19,6 +19,10 @@ from rsr.metrics import Metric, select
 
 @entry("correlation", CorrelationConfig)
 def main(config: CorrelationConfig) -> None:
+    if config.source is Source.measured:
+        raise InputError(
+            f"student {config.student.name!r} has no measured accuracies: only the paper's students have print"
+        )
     prints = published.read(config.paths.published)
     aggregates = Aggregates(prints.scores(), prints.performance())
     students = students_of(config.student.name, prints.students())

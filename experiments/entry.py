@@ -1,5 +1,6 @@
 """What every entry point shares: a typed configuration, and one clear line instead of a traceback."""
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable
@@ -82,7 +83,8 @@ def _open(argument: str) -> str:
         known = (ROOT / "configs" / group / f"{value}.yaml").is_file()
         if known or not ("/" in value or value.startswith("hub:") or Path(value).exists()):
             return value
-        name = "given-" + "".join(c if c.isalnum() else "-" for c in value)
+        readable = "".join(c if c.isalnum() else "-" for c in value)
+        name = f"given-{hashlib.sha256(value.encode()).hexdigest()[:8]}-{readable}"
         ConfigStore.instance().store(group=group, name=name, node=OPEN_GROUPS[group](value))
         return name
 

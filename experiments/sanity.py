@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from experiments import output, published
-from experiments.config import SanityConfig
+from experiments.config import SanityConfig, from_print
+from experiments.correlation import students_of
 from experiments.entry import command_line, entry
 from experiments.scoring import score
 from rsr.artefacts import writing
@@ -26,10 +27,9 @@ SHOWN = ("avg_surprisal", "avg_rank_clipped", "rsr")
 
 @entry("sanity", SanityConfig, open_groups=True)
 def main(config: SanityConfig) -> None:
-    printed = published.read(config.paths.published)
-    if config.student.name in ("all", *printed.students()):
-        scores = printed.scores()
-        students = printed.students() if config.student.name == "all" else [config.student.name]
+    if from_print(config.student, config.teachers):
+        printed = published.read(config.paths.published)
+        scores, students = printed.scores(), students_of(config.student.name, printed.students())
     else:
         measured = score(config)
         if measured is None:

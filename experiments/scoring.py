@@ -98,7 +98,7 @@ def tabulate(stores: list[TokenStore], config: ScoreConfig) -> Scores:
     key = {
         "stage": STAGE,
         "version": VERSION,
-        "stores": [[s.student, s.teacher, s.generation, digest(s.artefact.key)] for s in stores],
+        "stores": [[s.student, s.teacher, s.generation, s.skipped, digest(s.artefact.key)] for s in stores],
         "metrics": {m.name: {preset: dict(of) for preset, of in m.presets.items()} for m in token_metrics()},
         "bootstrap": [bootstrap.resamples, bootstrap.seed],
     }
@@ -114,8 +114,12 @@ def tabulate(stores: list[TokenStore], config: ScoreConfig) -> Scores:
             student=stores[0].artefact.key["student"],
             scoring=stores[0].artefact.key["scoring"],
             datasets=[
-                {"teacher": s.teacher, "generation": s.generation}
-                | {name: s.artefact.facts[name] for name in ("counts", "template_adds")}
+                {
+                    "teacher": s.teacher,
+                    "generation": s.generation,
+                    "counts": s.artefact.facts["counts"] | {"malformed": s.skipped},
+                    "template_adds": s.artefact.facts["template_adds"],
+                }
                 for s in stores
             ],
         )

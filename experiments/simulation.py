@@ -80,7 +80,7 @@ def main(config: SimulationConfig) -> None:
     cells = published.read_cells(config.paths.published / "simulation.csv", ["trajectory", "quantity"], "value")
     printed = {(r["trajectory"], r["quantity"]): r["value"] for r in cells}
     table, grid = compare(world(config), printed, config), separation_grid(config)
-    folder = config.paths.results / "simulation"
+    folder = config.paths.results / "simulation" / _changed(config)
     text = report(table, grid, config)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +91,12 @@ def main(config: SimulationConfig) -> None:
         output.write_record(folder)
     Console(width=110).print(Markdown(text))
     print(f"Written to {folder}")
+
+
+def _changed(config: SimulationConfig) -> str:
+    """The settings that are not those of the paper and its chosen rest, as the name of a folder; "" where all are."""
+    own, default = vars(config), vars(SimulationConfig())
+    return ",".join(f"{name}={own[name]}" for name in own if name != "paths" and own[name] != default[name])
 
 
 def compare(w: World, printed: dict[tuple[str, str], str], config: SimulationConfig) -> pl.DataFrame:
@@ -166,7 +172,7 @@ def report(table: pl.DataFrame, grid: pl.DataFrame, config: SimulationConfig) ->
     parts = [
         "# The simulation of Table 3",
         f"Vocabulary {config.vocabulary}, Zipf exponent {config.zipf}, shares {1 - config.share:g} and {config.share:g}, "
-        f"{config.tokens:,} tokens a trajectory, all as printed. Chosen here, as the paper does not say: B's order is A's "
+        f"{config.tokens:,} tokens a trajectory{', all as printed' if not _changed(config) else ''}. Chosen here, as the paper does not say: B's order is A's "
         f"rolled by {config.shift}, C is uniform over the first {config.support} tokens of A.",
         output.markdown_table(["trajectory", "quantity", "exact", "sampled", "printed", "errors away"], rows),
         f"{inside} of the {len(decided)} cells of X_A, X_B and X_D lie within 3 sampling errors of the expectation (beyond "
@@ -178,7 +184,7 @@ def report(table: pl.DataFrame, grid: pl.DataFrame, config: SimulationConfig) ->
         + ", ".join(
             f"{n} by {name if name != 'best' else 'the best r^a / s^b with a, b up to 2'}" for name, n in wins.items()
         )
-        + ". Rank alone and surprisal alone always prefer the dominant habit A, or nothing. See grid.png and grid.csv.",
+        + ". See grid.png and grid.csv.",
         "## What explains it",
         output.markdown_list(
             [

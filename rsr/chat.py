@@ -105,8 +105,9 @@ class ChatRenderer:
         self._added = frozenset(tokenizer.added_tokens_decoder)
 
     def identity(self) -> dict[str, Any]:
-        """What shapes the rendering: hash of the template, and its variables."""
+        """What shapes the rendering: hash of the template, its variables, and the special tokens that it may write."""
         return {
+            "special_tokens": {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()},
             "template_sha256": hashlib.sha256(self.template.encode()).hexdigest(),
             "template_variables": self.variables,
         }
@@ -133,7 +134,7 @@ class ChatRenderer:
                 "the chat template writes today's date, so that scores would change from day to day: pin it with "
                 "template_variables.date_string='26 Jul 2024', or choose a template without a date"
             ) from error
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, ValueError) as error:
             raise InputError(f"the chat template refuses the messages: {error}") from error
         return str(text)
 
@@ -178,6 +179,10 @@ class ChatRenderer:
         if not text.startswith(before + content):
             _refuse_rewriting(text, before, content, index)
         first, last = len(before), len(before) + len(content)
+        if first == 0:
+            raise InputError(
+                f"message {index}: nothing stands before the response, so that its first token has no score"
+            )
         # A character may be spelt by several tokens, all with its offsets; a token may spell several characters.
         start = next(i for i, (_, end) in enumerate(offsets) if end > first)
         end = next((i for i in range(start, len(offsets)) if offsets[i][0] >= last), len(offsets))

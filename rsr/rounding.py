@@ -64,13 +64,15 @@ class Attainable:
 
     Attributes:
         low, high: the extremes that are reached.
-        values: all of them, ascending, or None where every value from low to high is attainable.
-        slack: no value below low - slack or above high + slack is attainable (0 where values are enumerated).
+        values: all of them, ascending, where they are finitely many.
+        spans: otherwise intervals whose every value is reached; several where prints contradict each other.
+        slack: no value farther than this from a span is attainable (0 where values are enumerated).
     """
 
     low: float
     high: float
     values: tuple[float, ...] | None = None
+    spans: tuple[Interval, ...] = ()
     slack: float = 0.0
 
     def allows(self, printed: str) -> bool | None:
@@ -80,9 +82,11 @@ class Attainable:
         bands = ((low, high), (-high, -low))
         if self.values is not None:
             return any(a <= value <= b for a, b in bands for value in self.values)
-        if any(self.low <= b and self.high >= a for a, b in bands):
-            return True
-        return None if any(self.low - self.slack <= b and self.high + self.slack >= a for a, b in bands) else False
+        meets = {
+            slack: any(low - slack <= b and high + slack >= a for a, b in bands for low, high in self.spans)
+            for slack in (0.0, self.slack)
+        }
+        return True if meets[0.0] else None if meets[self.slack] else False
 
 
 Verdict = Literal["equal", "attainable", "not attainable", "undecided"]
@@ -191,29 +195,24 @@ def _means(scores: Sequence[NDArray[np.int64]], accuracy: Sequence[NDArray[np.in
 
 
 def attainable_pearson(scores: Sequence[Column], accuracy: Sequence[Column]) -> Attainable:
-    """The interval of Pearson coefficients, averaged over students where there are several.
+    """The set of Pearson coefficients, averaged over students where there are several: an interval per choice among
+    contradicting prints.
 
-    Scores of different students are taken as independent. Where a cell has contradicting prints the set is the union
-    over them, reported from its lowest to its highest value.
+    Scores of different students are taken as independent, so for a metric of the teacher alone the set is too large.
 
     Raises:
         InputError: more than 13 teachers (the corners of the box are enumerated), or a column may be constant.
     """
-    per_student = []
-    for x, y in zip(scores, accuracy, strict=True):
-        brackets = [_pearson_range(np.array(a), np.array(b)) for a in product(*x) for b in product(*y)]
-        per_student.append(
-            Attainable(
-                low=min(b.low for b in brackets),
-                high=max(b.high for b in brackets),
-                slack=max(b.slack for b in brackets),
-            )
-        )
-    return Attainable(
-        low=float(np.mean([s.low for s in per_student])),
-        high=float(np.mean([s.high for s in per_student])),
-        slack=float(np.mean([s.slack for s in per_student])),
+    per_student = [
+        [_pearson_range(np.array(a), np.array(b)) for a in product(*x) for b in product(*y)]
+        for x, y in zip(scores, accuracy, strict=True)
+    ]
+    spans = tuple(
+        (float(np.mean([c.low for c in choice])), float(np.mean([c.high for c in choice])))
+        for choice in product(*per_student)
     )
+    slack = float(np.mean([max(c.slack for c in choices) for choices in per_student]))
+    return Attainable(min(a for a, _ in spans), max(b for _, b in spans), spans=spans, slack=slack)
 
 
 def _pearson_range(x: NDArray[np.float64], y: NDArray[np.float64]) -> Attainable:

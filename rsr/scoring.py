@@ -1,7 +1,7 @@
 """Score a dataset under a student, into a token store that can be resumed."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from rsr.artefacts import Artefact, find_or_begin
 from rsr.chat import RenderedChat
 from rsr.engine import NotFinite, Scorer, Scoring
 from rsr.errors import InputError
-from rsr.store import SHARD, Shard, TokenStore, read_shard, shard_path, write_shard
+from rsr.store import SHARD, Shard, TokenStore, read_shard, reasons, shard_path, write_shard
 from rsr.student import Student
 from rsr.tokens import Tokens
 from rsr.trajectories import Dataset, OnError, Trajectory
@@ -59,9 +59,11 @@ def score_dataset(
     artefact = find_or_begin(root, STAGE, label, store_key(student, scorer.scoring, dataset))
     names = (student.name, dataset.teacher, dataset.generation)
     if artefact.manifest is not None:
+        if on_error == "error":
+            _refuse_left_out(dataset, {row["id"]: row["reason"] for row in artefact.facts["left_out"]})
         progress(sum(_characters(t) for t in dataset.trajectories) // process[1], 0)
         barrier()
-        return TokenStore(artefact, *names)
+        return TokenStore(artefact, *names, skipped=len(dataset.skipped))
     began, tokens = time.perf_counter(), 0
     index, processes = process
     shards = [dataset.trajectories[i : i + SHARD] for i in range(0, len(dataset.trajectories), SHARD)]
@@ -72,28 +74,36 @@ def score_dataset(
             tokens += sum(min(n, scorer.max_length) for n in shard.chat_tokens)
             write_shard(path, shard)
         elif i % processes == index:
+            if on_error == "error":
+                _refuse_left_out(dataset, reasons(path))
             progress(sum(_characters(t) for t in trajectories), 0)
     barrier()
     if index == 0:
         artefact = artefact.complete(**_facts(artefact, len(shards), scorer, dataset, began, tokens))
     barrier()
-    return TokenStore(find_or_begin(root, STAGE, label, artefact.key), *names)
+    return TokenStore(find_or_begin(root, STAGE, label, artefact.key), *names, skipped=len(dataset.skipped))
+
+
+def _refuse_left_out(dataset: Dataset, left_out: Mapping[str, str]) -> None:
+    """An earlier run may have been allowed to leave trajectories out."""
+    for identity, reason in left_out.items():
+        raise InputError(f"{dataset.name}, trajectory {identity}: {reason}")
 
 
 def _score_shard(
     scorer: Scorer, dataset: Dataset, trajectories: Sequence[Trajectory], on_error: OnError, progress: Progress
 ) -> Shard:
     chats: list[RenderedChat] = []
-    reasons: list[str | None] = []
+    left_out: list[str | None] = []
     for t in trajectories:
         try:
             chats.append(scorer.student.renderer.render(t.messages, scorer.max_length))
-            reasons.append(None)
+            left_out.append(None)
         except InputError as error:
             if on_error == "error":
                 raise InputError(f"{dataset.name}, trajectory {t.id}: {error}") from error
             chats.append(RenderedChat((), (), 0))
-            reasons.append(str(error))
+            left_out.append(str(error))
     scored = [i for i, chat in enumerate(chats) if chat.turns]
 
     def done(chat: int) -> None:
@@ -110,7 +120,7 @@ def _score_shard(
         problems=[t.problem for t in trajectories],
         chat_tokens=[chat.length for chat in chats],
         truncated=[chat.truncated for chat in chats],
-        reasons=reasons,
+        reasons=left_out,
         tokens=Tokens(tokens.rank, tokens.surprisal, tokens.entropy, np.concatenate([[0], np.cumsum(lengths)])),
     )
 
@@ -137,7 +147,8 @@ def _facts(
         "student": scorer.student.name,
         "teacher": dataset.teacher,
         "generation": dataset.generation,
-        "counts": counts | {"malformed": len(dataset.skipped)},
+        "shards": shards,
+        "counts": counts,
         "left_out": left_out,
         "malformed": [{"where": s.where, "reason": s.reason} for s in dataset.skipped],
         "template_adds": scorer.student.renderer.prose() if no_system else [],

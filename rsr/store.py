@@ -52,15 +52,16 @@ class TokenStore:
     student: str
     teacher: str
     generation: str
+    skipped: int = 0  # malformed records that the dataset was read without
 
     def __iter__(self) -> Iterator[Shard]:
         """Shard by shard, so that memory is bounded by one.
 
         Raises:
-            InputError: a shard cannot be read.
+            InputError: a shard is missing or cannot be read.
         """
-        for path in sorted(self.artefact.path.glob("shard-*.parquet")):
-            yield read_shard(path)
+        for index in range(self.artefact.facts["shards"]):
+            yield read_shard(shard_path(self.artefact, index))
 
 
 def shard_path(artefact: Artefact, index: int) -> Path:
@@ -95,6 +96,12 @@ def write_shard(path: Path, shard: Shard) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def reasons(path: Path) -> dict[str, str]:
+    """Trajectories that a shard leaves out, and why."""
+    table = pq.read_table(path, columns=["id", "reason"]).to_pydict()
+    return {i: reason for i, reason in zip(table["id"], table["reason"], strict=True) if reason is not None}
+
+
 def read_shard(path: Path) -> Shard:
     """Read a shard.
 
@@ -105,7 +112,7 @@ def read_shard(path: Path) -> Shard:
         table = pq.read_table(path, schema=SCHEMA).combine_chunks()
     except (OSError, pa.ArrowException) as error:
         raise InputError(
-            f"{path}: not a readable shard ({str(error).splitlines()[0]}); remove it and score again"
+            f"{path}: not a readable shard ({str(error).splitlines()[0]}); remove {path.parent} and score again"
         ) from error
     lists = [table[name].combine_chunks() for name in ("rank", "surprisal", "entropy")]
     rank, surprisal, entropy = (values.flatten().to_numpy() for values in lists)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 Dtype = Literal["bfloat16", "float16", "float32"]
 WEIGHTS = "*.safetensors"
-DESCRIPTIONS = ("config.json", "tokenizer.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Student:
 
     Attributes:
         name: for people; not part of its identity.
-        identity: what its scores depend on: weights, tokenizer, template, dtype.
+        identity: what its scores depend on: weights, tokenizer, template, dtype, attention implementation, device type.
     """
 
     name: str
@@ -73,7 +72,7 @@ def load(
     logging.disable_progress_bar()
     tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
     renderer = ChatRenderer(tokenizer, load_template(template) if template else None, template_variables)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    place = _device(device)
     with _loading(model):
         loaded = AutoModelForCausalLM.from_pretrained(
             model,
@@ -83,8 +82,15 @@ def load(
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
         )
-    identity = {"model": _model_identity(model, loaded), "dtype": dtype, **renderer.identity()}
-    loaded.requires_grad_(False).eval().to(torch.device(device))
+    identity = {
+        "model": _model_identity(model, loaded, trust_remote_code),
+        "tokenizer_sha256": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        "dtype": dtype,
+        "attention": loaded.config._attn_implementation,
+        "device": place.type,
+        **renderer.identity(),
+    }
+    loaded.requires_grad_(False).eval().to(place)
     return Student(name or Path(model).name, loaded, renderer, identity)
 
 
@@ -108,6 +114,17 @@ def load_tokenizer(
     return cast("PreTrainedTokenizerFast", tokenizer)
 
 
+def _device(name: str | None) -> "torch.device":
+    import torch
+
+    try:
+        place = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return place
+
+
 @contextmanager
 def _loading(model: str | Path) -> Iterator[None]:
     """Turn what the loaders raise into one line: for what is missing, out of reach or refused."""
@@ -118,8 +135,8 @@ def _loading(model: str | Path) -> Iterator[None]:
         raise InputError(f"{model}: cannot be loaded: {' '.join(lines[:2])}") from error
 
 
-def _model_identity(model: str | Path, loaded: "PreTrainedModel") -> dict[str, str]:
-    """A hub commit, or for a folder the digest of its weights, configuration and tokenizer: never a path."""
+def _model_identity(model: str | Path, loaded: "PreTrainedModel", with_code: bool) -> dict[str, str]:
+    """A hub commit, or for a folder the digest of its weights, configuration and code, where that is run; never a path."""
     folder = Path(model)
     if not folder.is_dir():
         commit = getattr(loaded.config, "_commit_hash", None)
@@ -127,7 +144,8 @@ def _model_identity(model: str | Path, loaded: "PreTrainedModel") -> dict[str, s
             raise InputError(f"{model}: its revision is not known, so that its scores could not be told apart")
         return {"hub": str(model), "revision": str(commit)}
     hasher = hashlib.sha256()
-    for path in sorted([*folder.glob(WEIGHTS), *(folder / n for n in DESCRIPTIONS if (folder / n).is_file())]):
+    code = folder.glob("*.py") if with_code else ()
+    for path in sorted([*folder.glob(WEIGHTS), folder / "config.json", *code]):
         hasher.update(path.name.encode())
         with path.open("rb") as file:
             hasher.update(hashlib.file_digest(file, "sha256").digest())

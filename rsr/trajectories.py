@@ -111,9 +111,13 @@ def find(source: str | Path) -> list[tuple[str, str, Path]]:
     files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
     if not files:
         raise InputError(f"{path}: holds no {', '.join(SUFFIXES)} file")
-    return [
-        (p.stem, "", p) if p.parent == path else ("/".join(p.relative_to(path).parts[:-1]), p.stem, p) for p in files
-    ]
+    found: dict[tuple[str, str], Path] = {}
+    for p in files:
+        name = (p.stem, "") if p.parent == path else ("/".join(p.relative_to(path).parts[:-1]), p.stem)
+        if name in found:
+            raise InputError(f"{found[name]} and {p} are the same teacher and generation: keep one of them")
+        found[name] = p
+    return [(teacher, generation, p) for (teacher, generation), p in found.items()]
 
 
 def _download(name: str) -> Path:
@@ -208,7 +212,7 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[str, Any]]:
         if line.strip():
             try:
                 yield f"{path}, line {number}", json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"{path}, line {number}: not valid JSON: {_reason(error)}") from error
 
 
@@ -224,7 +228,7 @@ def _json_list(path: Path, text: str) -> Iterator[tuple[str, Any]]:
         counted = position
         try:
             record, position = decoder.raw_decode(text, position)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path}, line {line}: not valid JSON: {_reason(error)}") from error
         yield f"{path}, line {line}", record
         position = _skip_space(text, position)
@@ -232,6 +236,10 @@ def _json_list(path: Path, text: str) -> Iterator[tuple[str, Any]]:
             position = _skip_space(text, position + 1)
         elif text[position : position + 1] != "]":
             raise InputError(f"{path}, line {line}: the list is not closed (is the file cut off?)")
+    rest = _skip_space(text, position + 1)
+    if rest < len(text):
+        line += text.count("\n", counted, rest)
+        raise InputError(f"{path}, line {line}: there is more text after the end of the list")
 
 
 def _skip_space(text: str, position: int) -> int:
@@ -241,7 +249,9 @@ def _skip_space(text: str, position: int) -> int:
 
 
 def _reason(error: Exception) -> str:
-    return f"{error.msg} (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} (line {error.lineno})"
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 # --- records to trajectories ---------------------------------------------------------------------------------------
@@ -259,6 +269,9 @@ def _trajectory(record: Any, occurrences: Counter[str]) -> Trajectory:
     given = record.get("id")
     if given is not None and (not isinstance(given, str | int) or given == ""):
         raise InputError(f"'id' is text or a number, not {_kind(given)}")
+    _encodable(str(given), "'id'")
+    if messages[0].role == "assistant":
+        raise InputError("the chat starts with the assistant: there is no prompt to answer")
     replies = [m for m in messages if m.role == "assistant"]
     if not replies:
         raise InputError("no assistant message: there is nothing to score")
@@ -295,11 +308,11 @@ def _literal(text: str, name: str) -> Any:
     """A list kept as text: JSON, or a Python literal (evaluated as data, never as code)."""
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         pass
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
         raise InputError(f"'{name}' is text but neither JSON nor a Python literal: {text[:40]!r}") from error
 
 
@@ -318,12 +331,21 @@ def _message(message: Any, index: int) -> Message:
 
 def _text(content: Any, index: int, *, may_be_missing: bool = False) -> str:
     if isinstance(content, str):
-        return content
+        return _encodable(content, f"the content of message {index}")
     if content is None and may_be_missing:
         return ""
     if isinstance(content, list) and all(isinstance(p, Mapping) and isinstance(p.get("text"), str) for p in content):
-        return "".join(part["text"] for part in content)
+        return _encodable("".join(part["text"] for part in content), f"the content of message {index}")
     raise InputError(f"the content of message {index} is text, not {_kind(content)}")
+
+
+def _encodable(text: str, what: str) -> str:
+    """JSON can spell half of a character (a lone surrogate), which no tokenizer and no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{what} holds half a character, {text[error.start]!r}") from error
+    return text
 
 
 def _sharegpt(message: Any, index: int) -> Message:

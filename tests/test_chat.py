@@ -147,6 +147,13 @@ def test_white_space_joined_with_the_header_is_refused():
         ChatRenderer(raw).render(chat(reply="\nIt is 2."))
 
 
+def test_a_response_with_nothing_before_it_is_refused():
+    """Its first token would be scored from another chat of the batch."""
+    bare = ChatRenderer(TOKENIZER, "{% for m in messages %}{{ m.content }}{% endfor %}")
+    with pytest.raises(InputError, match="nothing stands before the response"):
+        bare.render([Message("user", ""), Message("assistant", "It is 2.")])
+
+
 def test_a_template_without_end_of_turn_cannot_train():
     renderer = ChatRenderer(TOKENIZER, "{% for m in messages %}{{ m.content + '\n' }}{% endfor %}")
     rendered = renderer.render(chat())

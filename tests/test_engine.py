@@ -1,5 +1,7 @@
 """The engine against plain float64 computation, and equivalences that batching must keep."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -216,8 +218,20 @@ def test_identity_tells_students_apart(tmp_path, folder):
         students.load(folder, dtype="bfloat16", device="cpu").identity,
         students.load(save(tmp_path / "other", seed=1), dtype="float32", device="cpu").identity,
         students.load(folder, dtype="float32", device="cpu", template="llama3").identity,
+        students.load(folder, dtype="float32", device="cpu", attention="eager").identity,
     ]
     assert all(d != base for d in different)
+    other_words = save(tmp_path / "words")
+    words = json.loads((other_words / "tokenizer.json").read_text())
+    words["model"]["merges"] = words["model"]["merges"][:-1]
+    (other_words / "tokenizer.json").write_text(json.dumps(words))
+    assert students.load(other_words, dtype="float32", device="cpu").identity != base
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:77"])
+def test_a_device_that_is_not_there_is_refused(folder, device):
+    with pytest.raises(InputError, match=f"device '{device}' cannot be used"):
+        students.load(folder, device=device)
 
 
 @pytest.mark.parametrize(

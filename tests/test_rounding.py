@@ -140,7 +140,19 @@ def test_verdicts():
     assert verdict("0.84", -0.86, exact) == "attainable"
     assert verdict("0.85", -0.86, exact) == "not attainable"  # between two attainable values
     assert verdict("0.95", -0.86, exact) == "not attainable"
-    interval = Attainable(low=0.60, high=0.64, slack=0.01)
+    interval = Attainable(low=0.60, high=0.64, spans=((0.60, 0.64),), slack=0.01)
     assert verdict("0.62", 0.70, interval) == "attainable"
     assert verdict("0.650", 0.70, interval) == "undecided"
     assert verdict("0.66", 0.70, interval) == "not attainable"
+    gap = Attainable(low=0.1, high=0.9, spans=((0.1, 0.2), (0.8, 0.9)), slack=0.001)
+    assert verdict("0.5", 0.15, gap) == "not attainable"
+
+
+def test_contradicting_prints_leave_a_gap_between_pearson_intervals():
+    x = column("1.00", "2.00", "3.00")
+    y = column("1.00", "2.00", "3.00")
+    y[0] = cell([rounding_interval("1.00"), rounding_interval("9.00")])
+    found = attainable_pearson([x], [y])
+    assert len(found.spans) == 2
+    assert (found.low, found.high) == pytest.approx((-0.79, 1.0), abs=0.02)
+    assert found.allows("0.50") is False

@@ -160,9 +160,25 @@ def test_what_cannot_be_rendered_is_refused_or_left_out_and_listed(folder, tmp_p
     data = replace(DATASET, trajectories=(*DATASET.trajectories[:3], trajectory(3, " It is 2. ")))
     with pytest.raises(InputError, match=r"teacher/gen1, trajectory t3: message 1: .* not keep the response verbatim"):
         score_dataset(scorer, data, tmp_path)
-    facts = score_dataset(scorer, data, tmp_path, on_error="skip").artefact.facts
+    token_store = score_dataset(scorer, data, tmp_path, on_error="skip")
+    facts = token_store.artefact.facts
     assert facts["counts"]["left_out"] == 1
     assert facts["left_out"][0]["id"] == "t3"
+    # What was left out under one policy is not passed over under the other, complete or not.
+    with pytest.raises(InputError, match="teacher/gen1, trajectory t3"):
+        score_dataset(scorer, data, tmp_path)
+    path = token_store.artefact.path
+    (path / "manifest.json").unlink()
+    path.rename(path.with_name(f"{path.name}.partial"))
+    with pytest.raises(InputError, match="teacher/gen1, trajectory t3"):
+        score_dataset(scorer, data, tmp_path)
+
+
+def test_a_missing_shard_of_a_complete_store_is_named(scorer, tmp_path):
+    token_store = score_dataset(scorer, DATASET, tmp_path)
+    (token_store.artefact.path / "shard-00001.parquet").unlink()
+    with pytest.raises(InputError, match=r"shard-00001\.parquet: not a readable shard .*; remove .* and score again"):
+        trajectory_scores(token_store)
 
 
 def test_logits_that_are_not_finite_name_the_trajectory(scorer, tmp_path):

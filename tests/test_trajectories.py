@@ -109,6 +109,11 @@ def test_skipping_a_record_shifts_no_key():
         ({"messages": ["hello"]}, "message 0 is an object with 'role' and 'content', not text"),
         ({"conversations": [{"from": "bot", "value": "x"}]}, "turn 0 is from 'bot'"),
         ({"messages": CHAT, "id": ["x"]}, "'id' is text or a number, not a list"),
+        ({"messages": CHAT, "id": "\ud800"}, "'id' holds half a character"),
+        ({"messages": [*CHAT[:2], {"role": "assistant", "content": "\ud800"}]}, "message 2 holds half a character"),
+        ({"messages": "[{[1]: 2}]"}, "neither JSON nor a Python literal"),
+        ({"messages": f"[{'9' * 5000}]"}, "neither JSON nor a Python literal"),
+        ({"messages": CHAT[2:]}, "the chat starts with the assistant"),
     ],
 )
 def test_malformed_records_name_the_place_and_the_reason(record, message):
@@ -132,6 +137,7 @@ def test_duplicate_ids_are_refused():
         ("a.json", b'[\n\n{"mess', "a.json, line 3: not valid JSON"),
         ("a.json", b'[\n{"id": 1}\n', "a.json, line 2: "),
         ("a.json", b'[{"messages": "\xff"}]', "not UTF-8 text (byte 15)"),
+        ("a.json", b'[{"a": ' + b"9" * 5000 + b"}]", "a.json, line 1: not valid JSON: Exceeds the limit"),
         ("a.jsonl", b"\n\n", "is empty"),
         ("a.jsonl", b'{"a": 1}\n{oops\n', "a.jsonl, line 1: no 'messages'"),
         ("a.jsonl", b"\n{oops\n", "a.jsonl, line 2: not valid JSON"),
@@ -153,6 +159,21 @@ def test_a_truncated_list_names_its_line(tmp_path):
     path.write_text(json.dumps([{"messages": CHAT}], indent=1)[:-1])
     with pytest.raises(InputError, match="the list is not closed"):
         read(path, "a")
+
+
+def test_text_after_the_list_is_not_lost(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"messages": CHAT}]) + "\n" + json.dumps([{"messages": CHAT}]))
+    with pytest.raises(InputError, match="line 2: there is more text after the end of the list"):
+        read(path, "a")
+
+
+def test_two_files_of_one_teacher_and_generation_are_refused(tmp_path):
+    for name in ("gen1.json", "gen1.jsonl"):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        (tmp_path / "a" / name).write_text(json.dumps([{"messages": CHAT}]))
+    with pytest.raises(InputError, match="are the same teacher and generation"):
+        find(tmp_path)
 
 
 def test_missing_places_are_refused(tmp_path):
