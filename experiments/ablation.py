@@ -14,8 +14,6 @@ from functools import partial
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.markdown import Markdown
 
 from experiments import output, published
 from experiments.comparison import Aggregates, Result, compare
@@ -25,7 +23,6 @@ from experiments.entry import command_line, entry
 from experiments.published import AVERAGE, Published
 from experiments.scoring import token_stores
 from rsr.agreement import correlate
-from rsr.artefacts import writing
 from rsr.errors import InputError
 from rsr.metrics import METRICS, Parts, select
 from rsr.metrics.token import avg_rsr_token_filtered, rsr
@@ -60,14 +57,7 @@ def main(config: AblationConfig) -> None:
         table = measured(stores, config.ablation, config.bootstrap.seed)
         text = _measured_report(table, stores)
     folder = config.paths.results / "ablation" / config.student.name
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if table is not None:
-            table.write_csv(folder / "table.csv", float_precision=6)
-        (folder / "table.md").write_text(text, encoding="utf-8")
-        output.write_record(folder)
-    Console(width=120).print(Markdown(text))
-    print(f"Written to {folder}")
+    output.publish(folder, text, {} if table is None else {"table.csv": table})
 
 
 # --- from print ----------------------------------------------------------------------------------------------------

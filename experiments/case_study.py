@@ -35,7 +35,7 @@ def main(config: CaseStudyConfig) -> None:
     student = students.load(config.student, config.scoring, config.paths)
     scorer = Scorer(student, settings_of(config.scoring))
     console = Console(highlight=False)
-    sections = [f"<p class=problem>{escape(problem)}</p>"]
+    columns = []
     for dataset, trajectory in answers:
         chat = student.renderer.render(trajectory.messages, scorer.max_length)
         scored = scorer.score([chat])
@@ -44,12 +44,12 @@ def main(config: CaseStudyConfig) -> None:
         shown = tokens[: config.tokens]
         console.print(f"\n{title}", style="bold", markup=False)
         console.print(to_text(shown))
-        sections.append(f"<h3>{escape(title)}</h3>{to_html(shown)}{_extremes(tokens)}")
+        columns.append(f"<article><h3>{escape(title)}</h3>{to_html(shown)}{_extremes(tokens)}</article>")
     folder = config.paths.results / "case_study" / config.student.name
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         title = f"Problem {config.problem} under {config.student.name}"
-        body = "".join(sections)
+        body = f'<p class="problem">{escape(problem)}</p><div class="columns">{"".join(columns)}</div>'
         (folder / BODY).write_text(body, encoding="utf-8")  # for the report
         (folder / "trajectories.html").write_text(page(title, body, command_line()), encoding="utf-8")
         output.write_record(folder)

@@ -8,13 +8,10 @@ results/cost/.
 
 import json
 
-from rich.console import Console
-from rich.markdown import Markdown
-
 from experiments import checks, output, published
 from experiments.config import CostConfig, Paths
 from experiments.entry import command_line, entry
-from rsr.artefacts import MANIFEST, writing
+from rsr.artefacts import MANIFEST
 from rsr.metrics import METRICS
 
 
@@ -22,12 +19,7 @@ from rsr.metrics import METRICS
 def main(config: CostConfig) -> None:
     text = _report(config.paths)
     folder = config.paths.results / "cost"
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "table.md").write_text(text, encoding="utf-8")
-        output.write_record(folder)
-    Console(width=120).print(Markdown(text))
-    print(f"Written to {folder}")
+    output.publish(folder, text)
 
 
 def measured_rows(paths: Paths) -> list[list[str]]:

@@ -7,14 +7,11 @@ Writes results/distillation/.
 """
 
 import polars as pl
-from rich.console import Console
-from rich.markdown import Markdown
 
 from experiments import checks, output, published
 from experiments.comparison import Aggregates
 from experiments.config import TablesConfig
 from experiments.entry import command_line, entry
-from rsr.artefacts import writing
 from rsr.metrics import METRICS
 
 
@@ -29,13 +26,7 @@ def main(config: TablesConfig) -> None:
     repeated = [c for c in checks.repeated_cells(prints) if c.cell.startswith(published.ACCURACY)]
     text = _report(accuracy, students, dict(zip(teachers, strength.scores[0], strict=True)), repeated)
     folder = config.paths.results / "distillation"
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        accuracy.write_csv(folder / "table.csv")
-        (folder / "table.md").write_text(text, encoding="utf-8")
-        output.write_record(folder)
-    Console(width=120).print(Markdown(text))
-    print(f"Written to {folder}")
+    output.publish(folder, text, {"table.csv": accuracy})
 
 
 def _report(

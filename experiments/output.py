@@ -3,13 +3,18 @@
 import json
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+from rich.console import Console
+from rich.markdown import Markdown
+
 from experiments.config import ROOT
 from experiments.entry import command_line
+from rsr.artefacts import writing
 
 RECORDED = ("numpy", "scipy", "polars", "matplotlib", "hydra-core")
 
@@ -41,6 +46,22 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return commit + (" with uncommitted changes" if changed else "")
+
+
+def publish(folder: Path, text: str, tables: Mapping[str, pl.DataFrame] | None = None, **facts: Any) -> None:
+    """Write a result folder (table.md, the tables as CSV, run.json) and show the text.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in (tables or {}).items():
+            table.write_csv(folder / name, float_precision=6)
+        (folder / "table.md").write_text(text, encoding="utf-8")
+        write_record(folder, **facts)
+    Console(width=120).print(Markdown(text))
+    print(f"Written to {folder}")
 
 
 def write_record(folder: Path, **facts: Any) -> None:

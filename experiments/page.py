@@ -28,6 +28,8 @@ pre.tokens { white-space: pre-wrap; overflow-wrap: anywhere; background: #fff; c
   border: 1px solid var(--line); line-height: 1.7; }
 .t:hover { outline: 2px solid #0072b2; }
 .problem, .missing { background: var(--soft); padding: .5rem .75rem; border-left: 4px solid var(--line); }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 0 1.5rem; }
+.columns article { min-width: 0; }
 .pair { display: flex; flex-wrap: wrap; gap: 1rem 2rem; }
 footer { margin-top: 3rem; font-size: .85rem; border-top: 1px solid var(--line); }
 @media print { nav { display: none; } h2 { break-after: avoid; } th button::after { content: ""; } }

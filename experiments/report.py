@@ -21,7 +21,7 @@ from experiments.page import page
 from rsr.artefacts import write_text, writing
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
-NAMES = ("summary.md", "table.md", "scoring.md")
+NAMES = ("table.md", "scoring.md")
 
 
 @dataclass(frozen=True)

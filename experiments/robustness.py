@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
-from rich.console import Console
-from rich.markdown import Markdown
 
 from experiments import output, published
 from experiments.comparison import Aggregates, Table
@@ -21,7 +19,6 @@ from experiments.config import RobustnessConfig
 from experiments.correlation import students_of
 from experiments.entry import command_line, entry
 from rsr.agreement import correlate
-from rsr.artefacts import writing
 from rsr.metrics import select
 from rsr.metrics.token import rsr
 from rsr.paired import detectable, difference, leave_one_out, pairwise_accuracy, partial_spearman, regret
@@ -37,13 +34,7 @@ def main(config: RobustnessConfig) -> None:
     rows = pl.DataFrame([_row(table, tables, config) for table in tables]).sort("spearman", descending=True)
     text = report(rows, students, len(teachers))
     folder = config.paths.results / "robustness" / config.student.name
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        rows.write_csv(folder / "table.csv", float_precision=6)
-        (folder / "table.md").write_text(text, encoding="utf-8")
-        output.write_record(folder)
-    Console(width=140).print(Markdown(text))
-    print(f"Written to {folder}")
+    output.publish(folder, text, {"table.csv": rows})
 
 
 def _oriented(table: Table) -> np.ndarray:

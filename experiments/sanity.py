@@ -11,15 +11,12 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 
 import polars as pl
-from rich.console import Console
-from rich.table import Table as Grid
 
 from experiments import output, published
 from experiments.config import SanityConfig, from_print
 from experiments.correlation import students_of
 from experiments.entry import command_line, entry
 from experiments.scoring import score
-from rsr.artefacts import writing
 from rsr.metrics import METRICS
 
 SHOWN = ("avg_surprisal", "avg_rank_clipped", "rsr")
@@ -37,13 +34,7 @@ def main(config: SanityConfig) -> None:
         scores, students = measured.datasets, [config.student.name]
     table = pl.concat([by_family(scores, student, config.families) for student in students])
     folder = config.paths.results / "sanity" / config.student.name
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        table.write_csv(folder / "table.csv", float_precision=6)
-        (folder / "table.md").write_text(_markdown(table), encoding="utf-8")
-        output.write_record(folder, families=config.families)
-    _show(table)
-    print(f"Written to {folder}")
+    output.publish(folder, _markdown(table), {"table.csv": table}, families=config.families)
 
 
 def family(name: str, families: Mapping[str, Sequence[str]]) -> str:
@@ -103,18 +94,6 @@ def _findings(table: pl.DataFrame) -> list[str]:
         + ("" if row["difference"] < 0 else ": look at the chat template and the response mask")
         for row in surprisal.iter_rows(named=True)
     ]
-
-
-def _show(table: pl.DataFrame) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 120
-    grid = Grid(*HEADER, box=None, padding=(0, 2, 0, 0))
-    for row in _rows(table):
-        grid.add_row(*row)
-    console.print(grid)
-    for finding in _findings(table):
-        console.print(f"- {finding}", markup=False, soft_wrap=True)
 
 
 def _markdown(table: pl.DataFrame) -> str:

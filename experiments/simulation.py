@@ -19,8 +19,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.markdown import Markdown
 from scipy.stats import norm
 
 from experiments import output, published
@@ -82,15 +80,9 @@ def main(config: SimulationConfig) -> None:
     table, grid = compare(world(config), printed, config), separation_grid(config)
     folder = config.paths.results / "simulation" / _changed(config)
     text = report(table, grid, config)
+    output.publish(folder, text, {"table3.csv": table, "grid.csv": grid})
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        table.write_csv(folder / "table3.csv", float_precision=6)
-        grid.write_csv(folder / "grid.csv", float_precision=6)
-        (folder / "table.md").write_text(text, encoding="utf-8")
         _draw(world(config), config.share, grid, folder)
-        output.write_record(folder)
-    Console(width=110).print(Markdown(text))
-    print(f"Written to {folder}")
 
 
 def _changed(config: SimulationConfig) -> str:

@@ -3,7 +3,7 @@
     python experiments/tables.py
 
 Verdicts: equal (the prints as they stand give it), attainable (other numbers that round to them do), not attainable,
-contradicted by another print of the same cell. Writes results/tables/cells.csv, summary.md and run.json.
+contradicted by another print of the same cell. Writes results/tables/cells.csv, table.md and run.json.
 """
 
 from collections import Counter
@@ -12,8 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
-from rich.console import Console
-from rich.markdown import Markdown
 
 from experiments import checks, output, published
 from experiments.checks import CONTRADICTED, Check
@@ -21,7 +19,6 @@ from experiments.comparison import NO_INPUTS, Aggregates, Result, compare, not_r
 from experiments.config import TablesConfig
 from experiments.entry import command_line, entry
 from experiments.published import Published
-from rsr.artefacts import writing
 from rsr.metrics import select
 
 VERDICTS = ("equal", "attainable", "not attainable", CONTRADICTED, "undecided", NO_INPUTS)
@@ -33,15 +30,9 @@ def main(config: TablesConfig) -> None:
     teachers = [teacher.name for teacher in config.teachers.teachers]
     found = all_checks(config.paths.published, prints, teachers, config)
     folder = config.paths.results / "tables"
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        pl.DataFrame([asdict(c) for c in found], infer_schema_length=None).write_csv(
-            folder / "cells.csv", float_precision=6
-        )
-        (folder / "summary.md").write_text(summary(found), encoding="utf-8")
-        output.write_record(folder, cells=len(found), verdicts=dict(Counter(c.verdict for c in found)))
-    Console().print(Markdown(summary(found)))
-    print(f"Written to {folder}")
+    cells = pl.DataFrame([asdict(c) for c in found], infer_schema_length=None)
+    verdicts = dict(Counter(c.verdict for c in found))
+    output.publish(folder, summary(found), {"cells.csv": cells}, cells=len(found), verdicts=verdicts)
 
 
 def all_checks(folder: Path, prints: Published, teachers: Sequence[str], config: TablesConfig) -> list[Check]:

@@ -8,14 +8,11 @@ and the regret against the best. Beside it Table 7 as printed, cell by cell. Wri
 
 import numpy as np
 import polars as pl
-from rich.console import Console
-from rich.markdown import Markdown
 
 from experiments import checks, output, published
 from experiments.comparison import Aggregates
 from experiments.config import TablesConfig
 from experiments.entry import command_line, entry
-from rsr.artefacts import writing
 from rsr.metrics import select
 from rsr.paired import regret
 
@@ -27,13 +24,7 @@ def main(config: TablesConfig) -> None:
     cells = list(checks.teacher_choices(config.paths.published, prints))
     text = _report(rows, cells)
     folder = config.paths.results / "teacher_selection"
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        rows.write_csv(folder / "choices.csv", float_precision=6)
-        (folder / "table.md").write_text(text, encoding="utf-8")
-        output.write_record(folder)
-    Console(width=120).print(Markdown(text))
-    print(f"Written to {folder}")
+    output.publish(folder, text, {"choices.csv": rows})
 
 
 def choices(aggregates: Aggregates, students: list[str]) -> pl.DataFrame:
