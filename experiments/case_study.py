@@ -44,7 +44,12 @@ def main(config: CaseStudyConfig) -> None:
         shown = tokens[: config.tokens]
         console.print(f"\n{title}", style="bold", markup=False)
         console.print(to_text(shown))
-        columns.append(f"<article><h3>{escape(title)}</h3>{to_html(shown)}{_extremes(tokens)}</article>")
+        if len(shown) < len(tokens):
+            console.print(
+                f"(the first {len(shown)} of {len(tokens)} tokens; tokens={len(tokens)} shows all)", style="dim"
+            )
+        cut = f"<p>The first {len(shown)} of {len(tokens)} tokens.</p>" if len(shown) < len(tokens) else ""
+        columns.append(f"<article><h3>{escape(title)}</h3>{to_html(shown)}{cut}{_extremes(tokens)}</article>")
     folder = config.paths.results / "case_study" / config.student.name
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
