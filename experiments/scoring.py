@@ -148,7 +148,7 @@ def show(scores: Scores) -> None:
             name, str(cells["rsr"]["n"]), _interval(cells["rsr"]), *(_value(cells[metric]) for metric in BESIDE)
         )
     console.print(grid)
-    for line in _counted(facts["datasets"]):
+    for line in [*_counted(facts["datasets"]), *_different_problems(scores.trajectories)]:
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"Written to {scores.artefact.path}", markup=False, soft_wrap=True)
 
@@ -161,6 +161,16 @@ def _value(row: dict[str, Any]) -> str:
     return (
         "no value" if row["value"] is None else f"{row['value']:.3f}" if row["value"] < 100 else f"{row['value']:.0f}"
     )
+
+
+def _different_problems(trajectories: pl.DataFrame) -> list[str]:
+    """Datasets compare on the same problems; say so where theirs are not."""
+    one_row_each = trajectories.filter(metric="rsr", preset="")
+    problems = [set(of["problem"]) for _, of in one_row_each.group_by("teacher", "generation")]
+    shared, every = len(set.intersection(*problems)), len(set.union(*problems))
+    if shared == every:
+        return []
+    return [f"the datasets hold different problems, {shared} of {every} are in all: their scores compare only in part"]
 
 
 def _counted(facts: list[dict[str, Any]]) -> list[str]:

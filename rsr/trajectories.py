@@ -16,7 +16,7 @@ import ast
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -367,8 +367,3 @@ def _alpaca(record: Mapping[str, Any]) -> list[Message]:
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "text", type(None): "null", bool: "true/false"}
     return names.get(type(value), f"a {type(value).__name__}")
-
-
-def common_problems(datasets: Sequence[Dataset]) -> set[str]:
-    """Problem keys that every dataset holds."""
-    return set.intersection(*({t.problem for t in d.trajectories} for d in datasets))

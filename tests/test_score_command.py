@@ -73,6 +73,14 @@ def test_scores_and_tables(run, tmp_path, model, data):
     assert shards(tmp_path / "out") == before
 
 
+def test_different_problems_are_said_aloud(run, tmp_path, model):
+    write_teacher(tmp_path / "data", "a", 4)
+    write_teacher(tmp_path / "data", "b", 6)
+    result = run("score.py", f"student={model}", f"teachers={tmp_path / 'data'}", "paths.outputs=out")
+    assert result.returncode == 0, result.stderr
+    assert "the datasets hold different problems, 4 of 6 are in all" in result.stdout
+
+
 def test_a_sweep_over_dtypes_makes_stores_of_their_own(run, tmp_path, model, data):
     sweep = [f"student={model}", f"teachers={data / 'qwq'}", "scoring.dtype=float32,bfloat16", "paths.outputs=out"]
     result = run("score.py", "-m", *sweep)
