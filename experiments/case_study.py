@@ -30,7 +30,7 @@ EXTREMES = 8
 def main(config: CaseStudyConfig) -> None:
     from rsr.engine import Scorer
 
-    data = datasets.load(config.teachers, config.scoring)
+    data = datasets.load(config.teachers, config.scoring, config.paths)
     problem, answers = _answers(data, config.problem)
     student = students.load(config.student, config.scoring, config.paths)
     scorer = Scorer(student, settings_of(config.scoring))

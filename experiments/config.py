@@ -7,7 +7,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from eval.settings import Evaluation
 from rsr.errors import InputError
+from train.settings import Training
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,14 +28,10 @@ class Source(Enum):
     measured = "measured"  # runs of this project
 
 
-@dataclass
-class Training:
-    """Supervised fine-tuning (Table 9)."""
-
-    learning_rate: float = MISSING
-    batch_size: int = MISSING
-    epochs: int = MISSING
-    max_length: int = MISSING  # tokens
+class Dtype(Enum):
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float32 = "float32"
 
 
 @dataclass
@@ -42,8 +40,10 @@ class Student:
     model: str | None = MISSING  # hub name or folder
     revision: str | None = None
     recipe: str | None = None  # how to make the model where it is no hub name or folder (experiments.students)
+    brings: dict[str, str] = field(default_factory=dict)  # options of other groups, where none is given
     template: str | None = None  # chat template: a name, a .jinja file, or null for the tokenizer's own
     template_variables: dict[str, Any] = field(default_factory=dict)
+    dtype: Dtype = Dtype.bfloat16  # in which it is scored and evaluated
     source: Source = Source.measured
     training: Training | None = None
 
@@ -60,7 +60,9 @@ class Teacher:
 @dataclass
 class Teachers:
     name: str = MISSING
-    data: str = MISSING  # a file, a folder or hub:OWNER/NAME
+    data: str | None = MISSING  # a file, a folder or hub:OWNER/NAME
+    recipe: str | None = None  # how to make the data where they are not given (experiments.datasets)
+    answer: str | None = None  # regular expression of a response's final answer; null: the last \boxed{}
     generations: list[str] = field(default_factory=list)  # [] takes all that are found
     teachers: list[Teacher] = field(default_factory=list)  # [] takes all that are found
 
@@ -79,12 +81,6 @@ class Paths:
     outputs: Path = ROOT / "outputs"
 
 
-class Dtype(Enum):
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-    float32 = "float32"
-
-
 class HeadDtype(Enum):
     model = "model"
     float32 = "float32"
@@ -95,9 +91,40 @@ class OnError(Enum):
     skip = "skip"
 
 
+OnFailure = Enum("OnFailure", {"continue": "continue", "stop": "stop"})  # "continue" is no name in a class
+
+
+class Wandb(Enum):
+    off = "off"
+    online = "online"
+    offline = "offline"
+
+
+@dataclass
+class Tracking:
+    """Weights & Biases."""
+
+    wandb: Wandb = Wandb.off
+    project: str = "rsr"
+
+
+@dataclass
+class Study:
+    """How the cells of a study are run."""
+
+    run: bool = False  # go ahead with a study of which only the plan would be shown
+    processes: int | None = None  # cells at a time; null: one per core, or one where there is a GPU
+    on_error: OnFailure = OnFailure["continue"]  # after a cell that failed
+    floor: float = 5.0  # percent; students below it have learned nothing that an order could be made of
+    verified: float = 95.0  # percent; teachers below it write wrong solutions too often to be compared by form alone
+
+    def __post_init__(self) -> None:
+        _at_least(1, processes=self.processes)
+
+
 @dataclass
 class ScoringConfig:
-    dtype: Dtype = Dtype.bfloat16
+    dtype: Dtype | None = None  # null: the student's
     head_dtype: HeadDtype = HeadDtype.model  # float32: the head in float32, which breaks ties of bfloat16
     max_length: int | None = None  # tokens; null: 32,768, or the model's positions where it has fewer
     beyond_positions: bool = False  # allow a max_length beyond the model's positions
@@ -123,13 +150,29 @@ class Bootstrap:
 
 
 @dataclass
-class CorrelationConfig:
+class ScoreConfig:
     student: Student = field(default_factory=Student)
     teachers: Teachers = field(default_factory=Teachers)
-    source: Source = MISSING
-    metric: Any = MISSING  # a name or a list of names
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
     paths: Paths = field(default_factory=Paths)
+
+
+@dataclass
+class TrainConfig(ScoreConfig):
+    tracking: Tracking = field(default_factory=Tracking)
+
+
+@dataclass
+class EvaluateConfig(TrainConfig):
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+
+@dataclass
+class CorrelationConfig(EvaluateConfig):
+    source: Source = MISSING
+    metric: Any = MISSING  # a name or a list of names
+    study: Study = field(default_factory=Study)
 
     @property
     def metrics(self) -> list[str]:
@@ -138,15 +181,6 @@ class CorrelationConfig:
         if not all(isinstance(name, str) for name in names):
             raise InputError(f"metric={self.metric} is neither a name nor a list of names")
         return names
-
-
-@dataclass
-class ScoreConfig:
-    student: Student = field(default_factory=Student)
-    teachers: Teachers = field(default_factory=Teachers)
-    scoring: ScoringConfig = field(default_factory=ScoringConfig)
-    bootstrap: Bootstrap = field(default_factory=Bootstrap)
-    paths: Paths = field(default_factory=Paths)
 
 
 @dataclass

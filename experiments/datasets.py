@@ -4,28 +4,54 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
-from experiments.config import ScoringConfig, Teachers
+from experiments.config import Paths, ScoringConfig, Teachers
+from experiments.miniature import teachers as miniature
+from experiments.miniature.world import SEED
 from rsr import trajectories
+from rsr.artefacts import find_or_begin, writing
 from rsr.errors import InputError
 from rsr.trajectories import Dataset
 
 
-def load(teachers: Teachers, scoring: ScoringConfig) -> list[Dataset]:
+def made(teachers: Teachers, paths: Paths) -> Path:
+    """The folder of teachers that are made on the spot: `teachers/`, and the benchmark that goes with them.
+
+    Raises:
+        InputError: there is no such recipe.
+    """
+    if teachers.recipe != "miniature":
+        raise InputError(f"teachers {teachers.name!r}: unknown recipe {teachers.recipe!r}; known is miniature")
+    key = {"stage": "data", "recipe": teachers.recipe, "seed": SEED, "version": miniature.VERSION}
+    artefact = find_or_begin(paths.outputs, "data", teachers.name, key)
+    if artefact.manifest is None:
+        with writing(artefact.path):
+            miniature.write_problems(artefact.path, SEED)
+        artefact = artefact.complete(train=miniature.TRAIN, test=miniature.TEST)
+    return artefact.path
+
+
+def load(teachers: Teachers, scoring: ScoringConfig, paths: Paths) -> list[Dataset]:
     """Read every dataset of a teacher table, in its order; without a table, all that is found.
 
     Raises:
         InputError: a teacher or generation of the table is not there, its folder is not the only one that fits, or a file
             cannot be read.
     """
-    found = trajectories.find(teachers.data)
-    chosen = found if not teachers.teachers else _by_table(teachers, found)
+    if teachers.data is not None:
+        source = teachers.data
+    elif teachers.recipe is not None:
+        source = str(made(teachers, paths) / "teachers")
+    else:
+        raise InputError(f"teachers {teachers.name!r} have no data: give teachers.data=FOLDER")
+    found = trajectories.find(source)
+    chosen = _by_table(teachers, source, found) if teachers.teachers else found
     datasets = [trajectories.read(file, name, gen, on_error=scoring.on_error.value) for name, gen, file in chosen]
     if scoring.limit is None:
         return datasets
     return [replace(d, trajectories=d.trajectories[: scoring.limit]) for d in datasets]
 
 
-def _by_table(teachers: Teachers, found: list[tuple[str, str, Path]]) -> list[tuple[str, str, Path]]:
+def _by_table(teachers: Teachers, source: str, found: list[tuple[str, str, Path]]) -> list[tuple[str, str, Path]]:
     folders = list(dict.fromkeys(name for name, _, _ in found))
     chosen = []
     for teacher in teachers.teachers:
@@ -33,12 +59,12 @@ def _by_table(teachers: Teachers, found: list[tuple[str, str, Path]]) -> list[tu
         fitting = [f for f in folders if fnmatch(f.lower(), pattern.lower())]
         if len(fitting) != 1:
             raise InputError(
-                f"{teachers.data}: {len(fitting)} folders fit teacher {teacher.name!r} ({pattern}); it has "
+                f"{source}: {len(fitting)} folders fit teacher {teacher.name!r} ({pattern}); it has "
                 f"{', '.join(folders)}"
             )
         files = {gen: file for name, gen, file in found if name == fitting[0]}
         for generation in teachers.generations or files:
             if generation not in files:
-                raise InputError(f"{teachers.data}: teacher {teacher.name!r} has no generation {generation!r}")
+                raise InputError(f"{source}: teacher {teacher.name!r} has no generation {generation!r}")
             chosen.append((teacher.name, generation, files[generation]))
     return chosen

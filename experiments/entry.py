@@ -60,6 +60,11 @@ def entry(
         def command() -> None:
             if open_groups:
                 sys.argv[1:] = [_open(argument) for argument in sys.argv[1:]]
+            try:
+                sys.argv[1:1] = _brought(sys.argv[1:], config_name)
+            except InputError as error:
+                fail(error)
+                sys.exit(max(failures))
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what goes wrong before the task
             try:
                 task()
@@ -89,6 +94,26 @@ def _open(argument: str) -> str:
         return name
 
     return f"{group}={','.join(option(value) for value in values.split(','))}"
+
+
+def _brought(arguments: list[str], config_name: str) -> list[str]:
+    """Options that the chosen student brings for groups of this command that are not given (`Student.brings`).
+
+    Raises:
+        InputError: the students of a sweep bring different ones.
+    """
+    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    students = [ROOT / "configs" / "student" / f"{name}.yaml" for name in given.get("student", "").split(",")]
+    brought = [dict(OmegaConf.load(path).get("brings") or {}) for path in students if path.is_file()]
+    defaults = OmegaConf.load(ROOT / "configs" / f"{config_name}.yaml").defaults
+    groups = {str(group) for default in defaults if isinstance(default, DictConfig) for group in default}
+    options = []
+    for group in sorted(groups - set(given)):
+        choices = {of.get(group) for of in brought}
+        if len(choices) > 1:
+            raise InputError(f"the students of this sweep have different {group}: choose one with {group}=...")
+        options += [f"{group}={choice}" for choice in choices if choice]
+    return options
 
 
 _TYPED = list(sys.argv)  # before `_open` replaces paths

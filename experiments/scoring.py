@@ -59,7 +59,7 @@ def token_stores(config: ScoreConfig) -> list[TokenStore] | None:
     from rsr.engine import Scorer
     from rsr.scoring import score_dataset
 
-    data = datasets.load(config.teachers, config.scoring)
+    data = datasets.load(config.teachers, config.scoring, config.paths)
     state = PartialState(cpu=config.scoring.device == "cpu")
     with state.main_process_first():
         student = students.load(config.student, config.scoring, config.paths)

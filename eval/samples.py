@@ -1,0 +1,151 @@
+"""The sampling stage: a model's answers to a benchmark, in shards that can be resumed."""
+
+import time
+from collections.abc import Callable, Mapping
+from copy import copy
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from eval.benchmarks import Benchmark
+from eval.settings import Evaluation
+from rsr.artefacts import Artefact, find_or_begin, writing
+from rsr.errors import InputError
+
+if TYPE_CHECKING:
+    from eval.model import StudentLM
+
+# Raised when what samples of the same key are changes.
+VERSION = 1
+STAGE = "samples"
+SHARD = 50  # problems
+SCHEMA = {
+    "problem": pl.String,
+    "sample": pl.Int64,
+    "gold": pl.String,
+    "prompt_tokens": pl.Int64,
+    "tokens": pl.List(pl.UInt32),
+    "text": pl.String,
+    "finish_reason": pl.String,
+}
+
+
+def samples_key(model: Mapping[str, Any], benchmark: Benchmark, evaluation: Evaluation) -> dict[str, Any]:
+    """Everything that shapes the samples.
+
+    Args:
+        model: what identifies the model and its dtype; of a trained one the key that it was trained under, so that an
+            evaluation outlives the weights.
+    """
+    return {
+        "stage": STAGE,
+        "version": VERSION,
+        "model": dict(model),
+        "benchmark": benchmark.identity(),
+        "sampling": evaluation.identity(),
+    }
+
+
+def find(root: Path, label: str, model: Mapping[str, Any], benchmark: Benchmark, evaluation: Evaluation) -> Artefact:
+    """The samples of a model, complete or to be filled by `draw`.
+
+    Raises:
+        InputError: see `rsr.artefacts.find_or_begin`.
+    """
+    return find_or_begin(root, STAGE, f"{label}-{benchmark.name}", samples_key(model, benchmark, evaluation))
+
+
+def draw(
+    artefact: Artefact,
+    lm: "StudentLM",
+    benchmark: Benchmark,
+    evaluation: Evaluation,
+    *,
+    advance: Callable[[int], None] = lambda answers: None,
+) -> Artefact:
+    """Answer a benchmark; killed and called again, it loses at most the shard in flight.
+
+    Raises:
+        InputError: a prompt is too long, all samples are copies of one another, or the disk is full.
+    """
+    began, drawn = time.perf_counter(), 0
+    paths = []
+    for i in range(0, len(benchmark.documents), SHARD):
+        documents = benchmark.documents[i : i + SHARD]
+        path = artefact.path / f"shard-{i // SHARD:05d}.parquet"
+        if not path.exists():
+            rows = _answers(lm, benchmark, documents, evaluation)
+            with writing(path):
+                rows.write_parquet(path.with_suffix(".partial"))
+                path.with_suffix(".partial").rename(path)
+            drawn += int(rows["tokens"].list.len().sum())
+        advance(len(documents) * evaluation.samples)
+        paths.append(path)
+    rows = pl.read_parquet(paths)
+    _refuse_copies(rows, benchmark, evaluation)
+    return artefact.complete(
+        shards=len(paths),
+        problems=len(benchmark.documents),
+        samples=len(rows),
+        answer_pattern=benchmark.answer_pattern,
+        seconds=round(time.perf_counter() - began, 3),
+        tokens_in_those_seconds=drawn,
+        computed_with={"device": lm.student.device.type, "batch_size": evaluation.batch_size},
+        versions={name: version(name) for name in ("torch", "transformers", "lm_eval")},
+    )
+
+
+def read(artefact: Artefact) -> pl.DataFrame:
+    """Samples of a complete artefact, one row each (columns: `SCHEMA`).
+
+    Raises:
+        InputError: a shard is missing or damaged.
+    """
+    paths = [artefact.path / f"shard-{i:05d}.parquet" for i in range(artefact.facts["shards"])]
+    try:
+        return pl.read_parquet(paths)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{artefact.path}: cannot be read ({reason}); remove it to make it anew") from error
+
+
+def _answers(
+    lm: "StudentLM", benchmark: Benchmark, documents: list[dict[str, str]], evaluation: Evaluation
+) -> pl.DataFrame:
+    task = copy(benchmark.task)
+    wanted = {d["id"] for d in documents}
+    positions = [i for i, d in enumerate(benchmark.documents) if d["id"] in wanted]
+    settings = {
+        "temperature": evaluation.temperature,
+        "top_p": evaluation.top_p,
+        "max_gen_toks": evaluation.max_new_tokens,
+    }
+    task.build_all_requests(samples=positions, apply_chat_template=True, chat_template=lm.apply_chat_template)
+    requests = [request for request in task.instances for _ in range(evaluation.samples)]
+    for request in task.instances:
+        request.arguments = (request.arguments[0], settings)
+    lm.generate_until(requests)
+    rows = [
+        {
+            "problem": request.doc["id"],
+            "sample": i % evaluation.samples,
+            "gold": request.doc["answer"],
+            "prompt_tokens": len(answer.prompt),
+            "tokens": answer.tokens,
+            "text": answer.text,
+            "finish_reason": answer.finish_reason,
+        }
+        for i, (request, answer) in enumerate(zip(requests, lm.answers, strict=True))
+    ]
+    return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def _refuse_copies(rows: pl.DataFrame, benchmark: Benchmark, evaluation: Evaluation) -> None:
+    """Seeds that reach every sample of a problem alike would make k samples of one."""
+    distinct = rows.group_by("problem").agg(pl.col("text").n_unique())["text"]
+    if evaluation.samples > 1 and len(distinct) >= 10 and (distinct == 1).all():
+        raise InputError(
+            f"benchmark {benchmark.name}: the {evaluation.samples} samples of every problem are copies of one another"
+        )

@@ -1,0 +1,73 @@
+"""What lm-eval calls by name from the task files: documents in one form, and their grading."""
+
+from typing import TYPE_CHECKING, Any
+
+from rsr.errors import InputError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# Names that the columns go by in the published data sets.
+PROBLEM = ("problem", "Problem", "question", "Question")
+ANSWER = ("answer", "Answer", "Correct Answer")
+IDENTITY = ("id", "ID", "unique_id", "Record ID")
+WRONG = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
+LETTERS = "ABCD"
+
+
+def mathematics(documents: "Dataset") -> "Dataset":
+    """Columns id, problem, answer.
+
+    Raises:
+        InputError: there is no column for one of them.
+    """
+    names = documents.column_names
+    problem, answer = _column(PROBLEM, names), _column(ANSWER, names)
+    identity = next((name for name in IDENTITY if name in names), None)
+
+    def row(document: dict[str, Any], index: int) -> dict[str, str]:
+        known = str(document[identity]) if identity else str(index)
+        return {"id": known, "problem": str(document[problem]), "answer": str(document[answer])}
+
+    return documents.map(row, with_indices=True, remove_columns=names)
+
+
+def multiple_choice(documents: "Dataset") -> "Dataset":
+    """GPQA: the choices in an order drawn from the question, so that it is the same in every run.
+
+    Raises:
+        InputError: a column is missing.
+    """
+    from random import Random
+
+    if "problem" in documents.column_names:  # a local copy in our form
+        return mathematics(documents)
+    names = documents.column_names
+    problem, right, identity = (_column(of, names) for of in (PROBLEM, ANSWER, IDENTITY))
+    wrong = [_column((name,), names) for name in WRONG]
+
+    def row(document: dict[str, Any]) -> dict[str, str]:
+        choices = [document[right], *(document[name] for name in wrong)]
+        order = Random(str(document[problem])).sample(range(len(choices)), len(choices))
+        listed = [f"({letter}) {str(choices[i]).strip()}" for letter, i in zip(LETTERS, order, strict=True)]
+        text = "\n".join([str(document[problem]).strip(), "", *listed, "", "Give the letter of the right choice."])
+        return {"id": str(document[identity]), "problem": text, "answer": LETTERS[order.index(0)]}
+
+    return documents.map(row, remove_columns=names)
+
+
+def _column(known: tuple[str, ...], names: list[str]) -> str:
+    for name in known:
+        if name in names:
+            return name
+    raise InputError(f"the benchmark has no column {' or '.join(known)}; it has {', '.join(names)}")
+
+
+def accuracy(document: dict[str, Any], responses: list[Any]) -> dict[str, float]:
+    """Share of right responses, where the tasks are run by lm-eval's own command."""
+    from eval.grader import Grader
+
+    texts = responses[0] if isinstance(responses[0], list) else responses
+    with Grader() as grader:
+        grades = grader.grade((document["answer"], text) for text in texts)
+    return {"acc": sum(grade.correct for grade in grades) / len(grades)}

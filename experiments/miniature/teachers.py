@@ -1,0 +1,131 @@
+"""Eleven teachers: how informative is what they write, and how familiar does it look to the student?
+
+Names say both: direct (one line) or chain (partial sums), near (the corpus's words), far (its rare ones), alien (words that
+it never saw). The same teachers serve both worlds.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+from experiments.miniature import words
+from experiments.miniature.corpus import DOMINANT, ELABORATE
+from experiments.miniature.world import (
+    Problem,
+    Step,
+    Taste,
+    Words,
+    filler,
+    introduction,
+    inverse_check,
+    number,
+    problems,
+    restated,
+    solve,
+    written,
+)
+
+VERSION = 1  # raised when what is written from the same seed changes
+TRAIN, TEST = 800, 200  # problems
+GENERATIONS = ("gen1", "gen2", "gen3")
+BENCHMARK = "miniature"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """How a teacher writes.
+
+    Attributes:
+        procedure: one line; lines of three numbers; partial sums; or half of each.
+        shuffle: how far its taste in words is from the corpus's (see `Taste`); `reverse`: rare words first.
+        error: chance that a line is wrong.
+        filler: chance of an idle sentence after a line.
+        check: an inverse check after each line; `restate`: all numbers once more before the first line.
+        backwards: lines are written last to first; `alien`: in words the student has never seen.
+    """
+
+    procedure: Literal["direct", "coarse", "chain", "mixed"]
+    shuffle: float = 0.1
+    reverse: bool = False
+    error: float = 0.0
+    connective: float = 0.6
+    introduction: float = 0.6
+    filler: float = 0.0
+    check: bool = False
+    restate: bool = False
+    backwards: bool = False
+    alien: bool = False
+
+
+TEACHERS = {
+    "direct_near": Teacher("direct", connective=0.2, introduction=0.0),
+    "direct_chat": Teacher("direct", restate=True, filler=0.6),
+    "direct_far": Teacher("direct", shuffle=0.0, reverse=True),
+    "coarse_near": Teacher("coarse"),
+    "mixed": Teacher("mixed"),
+    "chain_near": Teacher("chain", error=0.002),
+    "chain_check": Teacher("chain", error=0.002, shuffle=0.3, check=True, filler=0.3),
+    "chain_far": Teacher("chain", error=0.002, shuffle=0.0, reverse=True),
+    "chain_alien": Teacher("chain", introduction=0.0, alien=True),
+    "chain_scram": Teacher("chain", error=0.002, backwards=True),
+    "chain_sloppy": Teacher("chain", error=0.08),
+}
+COARSE = Step(2, take=False, keep=False)
+
+
+def response(teacher: Teacher, problem: Problem, taste: Taste, rng: Random) -> Words:
+    """What a teacher answers, without the end-of-turn token."""
+    text = introduction(taste, rng) if rng.random() < teacher.introduction else []
+    if teacher.restate:
+        text += restated(problem.numbers)
+    lines = solve(problem.numbers, _steps(teacher, rng), teacher.error, rng)
+    for line in reversed(lines) if teacher.backwards else lines:
+        text += written(line, taste, rng, connective=teacher.connective)
+        if teacher.check:
+            text += inverse_check(line, taste, rng)
+        if rng.random() < teacher.filler:
+            text += filler(taste, rng)
+    if teacher.alien:
+        text = [_alien(word) for word in text]
+    return [*text, "answer", ":", *number(lines[-1].result), "."]
+
+
+def _steps(teacher: Teacher, rng: Random) -> Iterator[Step]:
+    if teacher.procedure == "mixed":
+        while True:
+            yield ELABORATE if rng.random() < 0.5 else DOMINANT
+    yield from repeat({"direct": DOMINANT, "coarse": COARSE, "chain": ELABORATE}[teacher.procedure])
+
+
+_PLACE = {word: i for i, word in enumerate(words.vocabulary())}
+
+
+def _alien(word: str) -> str:
+    return word if word in words.DIGITS else words.ALIEN[7 * _PLACE[word] % len(words.ALIEN)]
+
+
+def write_problems(folder: Path, seed: int) -> None:
+    """Write the test problems as a benchmark and every teacher's generations as datasets: `teachers/NAME/genN.json`."""
+    test = problems(TEST, f"{seed}/test")
+    train = problems(TRAIN, f"{seed}/train", taken=test)
+    lines = [
+        json.dumps({"id": f"test-{i:03d}", "problem": p.text, "answer": p.answer}) + "\n" for i, p in enumerate(test)
+    ]
+    (folder / f"{BENCHMARK}.jsonl").write_text("".join(lines), encoding="utf-8")
+    for name, teacher in TEACHERS.items():
+        taste = Taste(teacher.shuffle, Random(f"{seed}/{name}/taste"), reverse=teacher.reverse)
+        (folder / "teachers" / name).mkdir(parents=True, exist_ok=True)
+        for generation in GENERATIONS:
+            rng = Random(f"{seed}/{name}/{generation}")
+            records = [_record(f"train-{i:03d}", p, " ".join(response(teacher, p, taste, rng))) for i, p in enumerate(train)]
+            path = folder / "teachers" / name / f"{generation}.json"
+            path.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+
+
+def _record(identity: str, problem: Problem, text: str) -> dict[str, object]:
+    messages = [{"role": "user", "content": problem.text}, {"role": "assistant", "content": text}]
+    return {"id": identity, "answer": problem.answer, "messages": messages}

@@ -1,0 +1,60 @@
+"""Settings of supervised fine-tuning."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from rsr.errors import InputError
+
+
+class Overlong(Enum):
+    """What becomes of a trajectory longer than max_length."""
+
+    error = "error"
+    truncate = "truncate"  # cut on the right: its answer and end-of-turn token are lost
+    drop = "drop"
+
+
+@dataclass
+class LoRA:
+    """Low-rank adapters on every linear layer; merged into the saved weights."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+
+
+@dataclass
+class Training:
+    """Supervised fine-tuning (Table 9 for the first four)."""
+
+    learning_rate: float
+    batch_size: int  # trajectories per optimiser step, over all devices
+    epochs: int
+    max_length: int  # tokens
+    overlong: Overlong = Overlong.error
+    warmup: float = 0.0  # share of the steps; cosine after it
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    seed: int = 0  # of the order of trajectories
+    lora: LoRA | None = None  # null: all weights
+    bf16: bool = False  # autocast to bfloat16 and save weights in it
+    packing: bool = False  # fill each sequence to max_length with whole trajectories
+    attention: str = "sdpa"
+    # How it is computed; the result stays the same but for rounding, so these are no part of what identifies it.
+    micro_batch: int = 1  # trajectories per device and forward pass, the rest by accumulation
+    gradient_checkpointing: bool = False
+    checkpoints: int = 10  # saved over a run, to go on from after a kill
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "epochs", "max_length", "micro_batch", "checkpoints"):
+            value = getattr(self, name)
+            if isinstance(value, int) and value < 1:  # a missing value is refused where it is read
+                raise InputError(f"training.{name}={value} is too small: the least is 1")
+
+    def identity(self) -> dict[str, Any]:
+        """What shapes the trained weights."""
+        computed = ("micro_batch", "gradient_checkpointing", "checkpoints")
+        shaping = {name: value for name, value in vars(self).items() if name not in computed}
+        return shaping | {"overlong": self.overlong.value, "lora": vars(self.lora) if self.lora else None}

@@ -1,0 +1,295 @@
+"""Supervised fine-tuning of a student on one dataset, with TRL."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rsr import student as students
+from rsr.artefacts import Artefact, find_or_begin, write_text, writing
+from rsr.chat import ChatRenderer
+from rsr.errors import InputError
+from rsr.trajectories import Dataset
+from train.rows import Rows, training_rows
+from train.settings import Training
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from trl import SFTTrainer
+
+# Raised when what a trained model of the same key is changes.
+VERSION = 1
+STAGE = "trained"
+MODEL, HISTORY, CHECKPOINTS = "model", "history.json", "checkpoints"
+# Attention that keeps packed trajectories apart by their position ids.
+KEEPS_PACKED_APART = ("flash_attention_2", "flash_attention_3", "kernels-community/flash-attn2")
+
+
+@dataclass(frozen=True)
+class Base:
+    """The student before training: a folder or hub name, and how its chats are rendered."""
+
+    name: str
+    model: str
+    renderer: ChatRenderer
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """Weights, tokenizer and template.
+
+        Raises:
+            InputError: see `rsr.student.identity_of`.
+        """
+        return students.identity_of(
+            self.model, self.renderer, revision=self.revision, trust_remote_code=self.trust_remote_code
+        )
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where the trainer reports to: [] or ["wandb"]."""
+
+    report_to: tuple[str, ...] = ()
+    run_name: str | None = None
+
+
+def model_key(base: Base, dataset: Dataset, training: Training) -> dict[str, object]:
+    """Everything that shapes a trained student."""
+    return {
+        "stage": STAGE,
+        "version": VERSION,
+        "base": base.identity(),
+        "data": dataset.digest(),
+        "training": training.identity(),
+    }
+
+
+def fine_tune(
+    base: Base,
+    dataset: Dataset,
+    training: Training,
+    root: Path,
+    *,
+    tracking: Tracking = Tracking(),
+    progress: Callable[[int, int], None] = lambda step, steps: None,
+) -> Artefact:
+    """Train a student on a dataset, or find it trained; killed and called again, it goes on from its last checkpoint.
+
+    The artefact holds `model/`, a plain model folder whose tokenizer and generation settings end a turn with the token that
+    was trained to end it, and `history.json`, the trainer's log.
+
+    Args:
+        progress: called after every step with its number and the number of all.
+
+    Raises:
+        InputError: a trajectory cannot be rendered or is too long, a setting fits nothing, or the disk is full.
+    """
+    from accelerate import PartialState
+
+    state = PartialState()
+    label = f"{base.name}-{dataset.name}".replace("/", "-")
+    key = model_key(base, dataset, training)
+    with state.main_process_first():
+        artefact = find_or_begin(root, STAGE, label, key)
+    if artefact.manifest is not None:
+        return artefact
+    rows = training_rows(base.renderer, dataset, training.max_length, training.overlong)
+    began = time.perf_counter()
+    trainer = _trainer(base, rows, training, artefact.path, tracking, progress)
+    with writing(artefact.path):
+        result = trainer.train(resume_from_checkpoint=_last_checkpoint(artefact.path / CHECKPOINTS))
+        seconds = time.perf_counter() - began
+        _save(trainer, base, rows, training, artefact.path)
+    if not state.is_main_process:
+        return artefact
+    stops = _stop_rate(artefact.path / MODEL, rows, training)
+    history = trainer.state.log_history
+    write_text(artefact.path / HISTORY, json.dumps(history, indent=1) + "\n")
+    _remove(artefact.path / CHECKPOINTS)
+    return artefact.complete(
+        student=base.name,
+        teacher=dataset.teacher,
+        generation=dataset.generation,
+        counts={
+            "trajectories": len(dataset.trajectories),
+            "rows": len(rows.input_ids),
+            "tokens": rows.tokens,
+            "response_tokens": rows.response_tokens,
+            "truncated": len(rows.truncated),
+            "dropped": len(rows.dropped),
+            "malformed": len(dataset.skipped),
+        },
+        truncated=rows.truncated,
+        dropped=rows.dropped,
+        steps=result.global_step,
+        loss=result.training_loss,
+        stopped={"prompts": len(rows.prompts), "rate": stops},
+        seconds=round(seconds, 3),
+        computed_with={
+            "processes": state.num_processes,
+            "device": trainer.args.device.type,
+            **{k: getattr(training, k) for k in ("micro_batch", "gradient_checkpointing", "checkpoints")},
+        },
+        versions={name: version(name) for name in ("torch", "transformers", "trl", "peft")},
+    )
+
+
+def _trainer(
+    base: Base,
+    rows: Rows,
+    training: Training,
+    folder: Path,
+    tracking: Tracking,
+    progress: Callable[[int, int], None],
+) -> "SFTTrainer":
+    import torch
+    from accelerate import PartialState
+    from datasets import Dataset as Table
+    from datasets import disable_progress_bars
+    from peft import LoraConfig, TaskType
+    from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
+    from transformers.utils import logging
+    from trl import SFTConfig, SFTTrainer
+
+    class Report(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            progress(state.global_step, state.max_steps)
+
+    logging.disable_progress_bar()
+    if training.packing and training.attention not in KEEPS_PACKED_APART:
+        raise InputError(
+            f"packing with attention={training.attention} would let trajectories see one another: choose "
+            f"student.training.attention={KEEPS_PACKED_APART[0]}, or packing=false"
+        )
+    disable_progress_bars()
+    devices = PartialState().num_processes
+    per_pass = training.micro_batch * devices
+    if training.batch_size % per_pass:
+        raise InputError(
+            f"student.training.batch_size={training.batch_size} is no multiple of micro_batch={training.micro_batch} "
+            f"times {devices} devices"
+        )
+    steps = math.ceil(len(rows.input_ids) / training.batch_size) * training.epochs
+    model = AutoModelForCausalLM.from_pretrained(
+        base.model,
+        revision=base.revision,
+        trust_remote_code=base.trust_remote_code,
+        dtype=torch.float32,
+        attn_implementation=training.attention,
+        use_safetensors=True,
+    )
+    lora = training.lora and LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=training.lora.rank,
+        lora_alpha=training.lora.alpha,
+        lora_dropout=training.lora.dropout,
+        target_modules="all-linear",
+    )
+    config = SFTConfig(
+        output_dir=str(folder / CHECKPOINTS),
+        learning_rate=training.learning_rate,
+        per_device_train_batch_size=training.micro_batch,
+        gradient_accumulation_steps=training.batch_size // per_pass,
+        num_train_epochs=training.epochs,
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(training.warmup * steps),
+        optim="adamw_torch",
+        adam_beta1=training.betas[0],
+        adam_beta2=training.betas[1],
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        seed=training.seed,
+        data_seed=training.seed,
+        max_length=training.max_length if training.packing else None,  # overlong rows are dealt with already
+        packing=training.packing,
+        bf16=training.bf16,
+        gradient_checkpointing=training.gradient_checkpointing,
+        save_steps=max(1, math.ceil(steps / training.checkpoints)),
+        save_total_limit=1,
+        logging_steps=1,
+        report_to=list(tracking.report_to),
+        run_name=tracking.run_name,
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+    table = Table.from_dict({"input_ids": rows.input_ids, "labels": rows.labels})
+    trainer = SFTTrainer(
+        model,
+        config,
+        train_dataset=table,
+        processing_class=base.renderer.tokenizer,
+        peft_config=lora or None,
+        callbacks=[Report()],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end: the trainer's state is its last file."""
+    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    for path in folder.glob("checkpoint-*"):
+        if path not in whole:
+            _remove(path)
+    return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
+
+
+def _save(trainer: "SFTTrainer", base: Base, rows: Rows, training: Training, folder: Path) -> None:
+    """Save weights (LoRA merged), tokenizer, template and what ends a turn, as a folder that any loader takes."""
+    import torch
+
+    tokenizer = base.renderer.tokenizer
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    if training.lora:
+        model = model.merge_and_unload()
+    _end_turns(model, rows.eot)
+    dtype = torch.bfloat16 if training.bf16 else torch.float32
+    if training.lora:
+        if trainer.is_world_process_zero():
+            model.to(dtype).save_pretrained(folder / MODEL)
+    else:
+        # Through the trainer, which gathers weights that FSDP or DeepSpeed have spread over devices.
+        if not trainer.is_fsdp_enabled and not trainer.is_deepspeed_enabled:
+            model.to(dtype)
+        trainer.save_model(str(folder / MODEL))
+    if trainer.is_world_process_zero():
+        tokenizer.chat_template = base.renderer.template
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(rows.eot)
+        tokenizer.save_pretrained(folder / MODEL)
+
+
+def _end_turns(model: "PreTrainedModel", eot: int) -> None:
+    """Generation stops at the trained end-of-turn token, and at whatever ended a text before."""
+    before = model.generation_config.eos_token_id
+    others = before if isinstance(before, list) else [] if before is None else [before]
+    model.generation_config.eos_token_id = [eot, *(token for token in others if token != eot)]
+    model.config.eos_token_id = eot
+
+
+def _stop_rate(model_folder: Path, rows: Rows, training: Training) -> float:
+    """Share of the first training prompts whose greedy answer ends within the longest trained response."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(model_folder, attn_implementation=training.attention)
+    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    room = max(len(ids) for ids in rows.input_ids)
+    stopped = 0
+    for prompt in rows.prompts:
+        ids = torch.tensor([prompt], device=model.device)
+        answer = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=room, do_sample=False, pad_token_id=rows.eot
+        )
+        stopped += int(rows.eot in answer[0, ids.shape[1] :])
+    return stopped / len(rows.prompts)
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
