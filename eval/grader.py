@@ -192,7 +192,7 @@ class Grader:
                 if waiting and worker.ready and worker.pair is None:
                     worker.send(waiting.popleft())
             nearest = min(worker.deadline for worker in self._workers)
-            wait([worker.replies for worker in self._workers], max(0.0, nearest - time.monotonic()))
+            wait([worker.replies.fileno() for worker in self._workers], max(0.0, nearest - time.monotonic()))
             for worker in list(self._workers):
                 pair, outcome = worker.pair, worker.receive()
                 if outcome is Outcome.TIMED_OUT:
@@ -235,7 +235,7 @@ class _Worker:
         Raises:
             RuntimeError: the worker did not start; its own message is on standard error.
         """
-        line = self.replies.readline() if wait([self.replies], 0) else None
+        line = self.replies.readline() if wait([self.replies.fileno()], 0) else None
         if line:
             self.pair, self.deadline, started, self.ready = None, math.inf, self.ready, True
             return Outcome(line.decode().strip()) if started else None

@@ -14,15 +14,15 @@ import resource
 import sys
 from typing import Any, Literal
 
-from latex2sympy2_extended.latex2sympy2 import convert_to_pct
-from math_verify import LatexExtractionConfig, parse, verify
+from latex2sympy2_extended.latex2sympy2 import convert_to_pct  # type: ignore[import-untyped]
+from math_verify import LatexExtractionConfig, parse, verify  # type: ignore[import-untyped]
 
 Verdict = Literal["correct", "wrong", "unparsable", "timed out"]
 
 MEMORY = 2 * 2**30  # bytes of address space, of which the start takes a tenth
 
 _LATEX = [LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)]
-_SIGNS = str.maketrans({"–": "-", "°": r"^\circ", "％": "%", "，": ",", "：": ":"})
+_SIGNS = str.maketrans({"–": "-", "°": r"^\circ", "∞": r"\infty ", "％": "%", "，": ",", "：": ":"})
 _GROUPED_DIGITS = re.compile(r"(?<=\d)(?:\\[,;:! ]|\s|~)+(?=\d{3}(?!\d))")
 _PERCENT = re.compile(r"(?:\\?%|percent|\\text\s*\{\s*(?:\\?%|percent)\s*\})$")
 _FONT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox)\s*\{([^{}]*)\}")
@@ -70,7 +70,7 @@ def _parse(text: str) -> list[Any]:
         _LATEX,
         fallback_mode="no_fallback",
         extraction_mode="first_match",
-        parsing_timeout=None,  # type: ignore[arg-type]  # documented to be allowed
+        parsing_timeout=None,
     )
     return found if number == text else [convert_to_pct(value) for value in found]
 
