@@ -68,9 +68,8 @@ _NOT_BLANK = re.compile(r"\S")
 def extract(response: str, pattern: str | None = None) -> str | None:
     r"""The final answer of a response, None if there is none.
 
-    It is the content of the last balanced \boxed{...} or \fbox{...}; of nested boxes the outermost. An empty box holds no
-    answer and is passed over. `\boxed 5` without braces is no box: TeX would box one token of it, and how much is meant is a
-    guess.
+    It is the content of the last balanced \boxed{...} or \fbox{...}; of nested boxes the outermost. An empty box is passed
+    over. `\boxed 5` without braces is no box: TeX would box one token, and how much is meant is a guess.
 
     Only what follows the last </think> counts, and nothing if a <think> is still open: thinking boxes trial values and
     quotes the instruction, and a response that never came to its answer has not given one. If the chat template has
@@ -87,11 +86,11 @@ def extract(response: str, pattern: str | None = None) -> str | None:
     if "<think>" in final:
         return None
     answer = _last_box(final) if pattern is None else _last_match(final, pattern)
-    return answer.strip() or None if answer is not None else None
+    return answer.strip() or None
 
 
-def _last_box(text: str) -> str | None:
-    """Content of the last outermost balanced box that is not blank; one pass, however many braces are never closed."""
+def _last_box(text: str) -> str:
+    """Content of the last outermost balanced box that is not blank, or nothing; one pass, whatever is left open."""
     opened: list[tuple[bool, int]] = []  # is it a box, where does its content begin
     boxes: list[tuple[int, int]] = []
     for token in _TOKEN.finditer(text):
@@ -103,24 +102,22 @@ def _last_box(text: str) -> str | None:
                 while boxes and boxes[-1][0] > start:
                     boxes.pop()
                 boxes.append((start, token.start()))
-    return text[slice(*boxes[-1])] if boxes else None
+    return text[slice(*boxes[-1])] if boxes else ""
 
 
-def _last_match(text: str, pattern: str) -> str | None:
+def _last_match(text: str, pattern: str) -> str:
     try:
         matches = deque(re.finditer(pattern, text), maxlen=1)
     except re.error as error:
         raise InputError(f"answer pattern {pattern!r} is no regular expression: {error}") from error
-    if not matches:
-        return None
-    return "".join(group or "" for group in matches[0].groups()) if matches[0].groups() else matches[0].group()
+    return "".join(group or "" for match in matches for group in match.groups() or [match.group()])
 
 
 class Grader:
     """A pool of worker processes that judge answers; a context manager, after which no worker is left.
 
-    Workers start with the first call of `grade`. One that is busy when this process is killed ends by itself, because its
-    processor time is limited too.
+    Workers start with the first call of `grade`. If this process is killed they end by themselves, at the latest when the
+    processor time for one pair is used up.
 
     Args:
         workers: processes.
@@ -160,22 +157,20 @@ class Grader:
         Raises:
             InputError: a gold answer is blank, naming its place; the pattern is no regular expression.
         """
-        answers = []
-        for number, (gold, response) in enumerate(pairs, start=1):
+        grades: list[Grade] = []
+        places: dict[tuple[str, str], list[int]] = {}  # of each pair of gold and answer
+        for place, (gold, response) in enumerate(pairs):
             if not gold.strip():
-                raise InputError(f"pair {number}: the gold answer is blank; give each problem its answer")
-            answers.append((gold, extract(response, pattern)))
-        judged: dict[tuple[str, str], list[int]] = {}
-        for index, (gold, answer) in enumerate(answers):
-            if answer is not None:
-                judged.setdefault((gold, answer), []).append(index)
-        grades = [Grade(Outcome.NO_ANSWER, None)] * len(answers)
-        done(len(answers) - sum(map(len, judged.values())))
+                raise InputError(f"pair {place + 1}: the gold answer is blank; give each problem its answer")
+            if (answer := extract(response, pattern)) is not None:
+                places.setdefault((gold, answer), []).append(place)
+            grades.append(Grade(Outcome.NO_ANSWER, answer))
+        done(len(grades) - sum(map(len, places.values())))
         try:
-            for pair, outcome in self._judge(judged):
-                for index in judged[pair]:
-                    grades[index] = Grade(outcome, pair[1])
-                done(len(judged[pair]))
+            for pair, outcome in self._judge(places):
+                for place in places[pair]:
+                    grades[place] = Grade(outcome, pair[1])
+                done(len(places[pair]))
         except BaseException:
             self.__exit__()  # workers in the middle of something are of no further use
             raise
@@ -185,20 +180,25 @@ class Grader:
         """Pairs of gold and answer with their outcomes, as these come in."""
         waiting = deque(pairs)
         while waiting or any(worker.pair for worker in self._workers):
-            busy = sum(worker.pair is not None for worker in self._workers)
-            wanted = min(self._size, busy + len(waiting))
-            self._workers += [_Worker(self.timeout) for _ in range(wanted - len(self._workers))]
-            for worker in self._workers:
-                if waiting and worker.ready and worker.pair is None:
-                    worker.send(waiting.popleft())
-            nearest = min(worker.deadline for worker in self._workers)
-            wait([worker.replies.fileno() for worker in self._workers], max(0.0, nearest - time.monotonic()))
             for worker in list(self._workers):
                 pair, outcome = worker.pair, worker.receive()
                 if outcome is Outcome.TIMED_OUT:
                     self._workers.remove(worker)
                 if pair and outcome:
                     yield pair, outcome
+            busy = sum(worker.pair is not None for worker in self._workers)
+            wanted = min(self._size, busy + len(waiting))
+            self._workers += [_Worker(self.timeout) for _ in range(wanted - len(self._workers))]
+            for worker in self._workers:
+                if waiting and worker.ready and worker.pair is None:
+                    worker.send(waiting.popleft())
+            self._wait()
+
+    def _wait(self) -> None:
+        """Until a worker has something to say or has had its time; not at all if none is at work."""
+        nearest = min((worker.deadline for worker in self._workers), default=0.0)
+        if nearest < math.inf:
+            wait([worker.replies.fileno() for worker in self._workers], max(0.0, nearest - time.monotonic()))
 
 
 class _Worker:

@@ -141,6 +141,29 @@ def test_no_process_is_left() -> None:
 
 
 @pytest.mark.full
+def test_workers_that_die_are_replaced() -> None:
+    before = set(children(os.getpid()))
+
+    def kill_workers(graded: int) -> None:
+        for pid in set(children(os.getpid())) - before:
+            os.kill(pid, signal.SIGKILL)
+
+    with Grader(workers=1, timeout=20) as grader:
+        grades = grader.grade([(str(i), rf"\boxed{{{i}.0}}") for i in range(4)], done=kill_workers)
+    outcomes = {grade.outcome for grade in grades}
+    assert Outcome.CORRECT in outcomes and outcomes <= {Outcome.CORRECT, Outcome.TIMED_OUT}
+
+
+def test_a_grader_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with Grader() as grader, pytest.raises(RuntimeError, match="did not start"):
+        grader.grade([("5", r"\boxed{5}")])
+    monkeypatch.setattr("eval.grader.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install"):
+        Grader()
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_parent_leaves_no_orphan(stop: signal.Signals) -> None:
     program = f"from eval.grader import Grader\nwith Grader(timeout=3) as grader: grader.grade([('1', {HANGS!r}), ('2', {HANGS!r})])"
