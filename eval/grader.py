@@ -92,17 +92,15 @@ def extract(response: str, pattern: str | None = None) -> str | None:
 def _last_box(text: str) -> str:
     """Content of the last outermost balanced box that is not blank, or nothing; one pass, whatever is left open."""
     opened: list[tuple[bool, int]] = []  # is it a box, where does its content begin
-    boxes: list[tuple[int, int]] = []
+    last = slice(0)
     for token in _TOKEN.finditer(text):
         if token["box"] or token.group() == "{":
             opened.append((token["box"] is not None, token.end()))
         elif token.group() == "}" and opened:
             is_box, start = opened.pop()
             if is_box and _NOT_BLANK.search(text, start, token.start()):
-                while boxes and boxes[-1][0] > start:
-                    boxes.pop()
-                boxes.append((start, token.start()))
-    return text[slice(*boxes[-1])] if boxes else ""
+                last = slice(start, token.start())  # an outer box closes after the boxes in it
+    return text[last]
 
 
 def _last_match(text: str, pattern: str) -> str:
