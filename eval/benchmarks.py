@@ -21,7 +21,6 @@ class Benchmark:
 
     Attributes:
         documents: id, problem and answer of each problem.
-        answer_pattern: regular expression of the final answer, its groups joined; None: the last \\boxed{}.
     """
 
     name: str
@@ -34,7 +33,9 @@ class Benchmark:
 
     @property
     def answer_pattern(self) -> str | None:
-        return self.task.config.metadata.get("answer")
+        """Regular expression of the final answer, its groups joined; None: the last \\boxed{}."""
+        pattern = self.task.config.metadata.get("answer")
+        return None if pattern is None else str(pattern)
 
     def identity(self) -> dict[str, Any]:
         """Name, version and content."""

@@ -14,8 +14,8 @@ import resource
 import sys
 from typing import Any, Literal
 
-from latex2sympy2_extended.latex2sympy2 import convert_to_pct  # type: ignore[import-untyped]
-from math_verify import LatexExtractionConfig, parse, verify  # type: ignore[import-untyped]
+from latex2sympy2_extended.latex2sympy2 import convert_to_pct
+from math_verify import LatexExtractionConfig, parse, verify
 
 Verdict = Literal["correct", "wrong", "unparsable", "timed out"]
 

@@ -48,7 +48,7 @@ class StudentLM(HFLM):  # type: ignore[misc]
     """
 
     def __init__(
-        self, student: Student, *, batch_size: int, seed: int, advance: Callable[[int], None] = lambda answers: None
+        self, student: Student, batch_size: int, seed: int, advance: Callable[[int], None] = lambda answers: None
     ) -> None:
         super().__init__(
             pretrained=student.model,
@@ -105,7 +105,8 @@ class StudentLM(HFLM):  # type: ignore[misc]
             drawn = [noise([self.seed, str(r.task_name), str(r.doc["id"]), number], limit) for r, number, _ in batch]
             sampling.append(NucleusSampling(settings["temperature"], settings["top_p"], np.stack(drawn), longest))
         with torch.inference_mode():
-            written = self.student.model.generate(
+            model: Any = self.student.model
+            written = model.generate(
                 ids.to(self.student.device),
                 attention_mask=mask.to(self.student.device),
                 generation_config=GenerationConfig(
@@ -121,6 +122,9 @@ class StudentLM(HFLM):  # type: ignore[misc]
         text = str(
             self.student.renderer.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         )
+        # Where the template has opened the thinking, it belongs to the answer: an unfinished one must be seen as such.
+        if str(self.student.renderer.tokenizer.decode(prompt)).rstrip().endswith("<think>"):
+            text = f"<think>{text}"
         return Answer(tuple(prompt), tuple(kept), text, "length" if end is None else "stop")
 
 

@@ -1,14 +1,15 @@
 """From samples to accuracy: grades, and Acc@k with what has to be read beside it."""
 
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from eval import samples
-from eval.grader import VERSION, Grader
+from eval.grader import VERSION, Grader, Outcome
 from rsr.artefacts import Artefact, digest, find_or_begin, writing
 
 STAGE = "grades"
@@ -39,59 +40,87 @@ class Performance:
     ungradable: float
 
 
-def grade(drawn: Artefact, root: Path, label: str) -> Artefact:
-    """Grade samples, once for the same samples and grader: problem, sample, outcome, correct, tokens, finish_reason.
+def find(drawn: Artefact, root: Path) -> Artefact:
+    """The grades of samples, complete or not.
+
+    Raises:
+        InputError: see `rsr.artefacts.find_or_begin`.
+    """
+    key = {"stage": STAGE, "version": VERSION, "samples": digest(drawn.key)}
+    return find_or_begin(root, STAGE, drawn.path.name.removesuffix(".partial").rpartition("-")[0], key)
+
+
+def grade(drawn: Artefact, root: Path) -> Artefact:
+    """Grade samples, once for the same samples and grader: problem, sample, tokens, finish_reason, outcome, correct.
 
     Raises:
         InputError: samples or grades cannot be read or written.
     """
-    key = {"stage": STAGE, "version": VERSION, "samples": digest(drawn.key)}
-    artefact = find_or_begin(root, STAGE, label, key)
+    artefact = find(drawn, root)
     if artefact.manifest is not None:
         return artefact
+    began = time.perf_counter()
     rows = samples.read(drawn)
-    with Grader(pattern=drawn.facts["answer_pattern"]) as grader:
-        grades = grader.grade(rows.select("gold", "text").iter_rows())
+    with Grader() as grader:
+        grades = grader.grade(rows.select("gold", "text").iter_rows(), drawn.facts["answer_pattern"])
     table = rows.select(
         "problem",
         "sample",
-        tokens=pl.col("tokens").list.len(),
-        finish_reason="finish_reason",
-        outcome=pl.Series([g.outcome for g in grades]),
+        pl.col("tokens").list.len(),
+        "finish_reason",
+        outcome=pl.Series([g.outcome.value for g in grades]),
         correct=pl.Series([g.correct for g in grades]),
     )
     with writing(artefact.path):
         table.write_parquet(artefact.path / GRADES)
-    return artefact.complete(performance=asdict(performance(table)))
+    seconds = drawn.facts["seconds"] + time.perf_counter() - began
+    return artefact.complete(
+        benchmark=drawn.key["benchmark"]["name"], performance=asdict(performance(table)), seconds=round(seconds, 3)
+    )
 
 
-def performance(grades: pl.DataFrame, *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0) -> Performance:
+def performance(
+    grades: pl.DataFrame, *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
+) -> Performance:
     """Acc@k with a percentile bootstrap over problems.
 
     Args:
         grades: rows of `grade`.
     """
-    by_problem = grades.group_by("problem", maintain_order=True).agg(pl.col("correct").mean(), pl.len())
-    accuracy = by_problem["correct"].to_numpy()
+    return overall([grades], resamples=resamples, confidence=confidence, seed=seed)
+
+
+def overall(
+    tables: Sequence[pl.DataFrame], *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
+) -> Performance:
+    """The unweighted mean over benchmarks, as the paper's score; problems are resampled within each benchmark.
+
+    Args:
+        tables: grades of one model, one table a benchmark.
+    """
     rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(accuracy), np.full(len(accuracy), 1 / len(accuracy)), resamples)
-    means = weights @ accuracy / len(accuracy)
+    by_problem = [
+        grades.group_by("problem", maintain_order=True).agg(pl.col("correct").mean(), pl.len()) for grades in tables
+    ]
+    means = np.zeros(resamples)
+    for table in by_problem:
+        weights = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), resamples)
+        means += weights @ table["correct"].to_numpy() / len(table) / len(tables)
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
+
+    def mean(of: Callable[[pl.DataFrame], pl.Series]) -> float:
+        return float(np.mean([of(grades).to_numpy().mean() for grades in tables]))
+
     return Performance(
-        problems=len(accuracy),
-        k=int(by_problem["len"].max()),  # type: ignore[arg-type]
-        accuracy=float(accuracy.mean()),
+        problems=sum(len(table) for table in by_problem),
+        k=max(int(table["len"].to_numpy().max()) for table in by_problem),
+        accuracy=float(np.mean([table["correct"].to_numpy().mean() for table in by_problem])),
         low=float(low),
         high=float(high),
         error=float(means.std(ddof=1)),
-        mean_length=_mean(grades["tokens"]),
-        truncated=_mean(grades["finish_reason"] == "length"),
-        unanswered=_mean(grades["outcome"] == "no answer"),
-        ungradable=_mean(grades["outcome"].is_in(["unparsable", "timed out"])),
+        mean_length=mean(lambda grades: grades["tokens"]),
+        truncated=mean(lambda grades: grades["finish_reason"] == "length"),
+        unanswered=mean(lambda grades: grades["outcome"] == Outcome.NO_ANSWER.value),
+        ungradable=mean(lambda grades: grades["outcome"].is_in([Outcome.UNPARSABLE.value, Outcome.TIMED_OUT.value])),
     )
-
-
-def _mean(values: pl.Series) -> float:
-    mean: Any = values.mean()
-    return float(mean)

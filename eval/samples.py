@@ -1,7 +1,7 @@
 """The sampling stage: a model's answers to a benchmark, in shards that can be resumed."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from copy import copy
 from importlib.metadata import version
 from pathlib import Path
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 VERSION = 1
 STAGE = "samples"
 SHARD = 50  # problems
-SCHEMA = {
-    "problem": pl.String,
-    "sample": pl.Int64,
-    "gold": pl.String,
-    "prompt_tokens": pl.Int64,
-    "tokens": pl.List(pl.UInt32),
-    "text": pl.String,
-    "finish_reason": pl.String,
+SCHEMA: dict[str, pl.DataType] = {
+    "problem": pl.String(),
+    "sample": pl.Int64(),
+    "gold": pl.String(),
+    "prompt_tokens": pl.Int64(),
+    "tokens": pl.List(pl.UInt32()),
+    "text": pl.String(),
+    "finish_reason": pl.String(),
 }
 
 
@@ -62,8 +62,6 @@ def draw(
     lm: "StudentLM",
     benchmark: Benchmark,
     evaluation: Evaluation,
-    *,
-    advance: Callable[[int], None] = lambda answers: None,
 ) -> Artefact:
     """Answer a benchmark; killed and called again, it loses at most the shard in flight.
 
@@ -81,7 +79,8 @@ def draw(
                 rows.write_parquet(path.with_suffix(".partial"))
                 path.with_suffix(".partial").rename(path)
             drawn += int(rows["tokens"].list.len().sum())
-        advance(len(documents) * evaluation.samples)
+        else:
+            lm.advance(len(documents) * evaluation.samples)
         paths.append(path)
     rows = pl.read_parquet(paths)
     _refuse_copies(rows, benchmark, evaluation)

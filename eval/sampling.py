@@ -18,7 +18,7 @@ def noise(key: Sequence[str | int], tokens: int) -> "NDArray[np.float64]":
     return np.random.Generator(np.random.Philox(key=int.from_bytes(seed, "big"))).random(tokens)
 
 
-class NucleusSampling(LogitsProcessor):  # type: ignore[misc]
+class NucleusSampling(LogitsProcessor):
     """Temperature and top-p sampling by inverse distribution function, with given noise.
 
     Generation takes the largest logit of what this returns, which is the token drawn; so batch size, order and resuming

@@ -62,6 +62,7 @@ class Teachers:
     name: str = MISSING
     data: str | None = MISSING  # a file, a folder or hub:OWNER/NAME
     recipe: str | None = None  # how to make the data where they are not given (experiments.datasets)
+    caveat: str | None = None  # what has to be read beside every result
     answer: str | None = None  # regular expression of a response's final answer; null: the last \boxed{}
     generations: list[str] = field(default_factory=list)  # [] takes all that are found
     teachers: list[Teacher] = field(default_factory=list)  # [] takes all that are found
@@ -112,7 +113,6 @@ class Tracking:
 class Study:
     """How the cells of a study are run."""
 
-    run: bool = False  # go ahead with a study of which only the plan would be shown
     processes: int | None = None  # cells at a time; null: one per core, or one where there is a GPU
     on_error: OnFailure = OnFailure["continue"]  # after a cell that failed
     floor: float = 5.0  # percent; students below it have learned nothing that an order could be made of
@@ -172,6 +172,7 @@ class EvaluateConfig(TrainConfig):
 class CorrelationConfig(EvaluateConfig):
     source: Source = MISSING
     metric: Any = MISSING  # a name or a list of names
+    run: bool = False  # go ahead with a measured study of which only the plan would be shown
     study: Study = field(default_factory=Study)
 
     @property

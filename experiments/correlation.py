@@ -4,9 +4,12 @@
     python experiments/correlation.py student=all
     python experiments/correlation.py student=qwen7b metric=grad
     python experiments/correlation.py -m student=qwen3b,qwen4b metric=[rsr,rule_based_quality]
+    python experiments/correlation.py student=miniature         # measured here: scores, trains and evaluates first
 
 Prints the table and a diagnosis, and writes both with figures to results/correlation/<student>[-<metrics>]/.
 """
+
+from pathlib import Path
 
 from experiments import diagnosis, published
 from experiments.comparison import Aggregates, Result, Table, compare, not_recomputable
@@ -17,12 +20,16 @@ from rsr.errors import InputError
 from rsr.metrics import Metric, select
 
 
-@entry("correlation", CorrelationConfig)
+@entry("correlation", CorrelationConfig, open_groups=True)
 def main(config: CorrelationConfig) -> None:
-    if config.source is Source.measured:
-        raise InputError(
-            f"student {config.student.name!r} has no measured accuracies: only the paper's students have print"
-        )
+    if config.source is Source.published:
+        of_print(config)
+    else:
+        of_measurements(config)
+
+
+def of_print(config: CorrelationConfig) -> None:
+    """The paper's printed scores against its printed accuracies."""
     prints = published.read(config.paths.published)
     aggregates = Aggregates(prints.scores(), prints.performance())
     students = students_of(config.student.name, prints.students())
@@ -40,16 +47,44 @@ def main(config: CorrelationConfig) -> None:
             for part in table.by_student_and_average()
             for result in compare(part, prints, config.bootstrap)
         ] or _printed_only(metric, students, prints, required=metric.name in names)
-
     findings = [
         *(finding for table in tables for finding in diagnosis.of_scores(table)),
         *diagnosis.of_signs(results),
         *diagnosis.of_count(len(teachers)),
     ]
-    name = "-".join([config.student.name, *(n for n in names if n != "all")])
-    folder = config.paths.results / "correlation" / name
+    folder = folder_of(config)
     write(folder, config, results, tables, findings)
     show(results, findings, folder)
+
+
+def of_measurements(config: CorrelationConfig) -> None:
+    """Scores against accuracies that this project measures; stages that are missing run first.
+
+    Raises:
+        InputError: a study that costs much has not been given run=true; or a cell failed, after everything else is written.
+    """
+    from experiments import measured_output
+    from experiments.plan import refuse_or_go
+    from experiments.study import measure
+
+    refuse_or_go(config)
+    measured = measure(config)
+    measured_output.report(measured, config, folder_of(config))
+    failed = measured.runs.failed()
+    if failed:
+        reasons = "; ".join(f"{cell.name}: {cell.error}" for cell in failed)
+        raise InputError(
+            f"{len(failed)} of {len(measured.runs.cells)} cells failed, the same command tries them again: {reasons}"
+        )
+
+
+def folder_of(config: CorrelationConfig) -> Path:
+    """Where the results of a comparison go."""
+    return (
+        config.paths.results
+        / "correlation"
+        / "-".join([config.student.name, *(n for n in config.metrics if n != "all")])
+    )
 
 
 def students_of(name: str, known: list[str]) -> list[str]:

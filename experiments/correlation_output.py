@@ -30,7 +30,7 @@ def show(results: Sequence[Result], findings: Sequence[str], folder: Path) -> No
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 120
-    for title, header, rows in _grids(results, brief=True):
+    for title, header, rows in grids(results, brief=True):
         grid = Grid(*header, title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for row in rows:
             grid.add_row(*row)
@@ -52,11 +52,11 @@ def write(
 ) -> None:
     """Write table.csv, table.md, figures and run.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    pl.DataFrame([_record(r, p) for r in results for p in r.prints or (None,)], infer_schema_length=None).write_csv(
+    pl.DataFrame([record(r, p) for r in results for p in r.prints or (None,)], infer_schema_length=None).write_csv(
         folder / "table.csv", float_precision=6
     )
     (folder / "table.md").write_text(_markdown(results, findings), encoding="utf-8")
-    _draw(folder, results, tables)
+    draw(folder, results, tables)
     output.write_record(
         folder,
         source=config.source.value,
@@ -66,7 +66,7 @@ def write(
     )
 
 
-def _record(r: Result, p: Print | None) -> dict[str, str | float | None]:
+def record(r: Result, p: Print | None) -> dict[str, str | float | None]:
     c, a = r.correlation, r.attainable
     return {
         "student": r.student,
@@ -93,7 +93,7 @@ def _record(r: Result, p: Print | None) -> dict[str, str | float | None]:
 GridText = tuple[str, list[str], list[list[str]]]  # title, header, rows
 
 
-def _grids(results: Sequence[Result], *, brief: bool = False) -> list[GridText]:
+def grids(results: Sequence[Result], *, brief: bool = False) -> list[GridText]:
     students = list(dict.fromkeys(r.student for r in results))
     if len(students) == 1:
         return [_of_student(students[0], results, brief)]
@@ -201,7 +201,7 @@ def _summary(results: Sequence[Result]) -> list[str]:
 
 def _markdown(results: Sequence[Result], findings: Sequence[str]) -> str:
     parts = ["# Correlation of scores with accuracy after training"]
-    for title, header, rows in _grids(results):
+    for title, header, rows in grids(results):
         parts += [f"## {title}", output.markdown_table(header, rows)]
     parts += [
         LEGEND,
@@ -216,7 +216,7 @@ def _markdown(results: Sequence[Result], findings: Sequence[str]) -> str:
 # --- figures -------------------------------------------------------------------------------------------------------
 
 
-def _draw(folder: Path, results: Sequence[Result], tables: Sequence[Table]) -> None:
+def draw(folder: Path, results: Sequence[Result], tables: Sequence[Table]) -> None:
     spearman = {
         (r.student, r.metric.name, r.preset): r for r in results if r.coefficient == "spearman" and r.correlation
     }

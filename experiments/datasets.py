@@ -30,8 +30,13 @@ def made(teachers: Teachers, paths: Paths) -> Path:
     return artefact.path
 
 
-def load(teachers: Teachers, scoring: ScoringConfig, paths: Paths) -> list[Dataset]:
+def load(
+    teachers: Teachers, scoring: ScoringConfig, paths: Paths, only: tuple[str, str] | None = None
+) -> list[Dataset]:
     """Read every dataset of a teacher table, in its order; without a table, all that is found.
+
+    Args:
+        only: teacher and generation of the one that is wanted.
 
     Raises:
         InputError: a teacher or generation of the table is not there, its folder is not the only one that fits, or a file
@@ -45,6 +50,8 @@ def load(teachers: Teachers, scoring: ScoringConfig, paths: Paths) -> list[Datas
         raise InputError(f"teachers {teachers.name!r} have no data: give teachers.data=FOLDER")
     found = trajectories.find(source)
     chosen = _by_table(teachers, source, found) if teachers.teachers else found
+    if only is not None:
+        chosen = [(name, gen, file) for name, gen, file in chosen if (name, gen) == only]
     datasets = [trajectories.read(file, name, gen, on_error=scoring.on_error.value) for name, gen, file in chosen]
     if scoring.limit is None:
         return datasets

@@ -104,8 +104,8 @@ def _brought(arguments: list[str], config_name: str) -> list[str]:
     """
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     students = [ROOT / "configs" / "student" / f"{name}.yaml" for name in given.get("student", "").split(",")]
-    brought = [dict(OmegaConf.load(path).get("brings") or {}) for path in students if path.is_file()]
-    defaults = OmegaConf.load(ROOT / "configs" / f"{config_name}.yaml").defaults
+    brought = [dict(_yaml(path).get("brings") or {}) for path in students if path.is_file()]
+    defaults = _yaml(ROOT / "configs" / f"{config_name}.yaml").defaults
     groups = {str(group) for default in defaults if isinstance(default, DictConfig) for group in default}
     options = []
     for group in sorted(groups - set(given)):
@@ -114,6 +114,10 @@ def _brought(arguments: list[str], config_name: str) -> list[str]:
             raise InputError(f"the students of this sweep have different {group}: choose one with {group}=...")
         options += [f"{group}={choice}" for choice in choices if choice]
     return options
+
+
+def _yaml(path: Path) -> DictConfig:
+    return cast(DictConfig, OmegaConf.load(path))
 
 
 _TYPED = list(sys.argv)  # before `_open` replaces paths

@@ -1,10 +1,10 @@
 """The evaluation stage: trained students, and the base, on the benchmarks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval import benchmarks, samples
+from eval import benchmarks, performance, samples
 from eval.benchmarks import Benchmark
 from experiments import datasets
 from experiments.config import EvaluateConfig
@@ -38,13 +38,16 @@ def identity_of_base(config: EvaluateConfig, base: Base) -> dict[str, Any]:
     return {"base": base.identity(), "dtype": _dtype(config)}
 
 
-def find(config: EvaluateConfig, label: str, model: Mapping[str, Any], benchmark: Benchmark) -> Artefact:
-    """The samples of a model on a benchmark, complete or not.
+def find_grades(
+    config: EvaluateConfig, label: str, model: Mapping[str, Any], wanted: Sequence[Benchmark]
+) -> list[Artefact]:
+    """The grades of a model on each benchmark, complete or not.
 
     Raises:
-        InputError: see `eval.samples.find`.
+        InputError: see `rsr.artefacts.find_or_begin`.
     """
-    return samples.find(config.paths.outputs, label, model, benchmark, config.evaluation)
+    drawn = [samples.find(config.paths.outputs, label, model, benchmark, config.evaluation) for benchmark in wanted]
+    return [performance.find(artefact, config.paths.outputs) for artefact in drawn]
 
 
 def evaluate(
@@ -64,10 +67,9 @@ def evaluate(
     Raises:
         InputError: see `eval.samples.draw` and `eval.performance.grade`.
     """
-    from eval.performance import grade
-
     wanted = load_benchmarks(config)
-    found = [find(config, label, identity, benchmark) for benchmark in wanted]
+    outputs = config.paths.outputs
+    found = [samples.find(outputs, label, identity, benchmark, config.evaluation) for benchmark in wanted]
     if any(artefact.manifest is None for artefact in found):
         from eval.model import StudentLM
 
@@ -82,15 +84,12 @@ def evaluate(
             template_variables=config.student.template_variables,
             trust_remote_code=config.scoring.trust_remote_code,
         )
-        lm = StudentLM(student, batch_size=config.evaluation.batch_size, seed=config.evaluation.seed)
+        lm = StudentLM(student, config.evaluation.batch_size, config.evaluation.seed, advance)
         found = [
-            artefact if artefact.manifest else samples.draw(artefact, lm, benchmark, config.evaluation, advance=advance)
+            artefact if artefact.manifest else samples.draw(artefact, lm, benchmark, config.evaluation)
             for artefact, benchmark in zip(found, wanted, strict=True)
         ]
-    return [
-        grade(artefact, config.paths.outputs, f"{label}-{benchmark.name}")
-        for artefact, benchmark in zip(found, wanted, strict=True)
-    ]
+    return [performance.grade(artefact, outputs) for artefact in found]
 
 
 def _dtype(config: EvaluateConfig) -> Any:

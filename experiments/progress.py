@@ -16,11 +16,18 @@ class TokenProgress:
 
     Args:
         processes: that share the work evenly; 0 shows nothing.
+        report: called with the characters that are done and the number of all.
     """
 
-    def __init__(self, datasets: Sequence[Dataset], processes: int) -> None:
+    def __init__(
+        self,
+        datasets: Sequence[Dataset],
+        processes: int,
+        report: Callable[[int, int], None] = lambda done, of: None,
+    ) -> None:
         self.sizes = {d.name: sum(len(m.content) for t in d.trajectories for m in t.messages) for d in datasets}
         self.processes = processes
+        self.report, self.characters = report, 0
         self.tokens, self.began = 0, time.perf_counter()
         self.console = Console(file=sys.stderr)
         self.bar = Progress(
@@ -52,6 +59,8 @@ class TokenProgress:
 
         def advance(characters: int, tokens: int) -> None:
             self.tokens += tokens
+            self.characters += characters
+            self.report(self.characters, sum(self.sizes.values()))
             speed = self.tokens / (time.perf_counter() - self.began)
             self.bar.update(
                 self.task,

@@ -1,5 +1,6 @@
 """The scoring stage: token stores of every dataset, and the tables made from them."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from experiments.progress import TokenProgress
 from rsr.artefacts import Artefact, digest, find_or_begin, writing
 from rsr.scores import dataset_scores, token_metrics, trajectory_scores
 from rsr.store import TokenStore
+from rsr.trajectories import Dataset
 
 if TYPE_CHECKING:
     from rsr.engine import Scoring
@@ -48,8 +50,13 @@ def score(config: ScoreConfig) -> Scores | None:
     return None if stores is None else tabulate(stores, config)
 
 
-def token_stores(config: ScoreConfig) -> list[TokenStore] | None:
+def token_stores(
+    config: ScoreConfig, report: Callable[[int, int], None] = lambda done, of: None
+) -> list[TokenStore] | None:
     """The token store of every dataset, scored where it is not there yet; None in a process that is not the first.
+
+    Args:
+        report: called with the characters that are done and the number of all.
 
     Raises:
         InputError: see `score`.
@@ -64,7 +71,7 @@ def token_stores(config: ScoreConfig) -> list[TokenStore] | None:
     with state.main_process_first():
         student = students.load(config.student, config.scoring, config.paths)
     scorer = Scorer(student, settings_of(config.scoring))
-    with TokenProgress(data, state.num_processes if state.is_main_process else 0) as progress:
+    with TokenProgress(data, state.num_processes if state.is_main_process else 0, report) as progress:
         stores = [
             score_dataset(
                 scorer,
@@ -78,6 +85,16 @@ def token_stores(config: ScoreConfig) -> list[TokenStore] | None:
             for dataset in data
         ]
     return stores if state.is_main_process else None
+
+
+def find(config: ScoreConfig, data: Sequence[Dataset]) -> list[TokenStore] | None:
+    """The token stores of all datasets; None where one is still to be scored. No weights are loaded."""
+    from rsr.scoring import find_store
+
+    student = students.load(config.student, config.scoring, config.paths, weights=False)
+    stores = [find_store(student, settings_of(config.scoring), dataset, config.paths.outputs) for dataset in data]
+    found = [store for store in stores if store is not None]
+    return found if len(found) == len(stores) else None
 
 
 def settings_of(config: ScoringConfig) -> "Scoring":

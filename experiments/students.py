@@ -15,7 +15,7 @@ from experiments.miniature import student as miniature
 from experiments.miniature.corpus import World
 from experiments.miniature.world import SEED
 from rsr import student as rsr_student
-from rsr.artefacts import find_or_begin, writing
+from rsr.artefacts import Artefact, find_or_begin, writing
 from rsr.errors import InputError
 from train import Base
 
@@ -82,18 +82,28 @@ def model_of(student: Student, paths: Paths) -> str:
         if student.model is None:
             raise InputError(f"student {student.name!r} has no model: it can be compared, not run")
         return student.model
-    if student.recipe not in RECIPES:
-        raise InputError(f"student {student.name!r}: unknown recipe {student.recipe!r}; known are {', '.join(RECIPES)}")
-    recipe = RECIPES[student.recipe]
-    key = {"stage": "students", "recipe": student.recipe, **recipe.key}
-    artefact = find_or_begin(paths.outputs, "students", student.name, key)
+    artefact = _artefact(student, paths)
     if artefact.manifest is None:
         print(f"making {student.name} in {artefact.path}", file=sys.stderr, flush=True)
         began = time.perf_counter()
         with writing(artefact.path):
-            recipe.make(artefact.path / "model")
+            RECIPES[student.recipe].make(artefact.path / "model")
         artefact = artefact.complete(seconds=round(time.perf_counter() - began, 3))
     return str(artefact.path / "model")
+
+
+def seconds_to_make(student: Student, paths: Paths) -> float | None:
+    """Seconds that a student with a recipe took to make; None where it is not there yet."""
+    manifest = _artefact(student, paths).manifest
+    return None if manifest is None else float(manifest["seconds"])
+
+
+def _artefact(student: Student, paths: Paths) -> Artefact:
+    recipe = RECIPES.get(student.recipe or "")
+    if recipe is None:
+        raise InputError(f"student {student.name!r}: unknown recipe {student.recipe!r}; known are {', '.join(RECIPES)}")
+    key = {"stage": "students", "recipe": student.recipe, **recipe.key}
+    return find_or_begin(paths.outputs, "students", student.name, key)
 
 
 def base_of(student: Student, scoring: ScoringConfig, paths: Paths) -> Base:
@@ -113,8 +123,17 @@ def base_of(student: Student, scoring: ScoringConfig, paths: Paths) -> Base:
     return Base(student.name, model, renderer, student.revision, scoring.trust_remote_code)
 
 
-def load(student: Student, scoring: ScoringConfig, paths: Paths) -> rsr_student.Student:
-    """Load a configured student.
+def parameters(student: Student, scoring: ScoringConfig, paths: Paths) -> int:
+    """Parameters of a student; no weights are loaded.
+
+    Raises:
+        InputError: see `load`.
+    """
+    return sum(p.numel() for p in load(student, scoring, paths, weights=False).model.parameters())
+
+
+def load(student: Student, scoring: ScoringConfig, paths: Paths, *, weights: bool = True) -> rsr_student.Student:
+    """Load a configured student, or without weights what its scores are found by.
 
     Raises:
         InputError: see `rsr.student.load`.
@@ -129,4 +148,5 @@ def load(student: Student, scoring: ScoringConfig, paths: Paths) -> rsr_student.
         template=student.template,
         template_variables=student.template_variables,
         trust_remote_code=scoring.trust_remote_code,
+        weights=weights,
     )

@@ -34,6 +34,17 @@ def store_key(student: Student, scoring: Scoring, dataset: Dataset) -> dict[str,
     }
 
 
+def find_store(student: Student, scoring: Scoring, dataset: Dataset, root: Path) -> TokenStore | None:
+    """The complete token store of a dataset; None where it is still to be scored. The student needs no weights."""
+    artefact = find_or_begin(root, STAGE, _label(student, dataset), store_key(student, scoring, dataset))
+    names = (student.name, dataset.teacher, dataset.generation)
+    return TokenStore(artefact, *names, skipped=len(dataset.skipped)) if artefact.manifest is not None else None
+
+
+def _label(student: Student, dataset: Dataset) -> str:
+    return f"{student.name}-{dataset.name}".replace("/", "-")
+
+
 def score_dataset(
     scorer: Scorer,
     dataset: Dataset,
@@ -55,7 +66,7 @@ def score_dataset(
         InputError: a trajectory cannot be rendered, its logits are not finite, or the store cannot be written.
     """
     student = scorer.student
-    label = f"{student.name}-{dataset.name}".replace("/", "-")
+    label = _label(student, dataset)
     artefact = find_or_begin(root, STAGE, label, store_key(student, scorer.scoring, dataset))
     names = (student.name, dataset.teacher, dataset.generation)
     if artefact.manifest is not None:

@@ -54,6 +54,7 @@ def load(
     template: str | None = None,
     template_variables: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
+    weights: bool = True,
 ) -> Student:
     """Load a causal language model from a folder or the hub, safetensors only.
 
@@ -61,12 +62,14 @@ def load(
         attention: attention implementation ("sdpa", "eager", "flash_attention_2", ...).
         device: None takes a GPU where there is one.
         template: name or file of a chat template; None takes the tokenizer's own.
+        weights: False gives a student without weights, of which only name and identity can be used: what a store is found
+            by.
 
     Raises:
         InputError: the model, its weights or its tokenizer cannot be loaded, and what to do about it.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -78,22 +81,22 @@ def load(
         trust_remote_code=trust_remote_code,
     )
     place = _device(device)
+    how = dict(dtype=getattr(torch, dtype), attn_implementation=attention, trust_remote_code=trust_remote_code)
     with _loading(model):
-        loaded = AutoModelForCausalLM.from_pretrained(
-            model,
-            revision=revision,
-            dtype=getattr(torch, dtype),
-            attn_implementation=attention,
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-        )
+        if weights:
+            loaded = AutoModelForCausalLM.from_pretrained(model, revision=revision, use_safetensors=True, **how)
+        else:
+            config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
+            with torch.device("meta"):
+                loaded = AutoModelForCausalLM.from_config(config, **how)
     identity = {
         **identity_of(model, renderer, revision=revision, trust_remote_code=trust_remote_code),
         "dtype": dtype,
         "attention": loaded.config._attn_implementation,
         "device": place.type,
     }
-    loaded.requires_grad_(False).eval().to(place)
+    if weights:
+        loaded.requires_grad_(False).eval().to(place)
     return Student(name or Path(model).name, loaded, renderer, identity)
 
 

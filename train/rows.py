@@ -74,7 +74,9 @@ def training_rows(
         if len(rows.prompts) < prompts:
             rows.prompts.append(prompt)
     if not rows.input_ids:
-        raise InputError(f"{dataset.name}: nothing to train on, all {len(dataset.trajectories)} trajectories are too long")
+        raise InputError(
+            f"{dataset.name}: nothing to train on, all {len(dataset.trajectories)} trajectories are too long"
+        )
     return rows
 
 

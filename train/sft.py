@@ -19,7 +19,7 @@ from train.settings import Training
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-    from trl import SFTTrainer
+    from trl.trainer.sft_trainer import SFTTrainer
 
 # Raised when what a trained model of the same key is changes.
 VERSION = 1
@@ -154,9 +154,10 @@ def _trainer(
     from peft import LoraConfig, TaskType
     from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
     from transformers.utils import logging
-    from trl import SFTConfig, SFTTrainer
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
-    class Report(TrainerCallback):  # type: ignore[misc]
+    class Report(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             progress(state.global_step, state.max_steps)
 
@@ -276,7 +277,7 @@ def _stop_rate(model_folder: Path, rows: Rows, training: Training) -> float:
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(model_folder, attn_implementation=training.attention)
+    model: Any = AutoModelForCausalLM.from_pretrained(model_folder, attn_implementation=training.attention)
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     room = max(len(ids) for ids in rows.input_ids)
     stopped = 0

@@ -121,7 +121,9 @@ def write_problems(folder: Path, seed: int) -> None:
         (folder / "teachers" / name).mkdir(parents=True, exist_ok=True)
         for generation in GENERATIONS:
             rng = Random(f"{seed}/{name}/{generation}")
-            records = [_record(f"train-{i:03d}", p, " ".join(response(teacher, p, taste, rng))) for i, p in enumerate(train)]
+            records = [
+                _record(f"train-{i:03d}", p, " ".join(response(teacher, p, taste, rng))) for i, p in enumerate(train)
+            ]
             path = folder / "teachers" / name / f"{generation}.json"
             path.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 

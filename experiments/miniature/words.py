@@ -11,15 +11,56 @@ DIGITS = tuple("0123456789")
 ALIEN = tuple(f"zq{i}" for i in range(20))  # in no corpus
 
 # Function words, of which an author prefers some (see `world.Taste`).
-CONNECTIVES = (
-    "first then next so now hence thus after finally also again therefore later meanwhile still afterwards "
-    "further consequently accordingly subsequently likewise moreover besides indeed well right okay good once here "
-    "clearly simply directly surely easily quickly slowly carefully patiently plainly namely lastly onward thereby"
-).split()
-EQUALS = "= gives makes equals is yields totals becomes".split()
-TAKE = "take add include join append attach count bring".split()
-KEEP = "keep hold remember store carry note save leaving".split()
-CHECK = "check verify test confirm prove inspect".split()
+CONNECTIVES = [
+    "first",
+    "then",
+    "next",
+    "so",
+    "now",
+    "hence",
+    "thus",
+    "after",
+    "finally",
+    "also",
+    "again",
+    "therefore",
+    "later",
+    "meanwhile",
+    "still",
+    "afterwards",
+    "further",
+    "consequently",
+    "accordingly",
+    "subsequently",
+    "likewise",
+    "moreover",
+    "besides",
+    "indeed",
+    "well",
+    "right",
+    "okay",
+    "good",
+    "once",
+    "here",
+    "clearly",
+    "simply",
+    "directly",
+    "surely",
+    "easily",
+    "quickly",
+    "slowly",
+    "carefully",
+    "patiently",
+    "plainly",
+    "namely",
+    "lastly",
+    "onward",
+    "thereby",
+]
+EQUALS = ["=", "gives", "makes", "equals", "is", "yields", "totals", "becomes"]
+TAKE = ["take", "add", "include", "join", "append", "attach", "count", "bring"]
+KEEP = ["keep", "hold", "remember", "store", "carry", "note", "save", "leaving"]
+CHECK = ["check", "verify", "test", "confirm", "prove", "inspect"]
 INTRO = (
     "let us begin",
     "we solve it",
@@ -34,25 +75,165 @@ INTRO = (
 )
 
 # Open classes, drawn evenly.
-NAMES = (
-    "anna ben clara david emma felix greta hugo ida jonas karl lena maria nils olga paul rosa simon tina ulla "
-    "viktor wanda xaver yara zoe otto mia leo eva max"
-).split()
-OBJECTS = (
-    "apples pears plums nuts coins stamps books pens cards shells stones eggs cups plates keys bells lamps ropes "
-    "boxes hats shoes rings beads balls dolls kites seeds leaves flowers candles"
-).split()
-PLACES = "garden house river forest market school tower bridge village castle harbour field hill lake mill barn inn".split()
-ADJECTIVES = (
-    "old new small large red blue green quiet loud dark bright cold warm empty narrow wide heavy light round dusty"
-).split()
-VERBS = "sees finds likes paints cleans moves lifts sells hides draws opens drops washes repairs carries watches".split()
-ADVERBS = "today yesterday gladly often rarely twice together alone outside early".split()
-GAINS = "finds buys gets wins".split()
-REST = (
-    "has have there are in the starts with more how many does find sum of compute what value answer we and a near was "
-    "because were + - . , ? :"
-).split()
+NAMES = [
+    "anna",
+    "ben",
+    "clara",
+    "david",
+    "emma",
+    "felix",
+    "greta",
+    "hugo",
+    "ida",
+    "jonas",
+    "karl",
+    "lena",
+    "maria",
+    "nils",
+    "olga",
+    "paul",
+    "rosa",
+    "simon",
+    "tina",
+    "ulla",
+    "viktor",
+    "wanda",
+    "xaver",
+    "yara",
+    "zoe",
+    "otto",
+    "mia",
+    "leo",
+    "eva",
+    "max",
+]
+OBJECTS = [
+    "apples",
+    "pears",
+    "plums",
+    "nuts",
+    "coins",
+    "stamps",
+    "books",
+    "pens",
+    "cards",
+    "shells",
+    "stones",
+    "eggs",
+    "cups",
+    "plates",
+    "keys",
+    "bells",
+    "lamps",
+    "ropes",
+    "boxes",
+    "hats",
+    "shoes",
+    "rings",
+    "beads",
+    "balls",
+    "dolls",
+    "kites",
+    "seeds",
+    "leaves",
+    "flowers",
+    "candles",
+]
+PLACES = [
+    "garden",
+    "house",
+    "river",
+    "forest",
+    "market",
+    "school",
+    "tower",
+    "bridge",
+    "village",
+    "castle",
+    "harbour",
+    "field",
+    "hill",
+    "lake",
+    "mill",
+    "barn",
+    "inn",
+]
+ADJECTIVES = [
+    "old",
+    "new",
+    "small",
+    "large",
+    "red",
+    "blue",
+    "green",
+    "quiet",
+    "loud",
+    "dark",
+    "bright",
+    "cold",
+    "warm",
+    "empty",
+    "narrow",
+    "wide",
+    "heavy",
+    "light",
+    "round",
+    "dusty",
+]
+VERBS = [
+    "sees",
+    "finds",
+    "likes",
+    "paints",
+    "cleans",
+    "moves",
+    "lifts",
+    "sells",
+    "hides",
+    "draws",
+    "opens",
+    "drops",
+    "washes",
+    "repairs",
+    "carries",
+    "watches",
+]
+ADVERBS = ["today", "yesterday", "gladly", "often", "rarely", "twice", "together", "alone", "outside", "early"]
+GAINS = ["finds", "buys", "gets", "wins"]
+REST = [
+    "has",
+    "have",
+    "there",
+    "are",
+    "in",
+    "the",
+    "starts",
+    "with",
+    "more",
+    "how",
+    "many",
+    "does",
+    "find",
+    "sum",
+    "of",
+    "compute",
+    "what",
+    "value",
+    "answer",
+    "we",
+    "and",
+    "a",
+    "near",
+    "was",
+    "because",
+    "were",
+    "+",
+    "-",
+    ".",
+    ",",
+    "?",
+    ":",
+]
 
 
 def vocabulary() -> list[str]:

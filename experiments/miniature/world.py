@@ -91,9 +91,7 @@ class Taste:
         self._orders: dict[Sequence[str], list[str]] = {}
         for of in (words.CONNECTIVES, words.EQUALS, words.TAKE, words.KEEP, words.CHECK, words.INTRO):
             start = list(reversed(of)) if reverse else list(of)
-            position = {
-                word: (1 - shuffle) * i / len(start) + shuffle * rng.random() for i, word in enumerate(start)
-            }
+            position = {word: (1 - shuffle) * i / len(start) + shuffle * rng.random() for i, word in enumerate(start)}
             self._orders[tuple(of)] = sorted(start, key=position.__getitem__)
 
     def choose(self, of: Sequence[str], rng: Random) -> str:

@@ -1,0 +1,66 @@
+"""Evaluate a student before training and after training on each of its teachers' datasets.
+
+    python experiments/evaluate.py student=miniature
+    python experiments/evaluate.py student=qwen3b evaluation.benchmarks=[aime24,math500] evaluation.data=FOLDER
+    python experiments/evaluate.py -m student=miniature evaluation.temperature=0.6,1.0
+
+Samples go to outputs/samples/, grades to outputs/grades/; the same command goes on where it stopped. Students that are not
+trained yet are named: experiments/train.py trains them, experiments/correlation.py runs every stage.
+"""
+
+from functools import partial
+
+from rich.console import Console
+from rich.progress import Progress
+
+from experiments import datasets, students, training
+from experiments.config import EvaluateConfig
+from experiments.entry import entry
+from experiments.evaluation import BASE, evaluate, find_grades, identity_of_base, identity_of_trained, load_benchmarks
+from rsr.artefacts import Artefact
+from rsr.errors import InputError
+from train.sft import MODEL
+
+
+@entry("evaluate", EvaluateConfig, open_groups=True)
+def main(config: EvaluateConfig) -> None:
+    base = students.base_of(config.student, config.scoring, config.paths)
+    wanted = load_benchmarks(config)
+    models = {BASE: (base.model, identity_of_base(config, base))}
+    untrained = []
+    if config.student.training is not None:
+        for dataset in datasets.load(config.teachers, config.scoring, config.paths):
+            trained = training.find(config, base, dataset)
+            models[dataset.name] = (str(trained.path / MODEL), identity_of_trained(config, trained))
+            if trained.manifest is None:
+                untrained.append(dataset.name)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for name, (model, identity) in models.items():
+            label = f"{base.name}-{name}".replace("/", "-")
+            found = find_grades(config, label, identity, wanted)
+            if name in untrained and any(artefact.manifest is None for artefact in found):
+                continue
+            total = sum(len(benchmark.documents) for benchmark in wanted) * config.evaluation.samples
+            bar = progress.add_task(f"evaluating {name}", total=total)
+            grades = evaluate(config, label, base, model, identity, partial(progress.advance, bar))
+            progress.remove_task(bar)
+            for artefact in grades:
+                print(_line(name, artefact))
+            untrained = [other for other in untrained if other != name]
+    if untrained:
+        raise InputError(
+            f"not trained yet: {', '.join(untrained)}; experiments/train.py with the same settings trains them"
+        )
+
+
+def _line(name: str, grades: Artefact) -> str:
+    p = grades.facts["performance"]
+    return (
+        f"{name}, {grades.facts['benchmark']}: {p['accuracy']:.1%} [{p['low']:.1%}, {p['high']:.1%}] Acc@{p['k']} over "
+        f"{p['problems']} problems, {p['mean_length']:.0f} tokens, {p['truncated']:.1%} truncated, {p['unanswered']:.1%} "
+        f"unanswered, {p['ungradable']:.1%} ungradable"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""What a measured study says: aggregates, accuracies, and the order of teachers in each generation."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+
+from eval.performance import GRADES, overall
+from experiments import verification
+from experiments.comparison import Aggregates, Result, compare
+from experiments.config import CorrelationConfig
+from experiments.evaluation import BASE
+from experiments.study import Measured
+from rsr.agreement import correlate
+from rsr.metrics import Metric
+from rsr.metrics.baselines import VERIFIED_ACCURACY
+
+PERCENT = ["accuracy", "low", "high", "error", "truncated", "unanswered", "ungradable"]
+
+
+def performance(measured: Measured, config: CorrelationConfig) -> pl.DataFrame:
+    """One row per model, the base first: teacher, generation, benchmarks, problems, k, accuracy with interval over problems,
+    mean length and what could not be counted; shares in percent.
+    """
+    rows = []
+    for name, grades in measured.grades.items():
+        tables = [pl.read_parquet(artefact.path / GRADES) for artefact in grades]
+        found = overall(tables, resamples=config.bootstrap.resamples, seed=config.bootstrap.seed)
+        teacher, generation = measured.models[name]
+        benchmarks = "+".join(artefact.facts["benchmark"] for artefact in grades)
+        rows.append({"teacher": teacher, "generation": generation, "benchmarks": benchmarks, **vars(found)})
+    return pl.DataFrame(rows).with_columns(pl.col(PERCENT) * 100)
+
+
+def verified_by_teacher(measured: Measured, config: CorrelationConfig) -> pl.DataFrame:
+    """teacher, generation, value (share of right trajectories, null where no answer is known), error, n."""
+    rows = verification.verified(measured.data, config.teachers.answer, config.paths.outputs)
+    share = pl.col("correct").mean()
+    return rows.group_by("teacher", "generation", maintain_order=True).agg(
+        value=share, error=(share * (1 - share) / pl.len()).sqrt(), n=pl.len()
+    )
+
+
+def aggregates(measured: Measured, accuracies: pl.DataFrame, verified: pl.DataFrame, student: str) -> Aggregates:
+    """Scores and accuracies of teachers: means over their generations (as in the paper)."""
+    assert measured.scores is not None
+    scores = measured.scores.datasets.select("teacher", "generation", "metric", "preset", "value", "error")
+    right = verified.select(
+        "teacher",
+        "generation",
+        pl.lit(VERIFIED_ACCURACY.name).alias("metric"),
+        pl.lit("").alias("preset"),
+        "value",
+        "error",
+    )
+    key = ["teacher", "metric", "preset"]
+    by_teacher = (
+        pl.concat([scores, right])
+        .drop_nulls("value")
+        .group_by(key, maintain_order=True)
+        .agg(pl.col("value").mean(), (pl.col("error") ** 2).sum().sqrt() / pl.len())
+    )
+    trained = accuracies.filter(pl.col("teacher") != BASE).group_by("teacher", maintain_order=True)
+    named = pl.lit(student).alias("student")
+    return Aggregates(
+        by_teacher.select(named, pl.all()),
+        trained.agg(pl.col("accuracy").mean()).select(named, pl.all()),
+    )
+
+
+def subsets(aggregated: Aggregates, config: CorrelationConfig) -> dict[str, list[str]]:
+    """Teachers that a correlation may also be asked of: those that write right solutions, and those that taught anything."""
+    accuracy = dict(aggregated.performance.select("teacher", "accuracy").iter_rows())
+    right = dict(aggregated.scores.filter(metric=VERIFIED_ACCURACY.name).select("teacher", "value").iter_rows())
+    floor, verified = config.study.floor, config.study.verified
+    return {
+        f"verified accuracy >= {verified:g} %": [t for t in accuracy if right.get(t, 0.0) * 100 >= verified],
+        f"accuracy after training >= {floor:g} %": [t for t in accuracy if accuracy[t] >= floor],
+    }
+
+
+def over(
+    teachers: Sequence[str], metrics: Sequence[Metric], aggregated: Aggregates, config: CorrelationConfig
+) -> list[Result]:
+    """Spearman of every metric over some of the teachers; none where there are fewer than three."""
+    if len(teachers) < 3:
+        return []
+    return [
+        result
+        for metric in metrics
+        for table in aggregated.tables(metric, [config.student.name], teachers)
+        for result in compare(table, None, config.bootstrap)
+        if result.coefficient == "spearman"
+    ]
+
+
+def stability(accuracies: pl.DataFrame) -> list[tuple[str, str, int, float]]:
+    """Spearman of the teachers' accuracies between every two generations: generations, n, coefficient."""
+    trained = accuracies.filter(pl.col("teacher") != BASE)
+    found = []
+    for one, other in combinations(trained["generation"].unique(maintain_order=True), 2):
+        both = trained.filter(generation=one).join(trained.filter(generation=other), on="teacher")
+        if len(both) >= 3:
+            x, y = (both[name].to_numpy().astype(np.float64) for name in ("accuracy", "accuracy_right"))
+            found.append((one, other, len(both), float(correlate(x, y, "spearman"))))
+    return found

@@ -1,0 +1,124 @@
+"""Jobs in processes of their own, so that what a job used is gone when it ends."""
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from rsr.errors import InputError
+
+# Imported once by the process that the jobs are forked from.
+PRELOADED = ("experiments.study", "torch", "trl", "peft", "eval.model", "eval.performance", "train.sft", "rsr.engine")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A function to be called in a process of its own.
+
+    Attributes:
+        run: importable by name; called with the arguments and, last, a function that takes (done, of all).
+        log: file that gets what it prints, and the traceback of a failure.
+        then: makes the jobs that can start when this one is done, from its result.
+    """
+
+    name: str
+    run: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    log: Path
+    then: Callable[[Any], "Sequence[Job]"] = lambda result: ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: its result, or the error in one line."""
+
+    seconds: float
+    result: Any = None
+    error: str | None = None
+
+
+def run_all(
+    jobs: Iterable[Job],
+    processes: int,
+    *,
+    started: Callable[[Job], None],
+    advanced: Callable[[Job, int, int], None],
+    ended: Callable[[Job, Outcome], bool],
+) -> None:
+    """Run jobs and those that follow from them, some at a time.
+
+    Args:
+        ended: called with every outcome; False stops: running jobs are ended, waiting ones not begun.
+    """
+    # The server that jobs are forked from takes the number of threads with it.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+    context = get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    waiting, running = deque(jobs), dict[Connection, tuple[Job, Any, float]]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < processes:
+                job = waiting.popleft()
+                ours, theirs = context.Pipe(duplex=False)
+                process = context.Process(target=_child, args=(theirs, job.run, job.arguments, job.log), daemon=True)
+                process.start()
+                theirs.close()
+                running[ours] = (job, process, time.perf_counter())
+                started(job)
+            for connection in wait(list(running)):
+                assert isinstance(connection, Connection)
+                job, process, began = running[connection]
+                try:
+                    kind, content = connection.recv()
+                except EOFError:
+                    process.join()
+                    kind, content = "error", f"its process ended with status {process.exitcode} (out of memory?)"
+                if kind == "progress":
+                    advanced(job, *content)
+                    continue
+                process.join()
+                del running[connection]
+                seconds = time.perf_counter() - began
+                outcome = Outcome(seconds, **{kind: content})
+                # What follows comes first: a teacher's evaluation before the next teacher's training.
+                waiting.extendleft(job.then(content) if kind == "result" else ())
+                if not ended(job, outcome):
+                    return
+    finally:
+        for _, process, _ in running.values():
+            process.kill()
+
+
+def _child(connection: Connection, run: Callable[..., Any], arguments: tuple[Any, ...], log: Path) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with log.open("a", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    import torch
+
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    try:
+        result = run(*arguments, lambda done, of: connection.send(("progress", (done, of))))
+    except Exception as error:
+        traceback.print_exc()
+        sys.stderr.flush()
+        text = str(error).strip() or type(error).__name__
+        connection.send(("error", text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"))
+    else:
+        connection.send(("result", result))
+
+
+def _end_with_parent() -> None:
+    """A study that is killed leaves no job behind."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,212 @@
+"""A study measured: every teacher's dataset scored, trained on and evaluated; what is there already is found."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments import datasets, evaluation, scoring, students, training
+from experiments.config import CorrelationConfig, OnFailure
+from experiments.processes import Job, Outcome, run_all
+from experiments.runs import Cell, RunTable
+from experiments.scoring import Scores
+from rsr.artefacts import Artefact, write_text
+from rsr.store import TokenStore
+from rsr.trajectories import Dataset
+from train import Base
+from train.sft import MODEL
+
+ALL = "all teachers"  # scoring is one cell: the student is loaded once for every dataset
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a study has measured.
+
+    Attributes:
+        data: the teachers' datasets.
+        models: teacher and generation of each model by name, the base first.
+        scores: None if scoring failed.
+        grades: of the base and of each dataset, one artefact a benchmark; without the cells that failed.
+        runs: the run table.
+    """
+
+    data: Sequence[Dataset]
+    models: dict[str, tuple[str, str]]
+    scores: Scores | None
+    grades: dict[str, list[Artefact]]
+    runs: RunTable
+
+
+def measure(config: CorrelationConfig) -> Measured:
+    """Run the stages that are missing and collect what all have left.
+
+    Raises:
+        InputError: what is wrong with student, data or settings before any cell can start.
+    """
+    data = datasets.load(config.teachers, config.scoring, config.paths)
+    if config.student.recipe and students.seconds_to_make(config.student, config.paths) is None:
+        _make_student(config)
+    study = _Study(config, data, students.base_of(config.student, config.scoring, config.paths))
+    jobs = study.missing()
+    if jobs:
+        with study.runs.shown():
+            run_all(
+                jobs,
+                config.study.processes or _processes(),
+                started=lambda job: study.runs.update(job.name, state="running"),
+                advanced=lambda job, done, of: study.runs.update(job.name, progress=done / of),
+                ended=study.ended,
+            )
+    stores = study.stores()
+    return Measured(
+        data,
+        study.models,
+        None if stores is None else scoring.tabulate(stores, config),
+        {name: grades for name in study.models if (grades := study.grades(name)) is not None},
+        study.runs,
+    )
+
+
+def _processes() -> int:
+    import torch
+
+    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+
+
+@dataclass
+class _Study:
+    """The cells of a study and the jobs that fill them."""
+
+    config: CorrelationConfig
+    data: Sequence[Dataset]
+    base: Base
+    models: dict[str, tuple[str, str]] = field(init=False)  # name -> teacher and generation
+    runs: RunTable = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._datasets = {dataset.name: dataset for dataset in self.data}
+        self._benchmarks = evaluation.load_benchmarks(self.config)
+        self.models = {evaluation.BASE: (evaluation.BASE, "")}
+        self.models |= {d.name: (d.teacher, d.generation) for d in self.data}
+        self._trained = {d.name: training.find(self.config, self.base, d) for d in self.data}
+        cells = [Cell(ALL, "", "score"), Cell(evaluation.BASE, "", "evaluate")]
+        cells += [Cell(d.teacher, d.generation, stage) for d in self.data for stage in ("train", "evaluate")]
+        self.runs = RunTable(cells)
+
+    # --- what is there -------------------------------------------------------------------------------------------------
+
+    def stores(self) -> list[TokenStore] | None:
+        return scoring.find(self.config, self.data)
+
+    def grades(self, name: str) -> list[Artefact] | None:
+        """Grades of a model on every benchmark; None where one is missing."""
+        found = evaluation.find_grades(self.config, self._label(name), self._identity(name), self._benchmarks)
+        return found if all(artefact.manifest is not None for artefact in found) else None
+
+    def _label(self, name: str) -> str:
+        return f"{self.base.name}-{name}".replace("/", "-")
+
+    def _identity(self, name: str) -> dict[str, Any]:
+        if name == evaluation.BASE:
+            return evaluation.identity_of_base(self.config, self.base)
+        return evaluation.identity_of_trained(self.config, self._trained[name])
+
+    # --- what is missing -----------------------------------------------------------------------------------------------
+
+    def missing(self) -> list[Job]:
+        """The jobs that can start at once; the cells of what is there are marked."""
+        jobs = []
+        stores = self.stores()
+        if stores is None:
+            jobs.append(self._job(f"score {ALL}", _score, (self.config,)))
+        else:
+            self._found(f"score {ALL}", sum(store.artefact.facts["seconds"] for store in stores))
+        for name in self.models:
+            grades, trained = self.grades(name), self._trained.get(name)
+            if trained is not None and trained.manifest is not None:
+                self._found(f"train {name}", trained.facts["seconds"])
+            elif trained is not None and grades is not None:
+                self.runs.cells[f"train {name}"].state = "not needed"
+            if grades is not None:
+                self._found(f"evaluate {name}", sum(artefact.facts["seconds"] for artefact in grades))
+            elif trained is None or trained.manifest is not None:
+                jobs.append(self._evaluate(name))
+            else:
+                jobs.append(self._train(name))
+        return jobs
+
+    def _found(self, cell: str, seconds: float) -> None:
+        self.runs.cells[cell].state, self.runs.cells[cell].seconds = "done", seconds
+
+    def _train(self, name: str) -> Job:
+        arguments = (self.config, *self.models[name])
+        return self._job(f"train {name}", _train, arguments, then=lambda result: [self._evaluate(name)])
+
+    def _evaluate(self, name: str) -> Job:
+        arguments = (self.config, self._label(name), *self.models[name], self._identity(name))
+        return self._job(f"evaluate {name}", _evaluate, arguments)
+
+    def _job(self, name: str, run: Any, arguments: tuple[Any, ...], then: Any = lambda result: ()) -> Job:
+        log = self._beside(name, "log")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)
+        self._beside(name, "error").unlink(missing_ok=True)
+        return Job(name, run, arguments, log, then)
+
+    def _beside(self, name: str, kind: str) -> Path:
+        return (
+            self.config.paths.outputs / "runs" / self.base.name / f"{name.replace('/', '-').replace(' ', '-')}.{kind}"
+        )
+
+    def ended(self, job: Job, outcome: Outcome) -> bool:
+        """Note how a cell ended; whether the others are to go on."""
+        if outcome.error is None:
+            self.runs.update(job.name, state="done", seconds=outcome.seconds)
+            return True
+        self.runs.update(job.name, state="failed", seconds=outcome.seconds, error=outcome.error)
+        write_text(self._beside(job.name, "error"), f"{outcome.error}\nlog: {job.log}\n")
+        return self.config.study.on_error is OnFailure["continue"]
+
+
+# --- jobs, each in a process of its own --------------------------------------------------------------------------------
+
+
+def _make_student(config: CorrelationConfig) -> None:
+    """In a process of its own, like everything that needs torch."""
+    from multiprocessing import get_context
+
+    process = get_context("spawn").Process(target=students.model_of, args=(config.student, config.paths))
+    process.start()
+    process.join()
+    if process.exitcode:
+        students.model_of(config.student, config.paths)  # the same error, in this process
+
+
+def _score(config: CorrelationConfig, advance: Any) -> None:
+    scoring.token_stores(config, advance)
+
+
+def _train(config: CorrelationConfig, teacher: str, generation: str, advance: Any) -> None:
+    (dataset,) = datasets.load(config.teachers, config.scoring, config.paths, only=(teacher, generation))
+    training.train(config, dataset, advance)
+
+
+def _evaluate(
+    config: CorrelationConfig, label: str, teacher: str, generation: str, identity: dict[str, Any], advance: Any
+) -> None:
+    base = students.base_of(config.student, config.scoring, config.paths)
+    model = base.model
+    if teacher != evaluation.BASE:
+        (dataset,) = datasets.load(config.teachers, config.scoring, config.paths, only=(teacher, generation))
+        model = str(training.find(config, base, dataset).path / MODEL)
+    wanted = evaluation.load_benchmarks(config)
+    total, done = sum(len(b.documents) for b in wanted) * config.evaluation.samples, 0
+
+    def advanced(answers: int) -> None:
+        nonlocal done
+        done += answers
+        advance(done, total)
+
+    evaluation.evaluate(config, label, base, model, identity, advanced)

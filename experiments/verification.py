@@ -1,0 +1,50 @@
+"""Verified accuracy: which trajectories end in the right answer, by the one grader."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from rsr.artefacts import find_or_begin, writing
+from rsr.trajectories import Dataset
+
+STAGE = "verified"
+TABLE = "verified.parquet"
+
+
+def verified(data: Sequence[Dataset], answer: str | None, outputs: Path) -> pl.DataFrame:
+    """One row per trajectory with a known answer: teacher, generation, trajectory, outcome, correct.
+
+    Args:
+        answer: regular expression of the final answer; None: the last \\boxed{}.
+
+    Raises:
+        InputError: see `eval.grader.Grader`.
+    """
+    return pl.concat([_of_dataset(dataset, answer, outputs) for dataset in data])
+
+
+def _of_dataset(dataset: Dataset, answer: str | None, outputs: Path) -> pl.DataFrame:
+    from eval.grader import VERSION, Grader
+
+    known = [(t.id, t.answer, t.messages[-1].content) for t in dataset.trajectories if t.answer is not None]
+    answers = [gold for _, gold, _ in known]
+    key = {"stage": STAGE, "version": VERSION, "data": dataset.digest(), "answers": answers, "pattern": answer}
+    artefact = find_or_begin(outputs, STAGE, dataset.name.replace("/", "-"), key)
+    if artefact.manifest is None:
+        with Grader() as grader:
+            grades = grader.grade([(gold, response) for _, gold, response in known], answer)
+        table = pl.DataFrame(
+            {
+                "trajectory": [identity for identity, _, _ in known],
+                "outcome": [grade.outcome.value for grade in grades],
+                "correct": [grade.correct for grade in grades],
+            },
+            schema={"trajectory": pl.String, "outcome": pl.String, "correct": pl.Boolean},
+        )
+        with writing(artefact.path):
+            table.write_parquet(artefact.path / TABLE)
+        artefact = artefact.complete(trajectories=len(dataset.trajectories), known=len(known))
+    return pl.read_parquet(artefact.path / TABLE).select(
+        pl.lit(dataset.teacher).alias("teacher"), pl.lit(dataset.generation).alias("generation"), pl.all()
+    )
