@@ -29,8 +29,8 @@ class Panel:
 
 
 def scatter(panels: Sequence[Panel], path: Path) -> None:
-    """Draw panels side by side, at most three in a row, and save them."""
-    columns = min(3, len(panels))
+    """Draw panels side by side, at most three in a row and four as a square, and save them."""
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(5.6 * columns, 4.6 * rows), layout="constrained")
     for i, panel in enumerate(panels):

@@ -51,7 +51,11 @@ class Training:
         for name in ("batch_size", "epochs", "max_length", "micro_batch", "checkpoints"):
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:  # a missing value is refused where it is read
-                raise InputError(f"training.{name}={value} is too small: the least is 1")
+                raise InputError(f"student.training.{name}={value} is too small: the least is 1")
+        if isinstance(self.warmup, float) and not 0 <= self.warmup < 1:
+            raise InputError(
+                f"student.training.warmup={self.warmup} is no share of the steps: it lies from 0 to below 1"
+            )
 
     def identity(self) -> dict[str, Any]:
         """What shapes the trained weights."""

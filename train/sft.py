@@ -1,7 +1,6 @@
 """Supervised fine-tuning of a student on one dataset, with TRL."""
 
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 VERSION = 1
 STAGE = "trained"
 MODEL, HISTORY, CHECKPOINTS = "model", "history.json", "checkpoints"
-# Attention that keeps packed trajectories apart by their position ids.
-KEEPS_PACKED_APART = ("flash_attention_2", "flash_attention_3", "kernels-community/flash-attn2")
+# Attention that keeps packed trajectories apart by their position ids; the tests show it of the first two.
+KEEPS_PACKED_APART = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ def _trainer(
     logging.disable_progress_bar()
     if training.packing and training.attention not in KEEPS_PACKED_APART:
         raise InputError(
-            f"packing with attention={training.attention} would let trajectories see one another: choose "
+            f"packing with attention={training.attention} may let trajectories see one another: choose "
             f"student.training.attention={KEEPS_PACKED_APART[0]}, or packing=false"
         )
     disable_progress_bars()
@@ -175,7 +174,6 @@ def _trainer(
             f"student.training.batch_size={training.batch_size} is no multiple of micro_batch={training.micro_batch} "
             f"times {devices} devices"
         )
-    steps = math.ceil(len(rows.input_ids) / training.batch_size) * training.epochs
     model = AutoModelForCausalLM.from_pretrained(
         base.model,
         revision=base.revision,
@@ -198,7 +196,7 @@ def _trainer(
         gradient_accumulation_steps=training.batch_size // per_pass,
         num_train_epochs=training.epochs,
         lr_scheduler_type="cosine",
-        warmup_steps=math.ceil(training.warmup * steps),
+        warmup_steps=training.warmup,  # below 1: a share of the steps
         optim="adamw_torch",
         adam_beta1=training.betas[0],
         adam_beta2=training.betas[1],
@@ -210,7 +208,7 @@ def _trainer(
         packing=training.packing,
         bf16=training.bf16,
         gradient_checkpointing=training.gradient_checkpointing,
-        save_steps=max(1, math.ceil(steps / training.checkpoints)),
+        save_steps=min(0.999, 1 / training.checkpoints),  # a share of the steps, too
         save_total_limit=1,
         logging_steps=1,
         report_to=list(tracking.report_to),

@@ -1,0 +1,203 @@
+"""Fine-tuning: what carries loss, and what must not change the result."""
+
+import hashlib
+import json
+import random
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rsr import student as students
+from rsr import trajectories
+from rsr.errors import InputError
+from tests.models import save
+from train import Base, LoRA, Overlong, Training, fine_tune, sft
+from train.rows import IGNORED, training_rows
+
+SETTINGS = dict(learning_rate=1e-3, batch_size=8, epochs=2, max_length=600)
+
+
+def dataset(n=24, turns=1):
+    rng = random.Random(0)
+    reply = [{"role": "assistant", "content": "1 + 2 = 3. " * rng.randint(1, 12) + "\\boxed{4}"} for _ in range(n)]
+    records = [
+        (f"record {i}", {"messages": [{"role": "user", "content": f"Problem {i}"}, reply[i]] * turns}) for i in range(n)
+    ]
+    return trajectories.parse(records, "teacher", "gen1")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = save(tmp_path_factory.mktemp("models") / "tiny")
+    return Base("tiny", str(folder), students.load_renderer(folder))
+
+
+def curve(artefact):
+    history = json.loads((artefact.path / sft.HISTORY).read_text())
+    return [entry["loss"] for entry in history if "loss" in entry]
+
+
+def weights(artefact):
+    return hashlib.sha256((artefact.path / sft.MODEL / "model.safetensors").read_bytes()).hexdigest()
+
+
+# --- rows ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_only_responses_and_their_end_of_turn_carry_loss(base, turns):
+    data = dataset(5, turns)
+    rows = training_rows(base.renderer, data, 600, Overlong.error)
+    for ids, labels, trajectory in zip(rows.input_ids, rows.labels, data.trajectories, strict=True):
+        assert all(label in (IGNORED, token) for token, label in zip(ids, labels, strict=True))
+        trained = base.renderer.tokenizer.decode([label for label in labels if label != IGNORED])
+        assert trained == (trajectory.messages[-1].content + "<|im_end|>") * turns
+    assert rows.eot == base.renderer.tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+
+def test_the_prompt_of_a_row_is_the_prompt_of_an_evaluation(base):
+    data = dataset(3)
+    rows = training_rows(base.renderer, data, 600, Overlong.error)
+    for prompt, trajectory in zip(rows.prompts, data.trajectories, strict=True):
+        assert prompt == base.renderer.prompt_ids(trajectory.messages[:-1])
+
+
+def test_overlong_trajectories_follow_the_policy(base):
+    data = dataset(12)
+    lengths = [base.renderer.render(t.messages).length for t in data.trajectories]
+    limit = sorted(lengths)[6]
+    too_long = [t.id for t, length in zip(data.trajectories, lengths, strict=True) if length > limit]
+    with pytest.raises(InputError, match=f"trajectory {too_long[0]}: .* tokens are more than max_length={limit}"):
+        training_rows(base.renderer, data, limit, Overlong.error)
+    dropped = training_rows(base.renderer, data, limit, Overlong.drop)
+    assert dropped.dropped == too_long and not dropped.truncated and len(dropped.input_ids) == 12 - len(too_long)
+    cut = training_rows(base.renderer, data, limit, Overlong.truncate)
+    assert cut.truncated == too_long and not cut.dropped and max(map(len, cut.input_ids)) == limit
+    with pytest.raises(InputError, match="nothing to train on"):
+        training_rows(base.renderer, data, 5, Overlong.truncate)
+
+
+def test_a_template_that_never_ends_a_turn_is_refused(base, tmp_path):
+    endless = "{% for m in messages %}{{ m.role }}:\n{{ m.content }}{% endfor %}{% if add_generation_prompt %}assistant:\n{% endif %}"
+    (tmp_path / "endless.jinja").write_text(endless)
+    renderer = students.load_renderer(base.model, template=str(tmp_path / "endless.jinja"))
+    with pytest.raises(InputError, match="without an end-of-turn token"):
+        training_rows(renderer, dataset(1), 600, Overlong.error)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"), [({"epochs": 0}, "epochs=0"), ({"warmup": 1.0}, "no share of the steps")]
+)
+def test_settings_out_of_range_are_refused(setting, message):
+    with pytest.raises(InputError, match=message):
+        Training(**(SETTINGS | setting))
+
+
+def test_what_does_not_shape_the_weights_is_no_part_of_their_identity():
+    plain = Training(**SETTINGS)
+    assert Training(**SETTINGS, micro_batch=4, gradient_checkpointing=True).identity() == plain.identity()
+    for other in ({"seed": 1}, {"lora": LoRA()}, {"overlong": Overlong.drop}, {"packing": True}, {"epochs": 3}):
+        assert Training(**(SETTINGS | other)).identity() != plain.identity()
+
+
+# --- equivalences --------------------------------------------------------------------------------------------------
+
+# Losses of the tiny model with SETTINGS; a change of trainer, loss or order shows here.
+REFERENCE = [7.3620, 6.8558, 6.4242, 6.0433, 5.7867, 5.7981]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "how",
+    [{"micro_batch": 1}, {"micro_batch": 8}, {"micro_batch": 4}, {"micro_batch": 8, "gradient_checkpointing": True}],
+)
+def test_splits_padding_and_checkpointing_give_the_reference_curve(base, tmp_path, how):
+    trained = fine_tune(base, dataset(), Training(**SETTINGS, **how), tmp_path)
+    assert curve(trained) == pytest.approx(REFERENCE, abs=2e-3)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packing_gives_the_curve_of_padding(base, tmp_path, attention):
+    one_step = SETTINGS | {"batch_size": 24, "epochs": 4}
+    padded = fine_tune(base, dataset(), Training(**one_step, micro_batch=8, attention=attention), tmp_path)
+    packed = fine_tune(
+        base, dataset(), Training(**(one_step | {"batch_size": 6}), packing=True, attention=attention), tmp_path
+    )
+    assert len(curve(padded)) == len(curve(packed)) == 4
+    assert curve(packed) == pytest.approx(curve(padded), abs=1e-3)
+
+
+@pytest.mark.full
+def test_packing_with_attention_that_mixes_is_refused(base, tmp_path):
+    with pytest.raises(InputError, match="packing with attention=flex_attention"):
+        fine_tune(base, dataset(), Training(**SETTINGS, packing=True, attention="flex_attention"), tmp_path)
+
+
+@pytest.mark.full
+def test_interrupted_it_goes_on_to_the_same_weights(base, tmp_path):
+    settings = Training(**(SETTINGS | {"epochs": 4}), micro_batch=8, checkpoints=4)
+    unbroken = fine_tune(base, dataset(), settings, tmp_path / "unbroken")
+    for interrupted_at in (1, 4, 8):
+
+        def stop(step, steps, at=interrupted_at):
+            if step == at:
+                raise KeyboardInterrupt
+
+        root = tmp_path / str(interrupted_at)
+        with pytest.raises(KeyboardInterrupt):
+            fine_tune(base, dataset(), settings, root, progress=stop)
+        seen = []
+        resumed = fine_tune(base, dataset(), settings, root, progress=lambda step, steps, seen=seen: seen.append(step))
+        assert seen == list(range(max(0, (interrupted_at - 1) // 3 * 3) + 1, 13))
+        assert weights(resumed) == weights(unbroken)
+        assert curve(resumed) == curve(unbroken)
+        assert not list(root.rglob("checkpoint-*"))
+
+
+@pytest.mark.full
+def test_a_half_written_checkpoint_is_not_taken(base, tmp_path):
+    (tmp_path / "checkpoint-3").mkdir()
+    (tmp_path / "checkpoint-3" / "trainer_state.json").touch()
+    (tmp_path / "checkpoint-6").mkdir()
+    assert sft._last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-3")
+    assert not (tmp_path / "checkpoint-6").exists()
+
+
+# --- what is saved -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.full
+def test_the_saved_model_ends_its_turns(base, tmp_path):
+    trained = fine_tune(base, dataset(), Training(**(SETTINGS | {"epochs": 20}), micro_batch=8), tmp_path)
+    folder = trained.path / sft.MODEL
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    eot = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert tokenizer.eos_token_id == eot == model.config.eos_token_id
+    assert model.generation_config.eos_token_id[0] == eot
+    assert tokenizer.chat_template == base.renderer.template
+    assert trained.facts["stopped"] == {"prompts": 8, "rate": pytest.approx(trained.facts["stopped"]["rate"])}
+    again = fine_tune(base, dataset(), Training(**(SETTINGS | {"epochs": 20}), micro_batch=8), tmp_path)
+    assert again == trained
+
+
+@pytest.mark.full
+def test_merged_lora_equals_its_adapter(base, tmp_path, monkeypatch):
+    from peft import PeftModel
+
+    monkeypatch.setattr(sft, "_remove", lambda folder: None)
+    trained = fine_tune(base, dataset(), Training(**SETTINGS, micro_batch=8, lora=LoRA(rank=4, alpha=8)), tmp_path)
+    merged = AutoModelForCausalLM.from_pretrained(trained.path / sft.MODEL)
+    last = sft._last_checkpoint(trained.path / sft.CHECKPOINTS)
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base.model), last)
+    ids = torch.tensor([base.renderer.prompt_ids(dataset(1).trajectories[0].messages[:-1])])
+    untouched = AutoModelForCausalLM.from_pretrained(base.model)(ids).logits
+    assert torch.allclose(merged(ids).logits, adapted(ids).logits, atol=1e-4)
+    assert not torch.allclose(merged(ids).logits, untouched, atol=1e-2)
+
+
+@pytest.mark.full
+def test_a_batch_that_does_not_divide_is_refused(base, tmp_path):
+    with pytest.raises(InputError, match="batch_size=8 is no multiple of micro_batch=3"):
+        fine_tune(base, dataset(), Training(**SETTINGS, micro_batch=3), tmp_path)
