@@ -45,7 +45,7 @@ class Student:
     template_variables: dict[str, Any] = field(default_factory=dict)
     dtype: Dtype = Dtype.bfloat16  # in which it is scored and evaluated
     source: Source = Source.measured
-    training: Training | None = None
+    training: Training = field(default_factory=Training)
 
 
 @dataclass
@@ -66,6 +66,7 @@ class Teachers:
     answer: str | None = None  # regular expression of a response's final answer; null: the last \boxed{}
     generations: list[str] = field(default_factory=list)  # [] takes all that are found
     teachers: list[Teacher] = field(default_factory=list)  # [] takes all that are found
+    selections: list[str] = field(default_factory=list)  # datasets selected from all of them (experiments.selections)
 
 
 def from_print(student: Student, teachers: Teachers) -> bool:
@@ -93,20 +94,6 @@ class OnError(Enum):
 
 
 OnFailure = Enum("OnFailure", {"continue": "continue", "stop": "stop"})  # "continue" is no name in a class
-
-
-class Wandb(Enum):
-    off = "off"
-    online = "online"
-    offline = "offline"
-
-
-@dataclass
-class Tracking:
-    """Weights & Biases."""
-
-    wandb: Wandb = Wandb.off
-    project: str = "rsr"
 
 
 @dataclass
@@ -149,22 +136,32 @@ class Bootstrap:
         _at_least(0, seed=self.seed)
 
 
+class Wandb(Enum):
+    off = "off"
+    online = "online"
+    offline = "offline"
+
+
+@dataclass
+class Tracking:
+    """Weights & Biases."""
+
+    wandb: Wandb = Wandb.off
+    project: str = "rsr"
+
+
 @dataclass
 class ScoreConfig:
     student: Student = field(default_factory=Student)
     teachers: Teachers = field(default_factory=Teachers)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    tracking: Tracking = field(default_factory=Tracking)
     paths: Paths = field(default_factory=Paths)
 
 
 @dataclass
-class TrainConfig(ScoreConfig):
-    tracking: Tracking = field(default_factory=Tracking)
-
-
-@dataclass
-class EvaluateConfig(TrainConfig):
+class EvaluateConfig(ScoreConfig):
     evaluation: Evaluation = field(default_factory=Evaluation)
 
 

@@ -79,12 +79,11 @@ def of_measurements(config: CorrelationConfig) -> None:
 
 
 def folder_of(config: CorrelationConfig) -> Path:
-    """Where the results of a comparison go."""
-    return (
-        config.paths.results
-        / "correlation"
-        / "-".join([config.student.name, *(n for n in config.metrics if n != "all")])
-    )
+    """Where the results of a comparison go: named after student, teachers where they are not the usual ones, and metrics."""
+    usual = config.student.brings.get("teachers", "paper")
+    teachers = [] if config.teachers.name == usual else [config.teachers.name]
+    name = "-".join([config.student.name, *teachers, *(n for n in config.metrics if n != "all")])
+    return config.paths.results / "correlation" / name
 
 
 def students_of(name: str, known: list[str]) -> list[str]:

@@ -9,11 +9,13 @@ trained yet are named: experiments/train.py trains them, experiments/correlation
 """
 
 from functools import partial
+from typing import Any
 
+import polars as pl
 from rich.console import Console
 from rich.progress import Progress
 
-from experiments import datasets, students, training
+from experiments import datasets, students, tracking, training
 from experiments.config import EvaluateConfig
 from experiments.entry import entry
 from experiments.evaluation import BASE, evaluate, find_grades, identity_of_base, identity_of_trained, load_benchmarks
@@ -24,16 +26,17 @@ from train.sft import MODEL
 
 @entry("evaluate", EvaluateConfig, open_groups=True)
 def main(config: EvaluateConfig) -> None:
+    tracking.prepare(config.tracking, config.paths.outputs)
     base = students.base_of(config.student, config.scoring, config.paths)
     wanted = load_benchmarks(config)
     models = {BASE: (base.model, identity_of_base(config, base))}
-    untrained = []
-    if config.student.training is not None:
-        for dataset in datasets.load(config.teachers, config.scoring, config.paths):
-            trained = training.find(config, base, dataset)
-            models[dataset.name] = (str(trained.path / MODEL), identity_of_trained(config, trained))
-            if trained.manifest is None:
-                untrained.append(dataset.name)
+    untrained: list[str] = []
+    rows: list[dict[str, Any]] = []
+    for dataset in datasets.load(config.teachers, config.scoring, config.paths):
+        trained = training.find(config, base, dataset)
+        models[dataset.name] = (str(trained.path / MODEL), identity_of_trained(config, trained))
+        if trained.manifest is None:
+            untrained.append(dataset.name)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for name, (model, identity) in models.items():
             label = f"{base.name}-{name}".replace("/", "-")
@@ -46,7 +49,11 @@ def main(config: EvaluateConfig) -> None:
             progress.remove_task(bar)
             for artefact in grades:
                 print(_line(name, artefact))
+                rows.append(
+                    {"trained on": name, "benchmark": artefact.facts["benchmark"], **artefact.facts["performance"]}
+                )
             untrained = [other for other in untrained if other != name]
+    tracking.log(config.tracking, f"evaluate {config.student.name}", {"performance": pl.DataFrame(rows)})
     if untrained:
         raise InputError(
             f"not trained yet: {', '.join(untrained)}; experiments/train.py with the same settings trains them"

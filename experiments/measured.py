@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from eval.performance import GRADES, overall
-from experiments import verification
+from experiments import selections, verification
 from experiments.comparison import Aggregates, Result, compare
 from experiments.config import CorrelationConfig
 from experiments.evaluation import BASE
@@ -31,6 +31,11 @@ def performance(measured: Measured, config: CorrelationConfig) -> pl.DataFrame:
         benchmarks = "+".join(artefact.facts["benchmark"] for artefact in grades)
         rows.append({"teacher": teacher, "generation": generation, "benchmarks": benchmarks, **vars(found)})
     return pl.DataFrame(rows).with_columns(pl.col(PERCENT) * 100)
+
+
+def of_teachers(accuracies: pl.DataFrame) -> pl.DataFrame:
+    """Without the base, and without datasets that were selected from several teachers."""
+    return accuracies.filter(pl.col("teacher") != BASE, pl.col("generation") != selections.GENERATION)
 
 
 def verified_by_teacher(measured: Measured, config: CorrelationConfig) -> pl.DataFrame:
@@ -61,7 +66,7 @@ def aggregates(measured: Measured, accuracies: pl.DataFrame, verified: pl.DataFr
         .group_by(key, maintain_order=True)
         .agg(pl.col("value").mean(), (pl.col("error") ** 2).sum().sqrt() / pl.len())
     )
-    trained = accuracies.filter(pl.col("teacher") != BASE).group_by("teacher", maintain_order=True)
+    trained = of_teachers(accuracies).group_by("teacher", maintain_order=True)
     named = pl.lit(student).alias("student")
     return Aggregates(
         by_teacher.select(named, pl.all()),
@@ -90,6 +95,7 @@ def over(
         result
         for metric in metrics
         for table in aggregated.tables(metric, [config.student.name], teachers)
+        if len(set(table.scores[0])) > 1 and len(set(table.accuracy[0])) > 1
         for result in compare(table, None, config.bootstrap)
         if result.coefficient == "spearman"
     ]
@@ -97,7 +103,7 @@ def over(
 
 def stability(accuracies: pl.DataFrame) -> list[tuple[str, str, int, float]]:
     """Spearman of the teachers' accuracies between every two generations: generations, n, coefficient."""
-    trained = accuracies.filter(pl.col("teacher") != BASE)
+    trained = of_teachers(accuracies)
     found = []
     for one, other in combinations(trained["generation"].unique(maintain_order=True), 2):
         both = trained.filter(generation=one).join(trained.filter(generation=other), on="teacher")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from experiments import diagnosis, measured, output, students
+from experiments import diagnosis, measured, output, students, tracking
 from experiments.comparison import Aggregates, Result, Table, compare
 from experiments.config import CorrelationConfig
 from experiments.correlation_output import draw, grids, record
@@ -32,11 +32,12 @@ def report(found: Measured, config: CorrelationConfig, folder: Path) -> None:
         aggregated = measured.aggregates(found, accuracies, verified, config.student.name)
         teachers = aggregated.performance["teacher"].to_list()
         metrics = [m for m in select(config.metrics) if m.name in set(aggregated.scores["metric"])]
-        compared = [t for metric in metrics for t in aggregated.tables(metric, [config.student.name], teachers)]
+        found_tables = [t for metric in metrics for t in aggregated.tables(metric, [config.student.name], teachers)]
+        compared, flat = _with_an_order(found_tables)
         results = [r for table in compared for r in compare(table, None, config.bootstrap)]
         parts = ["# Scores and accuracies, measured", meaning(results)]
         parts += [config.teachers.caveat or "", *_accuracies(accuracies, aggregated, config)]
-        parts += _correlations(results, metrics, aggregated, config)
+        parts += [*_correlations(results, metrics, aggregated, config), flat]
         parts += _generations(accuracies)
         parts += [
             "## Diagnosis",
@@ -47,10 +48,22 @@ def report(found: Measured, config: CorrelationConfig, folder: Path) -> None:
             "scores.csv": aggregated.scores,
         }
         folder.mkdir(parents=True, exist_ok=True)
-        draw(folder, results, [t for t in compared if t.metric.name in DRAWN and not t.preset] or compared)
+        if results:
+            draw(folder, results, [t for t in compared if t.metric.name in DRAWN and not t.preset] or compared)
     parts += ["## Time", output.markdown_list(_times(found, config))]
     parts += [f"Made by `{command_line()}`; commit and versions are in run.json, all digits in the .csv files."]
+    tracking.prepare(config.tracking, config.paths.outputs)
+    tracking.log(config.tracking, f"correlation {config.student.name}", tables)
     output.publish(folder, "\n\n".join(part for part in parts if part) + "\n", tables, source="measured")
+
+
+def _with_an_order(tables: Sequence[Table]) -> tuple[list[Table], str]:
+    """The tables that have an order to correlate, and what is said of the others."""
+    if any(len(set(table.accuracy[0])) == 1 for table in tables):
+        return [], "All students have the same accuracy: there is no order to correlate scores with."
+    kept = [table for table in tables if len(set(table.scores[0])) > 1]
+    flat = [table.metric.title for table in tables if len(set(table.scores[0])) == 1]
+    return kept, f"The same for all teachers, and left out: {', '.join(flat)}." if flat else ""
 
 
 def meaning(results: Sequence[Result]) -> str:
@@ -103,7 +116,7 @@ def _accuracies(accuracies: pl.DataFrame, aggregated: Aggregates | None, config:
         rows.append(
             [name, accuracy, f"{row['mean_length']:.0f}", *shares, *("" if v is None else f"{v:.3f}" for v in values)]
         )
-    trained = accuracies.filter(pl.col("teacher") != BASE)["accuracy"].to_numpy()
+    trained = measured.of_teachers(accuracies)["accuracy"].to_numpy()
     first = accuracies.row(0, named=True)
     lines = [
         f"Accuracy is Acc@{first['k']} over {first['problems']} problems of {first['benchmarks']}, its interval a bootstrap over "
@@ -162,7 +175,5 @@ def _times(found: Measured, config: CorrelationConfig) -> list[str]:
         lines.append(f"making the student: {seconds:.0f} s")
     for stage, of in found.runs.frame().drop_nulls("seconds").group_by("stage", maintain_order=True):
         taken = of["seconds"]
-        lines.append(
-            f"{stage[0]}: {taken.sum():.0f} s over {len(taken)} cells, of which {config.study.processes or 'one a core'} at a time"
-        )
+        lines.append(f"{stage[0]}: {taken.sum():.0f} s, summed over {len(taken)} cells")
     return lines

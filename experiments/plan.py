@@ -2,7 +2,6 @@
 
 from experiments import datasets, students
 from experiments.config import CorrelationConfig
-from experiments.training import training_of
 from rsr.errors import InputError
 from rsr.student import load_renderer
 
@@ -29,7 +28,7 @@ def plan(config: CorrelationConfig) -> list[str]:
     Raises:
         InputError: the student or its data cannot be read.
     """
-    training = training_of(config)
+    training = config.student.training
     model = students.model_of(config.student, config.paths)
     parameters = students.parameters(config.student, config.scoring, config.paths)
     renderer = load_renderer(

@@ -9,6 +9,7 @@ Token statistics go to outputs/tokens/ (one store per student and dataset, resum
 trajectories and datasets to outputs/scores/.
 """
 
+from experiments import tracking
 from experiments.config import ScoreConfig
 from experiments.entry import entry
 from experiments.scoring import score, show
@@ -16,9 +17,11 @@ from experiments.scoring import score, show
 
 @entry("score", ScoreConfig, open_groups=True)
 def main(config: ScoreConfig) -> None:
+    tracking.prepare(config.tracking, config.paths.outputs)
     scores = score(config)
     if scores is not None:
         show(scores)
+        tracking.log(config.tracking, f"score {config.student.name}", {"scores": scores.datasets})
 
 
 if __name__ == "__main__":

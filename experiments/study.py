@@ -12,6 +12,7 @@ from experiments.processes import Job, Outcome, run_all
 from experiments.runs import Cell, RunTable
 from experiments.scoring import Scores
 from rsr.artefacts import Artefact, write_text
+from rsr.errors import InputError
 from rsr.store import TokenStore
 from rsr.trajectories import Dataset
 from train import Base
@@ -88,6 +89,8 @@ class _Study:
     def __post_init__(self) -> None:
         self._datasets = {dataset.name: dataset for dataset in self.data}
         self._benchmarks = evaluation.load_benchmarks(self.config)
+        if evaluation.BASE in self._datasets:
+            raise InputError(f"a teacher cannot be called {evaluation.BASE!r}, which is the student before training")
         self.models = {evaluation.BASE: (evaluation.BASE, "")}
         self.models |= {d.name: (d.teacher, d.generation) for d in self.data}
         self._trained = {d.name: training.find(self.config, self.base, d) for d in self.data}

@@ -1,7 +1,7 @@
 """Fine-tune a student on each of its teachers' datasets.
 
     python experiments/train.py student=miniature
-    python experiments/train.py student=PATH_OR_HUB_NAME teachers=FOLDER +student.training.learning_rate=2e-5 ...
+    python experiments/train.py student=PATH_OR_HUB_NAME teachers=FOLDER student.training.epochs=3
     python experiments/train.py -m student=miniature student.training.seed=0,1,2
     accelerate launch --config_file configs/accelerate/fsdp.yaml experiments/train.py student=qwen7b
 
@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from experiments import datasets
-from experiments.config import TrainConfig
+from experiments.config import ScoreConfig
 from experiments.entry import entry
 from experiments.training import train
 from rsr.artefacts import Artefact
 
 
-@entry("train", TrainConfig, open_groups=True)
-def main(config: TrainConfig) -> None:
+@entry("train", ScoreConfig, open_groups=True)
+def main(config: ScoreConfig) -> None:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for dataset in datasets.load(config.teachers, config.scoring, config.paths):
             bar = progress.add_task(f"training on {dataset.name}")

@@ -26,12 +26,12 @@ class LoRA:
 
 @dataclass
 class Training:
-    """Supervised fine-tuning (Table 9 for the first four)."""
+    """Supervised fine-tuning; the first four are what most of the paper's students have (Table 9)."""
 
-    learning_rate: float
-    batch_size: int  # trajectories per optimiser step, over all devices
-    epochs: int
-    max_length: int  # tokens
+    learning_rate: float = 2e-5
+    batch_size: int = 64  # trajectories per optimiser step, over all devices
+    epochs: int = 10
+    max_length: int = 32768  # tokens
     overlong: Overlong = Overlong.error
     warmup: float = 0.0  # share of the steps; cosine after it
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
@@ -49,10 +49,9 @@ class Training:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "epochs", "max_length", "micro_batch", "checkpoints"):
-            value = getattr(self, name)
-            if isinstance(value, int) and value < 1:  # a missing value is refused where it is read
+            if (value := getattr(self, name)) < 1:
                 raise InputError(f"student.training.{name}={value} is too small: the least is 1")
-        if isinstance(self.warmup, float) and not 0 <= self.warmup < 1:
+        if not 0 <= self.warmup < 1:
             raise InputError(
                 f"student.training.warmup={self.warmup} is no share of the steps: it lies from 0 to below 1"
             )

@@ -182,6 +182,12 @@ def _trainer(
         attn_implementation=training.attention,
         use_safetensors=True,
     )
+    positions, longest = model.config.max_position_embeddings, max(len(ids) for ids in rows.input_ids)
+    if positions and longest > positions:
+        raise InputError(
+            f"a trajectory of {longest} tokens is beyond the {positions} positions of {base.name}: lower "
+            "student.training.max_length"
+        )
     lora = training.lora and LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=training.lora.rank,

@@ -1,0 +1,280 @@
+"""Sampling and accuracy: what must not change an answer, and what is counted apart."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from eval import benchmarks, performance, samples
+from eval.model import StudentLM
+from eval.sampling import NucleusSampling, noise
+from eval.settings import Evaluation
+from rsr import student as students
+from rsr.errors import InputError
+from rsr.trajectories import Message
+from tests.models import save
+
+SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
+IDENTITY = {"base": "tiny"}
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    return students.load(save(tmp_path_factory.mktemp("models") / "tiny"), dtype="float32", device="cpu")
+
+
+@pytest.fixture
+def problems(tmp_path):
+    def write(n=12, name="aime24", **changes):
+        rows = [{"id": f"p{i}", "problem": f"What is {'1 + ' * i}1?", "answer": str(i + 1)} | changes for i in range(n)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return benchmarks.load(name, tmp_path)
+
+    return write
+
+
+def settings(**changes):
+    return Evaluation(**({"benchmarks": ["aime24"], "samples": 2, "max_new_tokens": 12, "temperature": 1.0} | changes))
+
+
+def answers(student, benchmark, evaluation, root: Path, batch_size=4):
+    lm = StudentLM(student, batch_size, evaluation.seed)
+    found = samples.find(root, "tiny", IDENTITY, benchmark, evaluation)
+    return samples.read(samples.draw(found, lm, benchmark, evaluation))
+
+
+# --- sampling ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.6, 0.95), (1.3, 0.5)])
+def test_tokens_are_drawn_from_the_nucleus_with_its_probabilities(temperature, top_p):
+    logits = torch.tensor([2.0, -1.0, 1.5, 0.0, 1.5, -3.0])
+    probability = torch.softmax(logits.double() / temperature, 0).numpy()
+    order = np.argsort(-probability, kind="stable")
+    kept = order[: int(np.searchsorted(np.cumsum(probability[order]), top_p - 1e-12)) + 1]
+    expected = np.zeros(6)
+    expected[kept] = probability[kept] / probability[kept].sum()
+    draws = 20_000
+    drawn = np.stack([noise(["test", i], 1) for i in range(draws)])
+    processor = NucleusSampling(temperature, top_p, drawn, prompt_length=3)
+    chosen = processor(torch.zeros(draws, 3, dtype=torch.long), logits.expand(draws, 6)).argmax(dim=-1).numpy()
+    found = np.bincount(chosen, minlength=6) / draws
+    assert set(np.flatnonzero(found)) <= set(kept)
+    assert found == pytest.approx(expected, abs=4 * np.sqrt(0.25 / draws))
+
+
+def test_noise_belongs_to_its_key():
+    assert np.array_equal(noise([0, "a", "p", 1], 5), noise([0, "a", "p", 1], 9)[:5])
+    assert not np.array_equal(noise([0, "a", "p", 1], 5), noise([0, "a", "p", 2], 5))
+    assert not np.array_equal(noise(["a", "bc"], 5), noise(["ab", "c"], 5))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_batch_size_and_order_change_no_answer(student, problems, tmp_path, temperature):
+    evaluation = settings(temperature=temperature, samples=1 if temperature == 0 else 3)
+    first = answers(student, problems(), evaluation, tmp_path / "one", batch_size=1)
+    assert answers(student, problems(), evaluation, tmp_path / "all", batch_size=100).equals(first)
+    backwards = problems()
+    backwards.documents.reverse()
+    shuffled = list(reversed(range(len(backwards.documents))))
+    backwards.task.dataset["test"] = backwards.task.dataset["test"].select(shuffled)
+    other = answers(student, backwards, evaluation, tmp_path / "back", batch_size=5)
+    assert other.sort("problem", "sample").equals(first.sort("problem", "sample"))
+
+
+@pytest.mark.full
+def test_samples_follow_from_the_seed(student, problems, tmp_path):
+    first = answers(student, problems(), settings(), tmp_path / "a")
+    assert answers(student, problems(), settings(), tmp_path / "b").equals(first)
+    assert not answers(student, problems(), settings(seed=1), tmp_path / "c")["text"].equals(first["text"])
+    texts = first.group_by("problem").agg(pl.col("text").n_unique())["text"]
+    assert (texts > 1).mean() > 0.9
+
+
+@pytest.mark.full
+def test_samples_that_are_copies_are_refused(student, problems, tmp_path):
+    with pytest.raises(InputError, match="are copies of one another"):
+        answers(student, problems(), settings(temperature=1e-4), tmp_path)
+
+
+@pytest.mark.full
+def test_an_answer_cut_at_the_limit_is_truncated(student, problems, tmp_path):
+    drawn = answers(student, problems(), settings(max_new_tokens=3), tmp_path)
+    length = drawn["tokens"].list.len()
+    assert ((length == 3) == (drawn["finish_reason"] == "length")).all()
+    assert ((length < 3) == (drawn["finish_reason"] == "stop")).all()
+    assert "length" in set(drawn["finish_reason"])
+
+
+@pytest.mark.full
+def test_the_prompt_is_that_of_the_one_renderer_with_its_system_message(student, problems):
+    benchmark = problems()
+    lm = StudentLM(student, 4, 0)
+    benchmark.task.build_all_requests(apply_chat_template=True, chat_template=lm.apply_chat_template)
+    for request, document in zip(benchmark.task.instances, benchmark.documents, strict=True):
+        expected = student.renderer.prompt_ids([Message("system", SYSTEM), Message("user", document["problem"])])
+        assert lm.prompt_ids(request.args[0]) == expected
+
+
+@pytest.mark.full
+def test_a_template_without_system_messages_is_an_error_not_a_shorter_prompt(problems, tmp_path):
+    refusing = tmp_path / "refusing.jinja"
+    refusing.write_text(
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    model = save(tmp_path / "tiny")
+    student = students.load(model, dtype="float32", device="cpu", template=str(refusing))
+    with pytest.raises(InputError, match="no system"):
+        StudentLM(student, 4, 0).apply_chat_template([{"role": "system", "content": "x"}])
+
+
+@pytest.mark.full
+def test_killed_between_shards_it_goes_on_to_the_same_samples(student, problems, tmp_path, monkeypatch):
+    monkeypatch.setattr(samples, "SHARD", 5)
+    benchmark, evaluation = problems(), settings()
+    unbroken = answers(student, benchmark, evaluation, tmp_path / "unbroken")
+
+    class Killed(Exception):
+        pass
+
+    lm = StudentLM(student, 4, 0)
+    generate, calls = lm.generate_until, []
+
+    def killed(requests, disable_tqdm=False):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+        return generate(requests)
+
+    monkeypatch.setattr(lm, "generate_until", killed)
+    found = samples.find(tmp_path, "tiny", IDENTITY, benchmark, evaluation)
+    with pytest.raises(Killed):
+        samples.draw(found, lm, benchmark, evaluation)
+    found = samples.find(tmp_path, "tiny", IDENTITY, benchmark, evaluation)
+    drawn = samples.draw(found, lm, benchmark, evaluation)
+    assert len(calls) == 4  # the first shard, the broken one, and two more
+    assert samples.read(drawn).equals(unbroken)
+
+
+@pytest.mark.full
+def test_a_prompt_without_room_is_refused(student, problems, tmp_path):
+    with pytest.raises(InputError, match="goes beyond the 2048 positions of tiny"):
+        answers(student, problems(), settings(max_new_tokens=2048), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"samples": 0}, "samples=0 is too small"),
+        ({"top_p": 0.0}, "top_p=0.0"),
+        ({"temperature": 0.0}, "gives the same answer every time"),
+    ],
+)
+def test_settings_out_of_range_are_refused(setting, message):
+    with pytest.raises(InputError, match=message):
+        settings(**setting)
+
+
+# --- benchmarks ----------------------------------------------------------------------------------------------------
+
+
+def test_every_benchmark_has_a_card():
+    cards = {path.stem: path.read_text() for path in benchmarks.TASKS.glob("*.md")}
+    assert set(cards) == set(benchmarks.names())
+    for name, card in cards.items():
+        for said in ("Source", "Size", "Licence", "Should match", "Version"):
+            assert f"**{said}**" in card, f"the card of {name} does not say {said}"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"id": "1", "problem": "?", "answer": ""}], "problem 1 has no text or no answer"),
+        ([{"id": "1", "problem": "?", "answer": "1"}] * 2, "two problems have the same id"),
+        (
+            [{"id": "1", "prompt": "?", "answer": "1"}],
+            "no column problem or Problem or question or Question; it has id",
+        ),
+    ],
+)
+def test_bad_benchmarks_are_refused(tmp_path, rows, message):
+    (tmp_path / "amc23.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match=message):
+        benchmarks.load("amc23", tmp_path)
+
+
+def test_what_is_no_benchmark_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no benchmark 'gsm'"):
+        benchmarks.load("gsm")
+    with pytest.raises(InputError, match="no such file"):
+        benchmarks.load("math500", tmp_path)
+
+
+@pytest.mark.full
+def test_choices_of_gpqa_are_shuffled_the_same_way_every_time(tmp_path):
+    from datasets import Dataset
+
+    from eval.tasks.documents import multiple_choice
+
+    rows = [
+        {"Record ID": f"r{i}", "Question": f"Why {i}?", "Correct Answer": "because "}
+        | {f"Incorrect Answer {j}": f"not {j}" for j in (1, 2, 3)}
+        for i in range(40)
+    ]
+    first, again = (multiple_choice(Dataset.from_list(rows)).to_list() for _ in range(2))
+    assert first == again
+    assert all(f"({row['answer']}) because" in row["problem"].split("\n") for row in first)
+    assert len({row["answer"] for row in first}) == 4
+
+
+# --- accuracy ------------------------------------------------------------------------------------------------------
+
+
+def test_accuracy_and_what_is_read_beside_it():
+    rng = np.random.default_rng(0)
+    outcomes = rng.choice(["correct", "wrong", "no answer", "unparsable", "timed out"], 400)
+    grades = pl.DataFrame(
+        {
+            "problem": np.repeat(np.arange(100), 4),
+            "sample": np.tile(np.arange(4), 100),
+            "tokens": rng.integers(1, 50, 400),
+            "finish_reason": rng.choice(["stop", "length"], 400),
+            "outcome": outcomes,
+            "correct": outcomes == "correct",
+        }
+    )
+    found = performance.performance(grades)
+    assert found.accuracy == pytest.approx((outcomes == "correct").mean())
+    assert found.ungradable == pytest.approx(np.isin(outcomes, ["unparsable", "timed out"]).mean())
+    assert found.unanswered == pytest.approx((outcomes == "no answer").mean())
+    assert found.truncated == pytest.approx((grades["finish_reason"] == "length").mean())
+    assert (found.problems, found.k) == (100, 4)
+    # The bootstrap over problems has the standard error of a mean of 100 problem means.
+    by_problem = (outcomes == "correct").reshape(100, 4).mean(axis=1)
+    assert found.error == pytest.approx(by_problem.std() / 10, rel=0.05)
+    assert found.low < found.accuracy < found.high
+    shuffled = performance.performance(grades.sample(fraction=1.0, shuffle=True, seed=1).sort("problem"))
+    assert shuffled.accuracy == pytest.approx(found.accuracy)
+
+
+def test_benchmarks_weigh_the_same_however_large():
+    def graded(problems, right):
+        return pl.DataFrame(
+            {
+                "problem": list(range(problems)),
+                "tokens": [1] * problems,
+                "finish_reason": ["stop"] * problems,
+                "outcome": ["correct" if right else "wrong"] * problems,
+                "correct": [right] * problems,
+            }
+        )
+
+    both = performance.overall([graded(500, True), graded(30, False)])
+    assert (both.accuracy, both.problems, both.low, both.high) == (0.5, 530, 0.5, 0.5)

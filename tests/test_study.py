@@ -1,0 +1,286 @@
+"""The whole study as a user runs it, with a student that learns nothing much but really is scored, trained and evaluated."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import polars as pl
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from experiments.config import ROOT
+from experiments.miniature import words
+
+pytestmark = pytest.mark.full
+
+SMALL = ["evaluation=miniature", "evaluation.samples=2", "evaluation.max_new_tokens=40", "scoring.dtype=float32"]
+SMALL += ["bootstrap.resamples=200", "run=true", r"teachers.answer='answer : (\d) (\d) \.'"]
+TRAINING = dict(learning_rate=1e-2, batch_size=8, epochs=8, max_length=512, micro_batch=8)
+SMALL += [f"student.training.{name}={value}" for name, value in TRAINING.items()]
+# Each teacher has one answer to everything, which its student learns; the test set agrees with them to different degrees.
+ANSWERS = {"often": "0 5", "sometimes": "1 7", "rarely": "9 9"}
+GOLD = ["05"] * 7 + ["17"] * 4 + ["99"]
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "pupil"
+    torch.manual_seed(0)
+    shape = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2)
+    size = len(words.vocabulary())
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=size, max_position_embeddings=512, initializer_range=0.2, **shape))
+    model.save_pretrained(folder)
+    words.tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Three teachers on 32 problems, and a test set."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = random.Random(0)
+    problems = [" ".join(rng.sample(words.OBJECTS, 3)) for _ in range(32)]
+    for name, answer in ANSWERS.items():
+        (folder / "teachers" / name).mkdir(parents=True)
+        chats = []
+        for i, problem in enumerate(problems):
+            response = f"{rng.choice(words.CONNECTIVES)} {answer} . answer : {answer} ."
+            chat = [{"role": "user", "content": problem}, {"role": "assistant", "content": response}]
+            chats.append({"id": str(i), "answer": rng.choice(GOLD), "messages": chat})
+        (folder / "teachers" / name / "gen1.json").write_text(json.dumps(chats))
+    rows = [{"id": str(i), "problem": words.OBJECTS[i], "answer": gold} for i, gold in enumerate(GOLD)]
+    (folder / "miniature.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def command(student, folder, *more):
+    source = student.parent.parent / "data0"
+    arguments = [
+        f"student={student}",
+        f"teachers={source}/teachers",
+        f"evaluation.data={source}",
+        *SMALL,
+        f"paths.outputs={folder}/out",
+        f"paths.results={folder}/res",
+    ]
+    return [sys.executable, str(ROOT / "experiments" / "correlation.py"), *arguments, *more]
+
+
+def study(student, folder, *more, **environment):
+    return subprocess.run(
+        command(student, folder, *more),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | environment,
+    )
+
+
+def tables(folder):
+    results = folder / "res" / "correlation" / "pupil-teachers"
+    return [pl.read_csv(results / name) for name in ("table.csv", "performance.csv", "scores.csv")]
+
+
+def same(one, other):
+    return all(a.equals(b) for a, b in zip(one, other, strict=True))
+
+
+def states(folder):
+    runs = pl.read_csv(folder / "res" / "correlation" / "pupil-teachers" / "runs.csv")
+    return {(row["stage"], row["teacher"]): row["state"] for row in runs.iter_rows(named=True)}
+
+
+def artefacts(folder, *stages):
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for stage in stages
+        for path in (folder / "out" / stage).glob("*/manifest.json")
+    }
+
+
+STAGES = ("tokens", "scores", "trained", "samples", "grades", "verified")
+
+
+@pytest.fixture(scope="module")
+def unbroken(student, data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken")
+    done = study(student, folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+
+def test_every_stage_runs_and_every_table_is_there(unbroken):
+    folder, done = unbroken
+    correlations, performance, scores = tables(folder)
+    assert set(performance["teacher"]) == {"base", "often", "sometimes", "rarely"}
+    assert performance["k"].unique().to_list() == [2] and performance["problems"].unique().to_list() == [12]
+    assert {"rsr", "avg_surprisal", "verified_accuracy"} <= set(scores["metric"])
+    assert set(correlations["coefficient"]) == {"spearman", "pearson", "kendall"}
+    accuracy = dict(performance.select("teacher", "accuracy").iter_rows())
+    assert accuracy["base"] == 0 and accuracy["often"] > accuracy["sometimes"] > accuracy["rarely"] > 0, accuracy
+    assert set(states(folder).values()) == {"done"} and len(states(folder)) == 1 + 1 + 3 * 2
+    assert "evaluate rarely/gen1 done" in done.stderr and "(8 of 8)" in done.stderr
+    results = folder / "res" / "correlation" / "pupil-teachers"
+    assert (results / "scatter.png").stat().st_size > 10_000 and (results / "coefficients.png").exists()
+    assert json.loads((results / "run.json").read_text())["source"] == "measured"
+
+
+def test_a_rerun_only_prints(student, unbroken):
+    folder, _ = unbroken
+    before, table = artefacts(folder, *STAGES), folder / "res" / "correlation" / "pupil-teachers" / "table.md"
+    said = table.read_text()
+    again = study(student, folder)
+    assert again.returncode == 0 and again.stderr == ""
+    assert artefacts(folder, *STAGES) == before
+    assert table.read_text().split("## Time")[0] == said.split("## Time")[0]
+
+
+def test_what_is_deleted_is_made_again_alone(student, unbroken, tmp_path):
+    folder, _ = unbroken
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    before = artefacts(tmp_path, *STAGES)
+    gone = [
+        next((tmp_path / "out" / stage).glob(f"*{of}*")) for stage, of in (("grades", "rarely"), ("tokens", "often"))
+    ]
+    gone += [next((tmp_path / "out" / stage).glob("*sometimes*")) for stage in ("samples", "grades")]
+    for path in gone:
+        shutil.rmtree(path)
+    assert study(student, tmp_path).returncode == 0
+    after = artefacts(tmp_path, *STAGES)
+    assert set(after) == set(before)
+    changed = {path for path in after if after[path] != before[path]}
+    assert changed == {f"out/{path.parent.name}/{path.name}/manifest.json" for path in gone}
+    assert same(tables(tmp_path), tables(folder))
+    # Weights that nobody asks for are not trained again.
+    shutil.rmtree(next((tmp_path / "out" / "trained").glob("*rarely*")))
+    assert study(student, tmp_path).returncode == 0
+    assert states(tmp_path)["train", "rarely"] == "not needed"
+    assert same(tables(tmp_path), tables(folder))
+
+
+def test_another_setting_makes_new_artefacts_and_leaves_the_old(student, unbroken, tmp_path):
+    folder, _ = unbroken
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    before = artefacts(tmp_path, *STAGES)
+    assert study(student, tmp_path, "evaluation.temperature=0.9").returncode == 0
+    after = artefacts(tmp_path, *STAGES)
+    assert before.items() <= after.items()
+    assert {path.split("/")[1] for path in after.keys() - before.keys()} == {"samples", "grades"}
+
+
+def test_a_selected_dataset_is_a_dataset_like_any_other(student, unbroken, tmp_path):
+    folder, _ = unbroken
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    done = study(student, tmp_path, "teachers.selections=[random]")
+    assert done.returncode == 0, done.stderr
+    correlations, performance, _ = tables(tmp_path)
+    assert performance.filter(teacher="random", generation="selected").height == 1
+    assert correlations["n"].unique().to_list() == [3]  # no teacher
+
+
+def test_a_failed_cell_leaves_its_error_and_the_others_go_on(student, data, tmp_path):
+    done = study(student, tmp_path, "student.training.max_length=10")
+    assert done.returncode == 1, done.stdout
+    assert (
+        done.stderr.splitlines()[-1].startswith("error: ")
+        and "cells failed, the same command tries them again" in done.stderr
+    )
+    found = states(tmp_path)
+    failed = {cell for cell, state in found.items() if state == "failed"}
+    assert failed and all(stage == "train" for stage, _ in failed)
+    assert found["evaluate", "base"] == "done" == found["score", "all teachers"]
+    for _, teacher in failed:
+        error = (tmp_path / "out" / "runs" / "pupil" / f"train-{teacher}-gen1.error").read_text()
+        assert "tokens are more than max_length=10" in error
+
+
+def test_a_study_can_stop_at_the_first_failure(student, data, tmp_path):
+    stopping = ("study.on_error=stop", "study.processes=1", "student.training.max_length=5")
+    done = study(student, tmp_path, *stopping)
+    assert done.returncode == 1
+    found = states(tmp_path)
+    assert sum(state == "failed" for state in found.values()) == 1 and "missing" in found.values()
+
+
+def test_a_costly_study_shows_its_plan_and_waits(student, data, tmp_path):
+    done = study(student, tmp_path, "run=false")
+    assert done.returncode == 1
+    assert done.stderr == "error: nothing has been run: add run=true to go ahead with this plan\n"
+    for said in ("datasets    3 from 3 teachers", "GPU-hours", "disk", "An estimate, nothing of it is measured"):
+        assert said in done.stdout
+    assert not (tmp_path / "out" / "trained").exists()
+
+
+def test_a_hub_student_out_of_reach_is_one_line(run, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    result = run("correlation.py", "student=qwen3b", "source=measured", "paths.outputs=out")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("error: Qwen/Qwen2.5-3B: cannot be loaded")
+
+
+def test_tracking_offline_writes_runs_of_its_own(student, unbroken, tmp_path):
+    folder, _ = unbroken
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    for stage in ("trained", "samples", "grades"):
+        shutil.rmtree(next((tmp_path / "out" / stage).glob("*rarely*")))
+    done = study(student, tmp_path, "tracking.wandb=offline")
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out" / "wandb").glob("offline-run-*"))) == 2  # one training, one of tables
+    assert same(tables(tmp_path), tables(folder))
+
+
+def wait_for_end_of_session(leader):
+    """A study that is killed leaves no process behind, once those that were importing are through with it."""
+    deadline = time.monotonic() + 60
+    while subprocess.run(["pgrep", "-s", str(leader)], capture_output=True).returncode == 0:
+        assert time.monotonic() < deadline, "the killed study has left processes behind"
+        time.sleep(0.1)
+
+
+def kill_at_moments(student, unbroken, tmp_path, moments):
+    """Kill the study when so many artefacts are complete, and a random moment later; run it again."""
+    folder, _ = unbroken
+    total = len(artefacts(folder, *STAGES))
+    rng = random.Random(0)
+    hit = []
+    for i, wanted in enumerate(moments):
+        target = tmp_path / str(i)
+        target.mkdir()
+        process = subprocess.Popen(
+            command(student, target),
+            cwd=target,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        while process.poll() is None and len(artefacts(target, *STAGES)) < wanted * total:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 1.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        wait_for_end_of_session(process.pid)
+        hit.append(len(artefacts(target, *STAGES)))
+        again = study(student, target)
+        assert again.returncode == 0, again.stderr
+        assert same(tables(target), tables(folder))
+        assert not list((target / "out").rglob("*.partial"))
+        shutil.rmtree(target)
+    return hit, total
+
+
+def test_killed_it_goes_on_to_the_same_tables(student, unbroken, tmp_path):
+    hit, total = kill_at_moments(student, unbroken, tmp_path, [0.1, 0.6])
+    assert all(0 < n < total for n in hit)
+
+
+@pytest.mark.slow
+def test_killed_at_many_moments_it_goes_on_to_the_same_tables(student, unbroken, tmp_path):
+    hit, total = kill_at_moments(student, unbroken, tmp_path, [i / 12 for i in range(12)])
+    assert sum(0 < n < total for n in hit) >= 8
