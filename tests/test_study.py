@@ -59,22 +59,20 @@ def data(tmp_path_factory):
     return folder
 
 
-def command(student, folder, *more):
+def command(student, folder, *more, script="correlation.py"):
     source = student.parent.parent / "data0"
-    arguments = [
-        f"student={student}",
-        f"teachers={source}/teachers",
-        f"evaluation.data={source}",
-        *SMALL,
-        f"paths.outputs={folder}/out",
-        f"paths.results={folder}/res",
-    ]
-    return [sys.executable, str(ROOT / "experiments" / "correlation.py"), *arguments, *more]
+    settings = {
+        "correlation.py": [*SMALL, f"evaluation.data={source}", f"paths.results={folder}/res"],
+        "evaluate.py": [*(of for of in SMALL if of != "run=true"), f"evaluation.data={source}"],
+        "train.py": [of for of in SMALL if of != "run=true" and not of.startswith("evaluation")],
+    }[script]
+    arguments = [f"student={student}", f"teachers={source}/teachers", *settings, f"paths.outputs={folder}/out"]
+    return [sys.executable, str(ROOT / "experiments" / script), *arguments, *more]
 
 
-def study(student, folder, *more, **environment):
+def study(student, folder, *more, script="correlation.py", **environment):
     return subprocess.run(
-        command(student, folder, *more),
+        command(student, folder, *more, script=script),
         cwd=folder,
         capture_output=True,
         text=True,
@@ -163,6 +161,28 @@ def test_what_is_deleted_is_made_again_alone(student, unbroken, tmp_path):
     assert study(student, tmp_path).returncode == 0
     assert states(tmp_path)["train", "rarely"] == "not needed"
     assert same(tables(tmp_path), tables(folder))
+
+
+def test_each_stage_is_a_command_of_its_own(student, unbroken, tmp_path):
+    folder, _ = unbroken
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    before = artefacts(tmp_path, *STAGES)
+    trained = study(student, tmp_path, script="train.py")
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stdout.count(" steps, loss ") == 3 and "often/gen1: 32 trajectories, 32 steps" in trained.stdout
+    evaluated = study(student, tmp_path, script="evaluate.py")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "base, miniature: 0.0% [0.0%, 0.0%] Acc@2 over 12 problems" in evaluated.stdout
+    assert evaluated.stdout.count("Acc@2") == 4
+    assert artefacts(tmp_path, *STAGES) == before
+    for stage in ("trained", "samples", "grades"):
+        shutil.rmtree(next((tmp_path / "out" / stage).glob("*rarely*")))
+    untrained = study(student, tmp_path, script="evaluate.py")
+    assert untrained.returncode == 1 and untrained.stdout.count("Acc@2") == 3
+    assert untrained.stderr.startswith("error: not trained yet: rarely/gen1; experiments/train.py")
+    # Two seeds of training in one sweep are two trained students.
+    assert study(student, tmp_path, "-m", "student.training.seed=0,1", script="train.py").returncode == 0
+    assert len(list((tmp_path / "out" / "trained").glob("*/manifest.json"))) == 6
 
 
 def test_another_setting_makes_new_artefacts_and_leaves_the_old(student, unbroken, tmp_path):

@@ -32,6 +32,19 @@ def mathematics(documents: "Dataset") -> "Dataset":
     return documents.map(row, with_indices=True, remove_columns=names)
 
 
+def grade_school(documents: "Dataset") -> "Dataset":
+    """GSM8K: the answer is what follows `####`, without separators of thousands.
+
+    Raises:
+        InputError: a column is missing.
+    """
+
+    def last(document: dict[str, str]) -> dict[str, str]:
+        return {"answer": document["answer"].rpartition("####")[2].replace(",", "").strip()}
+
+    return mathematics(documents).map(last)
+
+
 def multiple_choice(documents: "Dataset") -> "Dataset":
     """GPQA: the choices in an order drawn from the question, so that it is the same in every run.
 
