@@ -37,7 +37,8 @@ def main(config: EvaluateConfig) -> None:
         models[dataset.name] = (str(trained.path / MODEL), identity_of_trained(config, trained))
         if trained.manifest is None:
             untrained.append(dataset.name)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for name, (model, identity) in models.items():
             label = f"{base.name}-{name}".replace("/", "-")
             found = find_grades(config, label, identity, wanted)

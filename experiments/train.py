@@ -20,7 +20,8 @@ from rsr.artefacts import Artefact
 
 @entry("train", ScoreConfig, open_groups=True)
 def main(config: ScoreConfig) -> None:
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for dataset in datasets.load(config.teachers, config.scoring, config.paths):
             bar = progress.add_task(f"training on {dataset.name}")
 
