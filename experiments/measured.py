@@ -47,9 +47,15 @@ def verified_by_teacher(measured: Measured, config: CorrelationConfig) -> pl.Dat
     )
 
 
+def incomplete(measured: Measured) -> list[str]:
+    """Teachers of which a generation has no accuracy, since a cell failed: a mean over the others would not compare."""
+    return sorted({teacher for name, (teacher, _) in measured.models.items() if name not in measured.grades})
+
+
 def aggregates(measured: Measured, accuracies: pl.DataFrame, verified: pl.DataFrame, student: str) -> Aggregates:
-    """Scores and accuracies of teachers: means over their generations (as in the paper)."""
+    """Scores and accuracies of teachers: means over their generations (as in the paper); without those `incomplete`."""
     assert measured.scores is not None
+    complete = ~pl.col("teacher").is_in(incomplete(measured))
     scores = measured.scores.datasets.select("teacher", "generation", "metric", "preset", "value", "error")
     right = verified.select(
         "teacher",
@@ -63,10 +69,11 @@ def aggregates(measured: Measured, accuracies: pl.DataFrame, verified: pl.DataFr
     by_teacher = (
         pl.concat([scores, right])
         .drop_nulls("value")
+        .filter(complete)
         .group_by(key, maintain_order=True)
         .agg(pl.col("value").mean(), (pl.col("error") ** 2).sum().sqrt() / pl.len())
     )
-    trained = of_teachers(accuracies).group_by("teacher", maintain_order=True)
+    trained = of_teachers(accuracies).filter(complete).group_by("teacher", maintain_order=True)
     named = pl.lit(student).alias("student")
     return Aggregates(
         by_teacher.select(named, pl.all()),

@@ -37,7 +37,7 @@ def report(found: Measured, config: CorrelationConfig, folder: Path) -> None:
         results = [r for table in compared for r in compare(table, None, config.bootstrap)]
         parts = ["# Scores and accuracies, measured", meaning(results)]
         parts += [config.teachers.caveat or "", *_accuracies(accuracies, aggregated, config)]
-        parts += [*_correlations(results, metrics, aggregated, config), flat]
+        parts += [*_correlations(results, metrics, aggregated, config), flat, _left_out(found)]
         parts += _generations(accuracies)
         parts += [
             "## Diagnosis",
@@ -64,6 +64,11 @@ def _with_an_order(tables: Sequence[Table]) -> tuple[list[Table], str]:
     kept = [table for table in tables if len(set(table.scores[0])) > 1]
     flat = [table.metric.title for table in tables if len(set(table.scores[0])) == 1]
     return kept, f"The same for all teachers, and left out: {', '.join(flat)}." if flat else ""
+
+
+def _left_out(found: Measured) -> str:
+    teachers = measured.incomplete(found)
+    return f"Left out of the correlations, since a cell of theirs failed: {', '.join(teachers)}." if teachers else ""
 
 
 def meaning(results: Sequence[Result]) -> str:

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -97,8 +98,14 @@ def run_all(
             process.kill()
 
 
+def alone(run: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a function called in a process of its own, which writes where this one does; its errors are raised."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_watch_parent) as pool:
+        return pool.submit(run, *arguments).result()
+
+
 def _child(connection: Connection, run: Callable[..., Any], arguments: tuple[Any, ...], log: Path) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _watch_parent()
     with log.open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -116,9 +123,13 @@ def _child(connection: Connection, run: Callable[..., Any], arguments: tuple[Any
         connection.send(("result", result))
 
 
-def _end_with_parent() -> None:
+def _watch_parent() -> None:
     """A study that is killed leaves no job behind."""
     parent = parent_process()
-    if parent is not None:
+    assert parent is not None
+
+    def end_with_parent() -> None:
         wait([parent.sentinel])
         os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments import datasets, evaluation, scoring, students, training
 from experiments.config import CorrelationConfig, OnFailure
-from experiments.processes import Job, Outcome, run_all
+from experiments.processes import Job, Outcome, alone, run_all
 from experiments.runs import Cell, RunTable
 from experiments.scoring import Scores
 from rsr.artefacts import Artefact, write_text
@@ -48,7 +48,7 @@ def measure(config: CorrelationConfig) -> Measured:
     """
     data = datasets.load(config.teachers, config.scoring, config.paths)
     if config.student.recipe and students.seconds_to_make(config.student, config.paths) is None:
-        _make_student(config)
+        alone(students.model_of, config.student, config.paths)
     study = _Study(config, data, students.base_of(config.student, config.scoring, config.paths))
     jobs = study.missing()
     if jobs:
@@ -174,17 +174,6 @@ class _Study:
 
 
 # --- jobs, each in a process of its own --------------------------------------------------------------------------------
-
-
-def _make_student(config: CorrelationConfig) -> None:
-    """In a process of its own, like everything that needs torch."""
-    from multiprocessing import get_context
-
-    process = get_context("spawn").Process(target=students.model_of, args=(config.student, config.paths))
-    process.start()
-    process.join()
-    if process.exitcode:
-        students.model_of(config.student, config.paths)  # the same error, in this process
 
 
 def _score(config: CorrelationConfig, advance: Any) -> None:

@@ -181,7 +181,7 @@ def test_each_stage_is_a_command_of_its_own(student, unbroken, tmp_path):
     assert untrained.returncode == 1 and untrained.stdout.count("Acc@2") == 3
     assert untrained.stderr.startswith("error: not trained yet: rarely/gen1; experiments/train.py")
     # Two seeds of training in one sweep are two trained students.
-    assert study(student, tmp_path, "-m", "student.training.seed=0,1", script="train.py").returncode == 0
+    assert study(student, tmp_path, "student.training.seed=0,1", "-m", script="train.py").returncode == 0
     assert len(list((tmp_path / "out" / "trained").glob("*/manifest.json"))) == 6
 
 
@@ -205,20 +205,28 @@ def test_a_selected_dataset_is_a_dataset_like_any_other(student, unbroken, tmp_p
     assert correlations["n"].unique().to_list() == [3]  # no teacher
 
 
-def test_a_failed_cell_leaves_its_error_and_the_others_go_on(student, data, tmp_path):
-    done = study(student, tmp_path, "student.training.max_length=10")
+def test_a_failed_cell_leaves_its_error_and_the_others_go_on(student, data, unbroken, tmp_path):
+    folder, _ = unbroken
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(data / "teachers", tmp_path / "teachers")
+    (tmp_path / "teachers" / "endless").mkdir()
+    chats = json.loads((data / "teachers" / "often" / "gen1.json").read_text())
+    chats[5]["messages"][1]["content"] = " ".join(["0"] * 505)
+    (tmp_path / "teachers" / "endless" / "gen1.json").write_text(json.dumps(chats))
+    done = study(student, tmp_path, f"teachers={tmp_path / 'teachers'}", "student.training.max_length=500")
     assert done.returncode == 1, done.stdout
     assert (
-        done.stderr.splitlines()[-1].startswith("error: ")
-        and "cells failed, the same command tries them again" in done.stderr
+        "error: 1 of 10 cells failed, the same command tries them again: train endless/gen1: endless/gen1"
+        in done.stderr
     )
     found = states(tmp_path)
-    failed = {cell for cell, state in found.items() if state == "failed"}
-    assert failed and all(stage == "train" for stage, _ in failed)
-    assert found["evaluate", "base"] == "done" == found["score", "all teachers"]
-    for _, teacher in failed:
-        error = (tmp_path / "out" / "runs" / "pupil" / f"train-{teacher}-gen1.error").read_text()
-        assert "tokens are more than max_length=10" in error
+    assert found.pop(("train", "endless")) == "failed" and found.pop(("evaluate", "endless")) == "missing"
+    assert set(found.values()) == {"done"}
+    error = (tmp_path / "out" / "runs" / "pupil" / "train-endless-gen1.error").read_text()
+    assert "trajectory 5: 511 tokens are more than max_length=500" in error
+    correlations, _, _ = tables(tmp_path)
+    assert correlations["n"].unique().to_list() == [3]
+    assert "since a cell of theirs failed: endless" in " ".join(done.stdout.split())
 
 
 def test_a_study_can_stop_at_the_first_failure(student, data, tmp_path):
