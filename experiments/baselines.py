@@ -1,0 +1,275 @@
+"""The scoring stage for every metric: token stores, the other measurements, and their tables.
+
+Each kind of measurement is an artefact per student and dataset, made where it is not there yet; the same command goes on
+where it was stopped. What cannot be measured here is left out with its reason, unless it was asked for by name.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table as Grid
+
+from experiments import datasets, scoring, students
+from experiments.config import MetricsConfig
+from experiments.progress import TokenProgress
+from experiments.scoring import Baselines, Scores
+from rsr.artefacts import digest
+from rsr.errors import InputError
+from rsr.measurements import Measure, Measured, measure_dataset
+from rsr.metrics import Metric, select, text
+from rsr.metrics.base import Need
+from rsr.metrics.gradient import too_few
+from rsr.scores import DATASET_SCHEMA, SCHEMA, measured_dataset_scores, measured_scores
+from rsr.trajectories import Dataset
+
+if TYPE_CHECKING:
+    from rsr.engine import Scorer
+
+
+def score(config: MetricsConfig) -> Scores | None:
+    """Compute the chosen metrics of every dataset and tabulate; None in a process that is not the first.
+
+    Raises:
+        InputError: whatever is wrong with student, data, settings or disk; or a metric asked for by name cannot be
+            computed here.
+    """
+    chosen = select(config.names)
+    by_tokens = [m for m in chosen if m.needs == "tokens"]
+    stores = scoring.token_stores(config) if by_tokens else []
+    others = [m for m in chosen if m.needs != "tokens"]
+    baselines = _baselines(config, others) if others else None
+    if stores is None or (others and baselines is None):
+        return None
+    return scoring.tabulate(stores, by_tokens, config, baselines)
+
+
+def _baselines(config: MetricsConfig, metrics: Sequence[Metric]) -> Baselines | None:
+    from accelerate import PartialState
+
+    data = datasets.load(config.teachers, config.scoring)
+    state = PartialState(cpu=config.scoring.device == "cpu")
+    kinds = _Kinds(config)
+    skipped: dict[str, str] = {}
+    measured: dict[Need, list[Measured]] = {}
+    for need in dict.fromkeys(m.needs for m in metrics):
+        of_need = [m.name for m in metrics if m.needs == need]
+        reason = kinds.missing(need)
+        if reason:
+            if set(of_need) & set(config.names):
+                raise InputError(f"{of_need[0]}: {reason}")
+            skipped |= dict.fromkeys(of_need, reason)
+        elif need != "teacher":
+            with state.main_process_first():
+                measure = kinds.measure(need)
+            measured[need] = _measure(measure, data, config, state)
+    if not state.is_main_process:
+        return None
+    return _collect([m for m in metrics if m.name not in skipped], measured, config, data, skipped)
+
+
+def _measure(measure: Measure, data: Sequence[Dataset], config: MetricsConfig, state: Any) -> list[Measured]:
+    with TokenProgress(data, state.num_processes if state.is_main_process else 0, measure.stage) as progress:
+        return [
+            measure_dataset(
+                measure,
+                dataset,
+                config.paths.outputs,
+                config.student.name,
+                on_error=config.scoring.on_error.value,
+                process=(state.process_index, state.num_processes),
+                barrier=state.wait_for_everyone,
+                progress=progress.of(dataset),
+            )
+            for dataset in data
+        ]
+
+
+@dataclass
+class _Kinds:
+    """Makes the measure of each need; the student is loaded once, and only where it is needed."""
+
+    config: MetricsConfig
+    loaded: "list[Scorer]" = field(default_factory=list)
+
+    def missing(self, need: Need) -> str | None:
+        """Why there can be no such measurement here; None where there can."""
+        judge, influence = self.config.judge, self.config.influence
+        reasons: dict[Need, Callable[[], str | None]] = {
+            "teacher": lambda: None if self.config.teachers.teachers else "needs a teacher table (configs/teachers/)",
+            "answers": lambda: "needs graded answers, which this command does not make",
+            "endpoint": lambda: None if judge.endpoint and judge.model else "needs judge.endpoint and judge.model",
+            "influence": lambda: (
+                None if influence.reference and influence.queries else "needs influence.reference and influence.queries"
+            ),
+        }
+        return reasons[need]() if need in reasons else None
+
+    def measure(self, need: Need) -> Measure:
+        makers: dict[Need, Callable[[], Measure]] = {
+            "text": text.TextCounts,
+            "steps": self._steps,
+            "gradients": self._gradients,
+            "endpoint": self._judge,
+        }
+        return makers[need]()
+
+    def _scorer(self) -> "Scorer":
+        from rsr.engine import Scorer
+
+        if not self.loaded:
+            student = students.load(self.config.student, self.config.scoring, self.config.paths)
+            self.loaded.append(Scorer(student, scoring.settings_of(self.config.scoring)))
+        return self.loaded[0]
+
+    def _steps(self) -> Measure:
+        from rsr.metrics.local import LocalSettings, LocalSurprisal
+
+        of = self.config.local
+        return LocalSurprisal(self._scorer(), LocalSettings(of.window, of.splitter.value, of.prompt))
+
+    def _gradients(self) -> Measure:
+        from rsr.gradients import GradientSettings, ProjectedGradients
+
+        of = self.config.gradients
+        settings = GradientSettings(of.parameters, of.dimensions, of.seed, of.mask.value)
+        return ProjectedGradients(self._scorer(), settings, checkpointing=of.checkpointing)
+
+    def _judge(self) -> Measure:
+        from rsr.metrics.judge import Judge, JudgeSettings
+
+        of = self.config.judge
+        assert of.endpoint is not None and of.model is not None
+        return Judge(
+            JudgeSettings(
+                of.endpoint,
+                of.model,
+                key_variable=of.key_variable,
+                template=of.template,
+                json_schema=of.json_schema,
+                extra=of.extra,
+                max_tokens=of.max_tokens,
+                max_characters=of.max_characters,
+                attempts=of.attempts,
+                timeout=of.timeout,
+                concurrency=of.concurrency,
+            )
+        )
+
+
+# --- tables --------------------------------------------------------------------------------------------------------
+
+
+def _collect(
+    metrics: Sequence[Metric],
+    measured: dict[Need, list[Measured]],
+    config: MetricsConfig,
+    data: Sequence[Dataset],
+    skipped: dict[str, str],
+) -> Baselines:
+    trajectories, tables = [pl.DataFrame(schema=SCHEMA)], [pl.DataFrame(schema=DATASET_SCHEMA)]
+    for need, of_need in measured.items():
+        chosen = [m for m in metrics if m.needs == need]
+        trajectories.append(measured_scores(of_need, [m for m in chosen if "trajectory" in m.levels]))
+        tables.append(measured_dataset_scores(of_need, [m for m in chosen if "trajectory" not in m.levels]))
+    teachers = _teacher_rows([m for m in metrics if m.needs == "teacher"], config, data)
+    everything = [m for of_need in measured.values() for m in of_need]
+    key = {
+        "metrics": {m.name: {preset: dict(of) for preset, of in m.presets.items()} for m in metrics},
+        "measured": [
+            [m.student, m.teacher, m.generation, digest(m.artefact.key), sorted(m.failed)] for m in everything
+        ],
+        "teachers": teachers.select("teacher", "metric", "value").rows(),
+        "skipped": sorted(skipped),
+    }
+    facts = {
+        "measurements": [_facts_of(m) for m in everything],
+        "skipped": skipped,
+        "warnings": list(dict.fromkeys(w for m in measured.get("gradients", []) if (w := too_few(m.rows)))),
+    }
+    if "text" in measured:
+        facts["pool"] = text.pool_statistics(pl.concat([m.rows for m in measured["text"]]))
+    return Baselines(key, pl.concat(trajectories), pl.concat([*tables, teachers]), facts)
+
+
+def _teacher_rows(metrics: Iterable[Metric], config: MetricsConfig, data: Sequence[Dataset]) -> pl.DataFrame:
+    """What the teacher table says, one row a dataset; null where it says nothing."""
+    known: dict[str, Callable[[Any], float | None]] = {
+        "teacher_params": lambda teacher: teacher.params_billion,
+        "teacher_performance": lambda teacher: teacher.performance,
+    }
+    table = {teacher.name: teacher for teacher in config.teachers.teachers}
+    rows = [
+        {
+            "student": config.student.name,
+            "teacher": dataset.teacher,
+            "generation": dataset.generation,
+            "metric": metric.name,
+            "preset": "",
+            "value": known[metric.name](table[dataset.teacher]),
+            "artefact": "teacher table",
+        }
+        for metric in metrics
+        for dataset in data
+    ]
+    return pl.DataFrame([{name: row.get(name) for name in DATASET_SCHEMA} for row in rows], schema=DATASET_SCHEMA)
+
+
+def _facts_of(measured: Measured) -> dict[str, Any]:
+    manifest = measured.artefact.manifest or {}
+    return {
+        "artefact": measured.artefact.id,
+        "stage": measured.artefact.key["stage"],
+        "teacher": measured.teacher,
+        "generation": measured.generation,
+        "failed": dict(measured.failed),
+        **{name: manifest.get(name) for name in ("counts", "seconds", "tokens_in_those_seconds")},
+    }
+
+
+# --- shown ---------------------------------------------------------------------------------------------------------
+
+
+def show(scores: Scores) -> None:
+    """Print RSR and what goes with it where it was asked for, then the other metrics, a line a dataset."""
+    facts = scores.artefact.facts
+    with_rsr = "rsr" in scores.datasets["metric"]
+    if with_rsr:
+        scoring.show(scores)
+    others = [m for m in select(["all"]) if m.needs != "tokens" and m.name in scores.datasets["metric"]]
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    if others:
+        console.print(_grid(scores.datasets, others))
+    for name, reason in facts.get("skipped", {}).items():
+        console.print(f"{name} is left out: {reason}", markup=False, soft_wrap=True)
+    for line in [*facts.get("warnings", []), *_failures(facts.get("measurements", []))]:
+        console.print(line, markup=False, soft_wrap=True)
+    if not with_rsr:
+        console.print(f"Written to {scores.artefact.path}", markup=False, soft_wrap=True)
+
+
+def _grid(table: pl.DataFrame, metrics: Sequence[Metric]) -> Grid:
+    arrows = {"lower": "↓", "higher": "↑"}
+    grid = Grid("teacher", *(f"{m.title} {arrows[m.direction]}" for m in metrics), box=None, padding=(0, 2, 0, 0))
+    shown = table.filter(pl.col("preset") == "")
+    for name, of_dataset in shown.group_by("teacher", "generation", maintain_order=True):
+        values = dict(of_dataset.select("metric", "value").iter_rows())
+        cells = ["no value" if values.get(m.name) is None else f"{values[m.name]:.3g}" for m in metrics]
+        grid.add_row("/".join(part for part in map(str, name) if part), *cells)
+    return grid
+
+
+def _failures(measurements: Iterable[dict[str, Any]]) -> list[str]:
+    lines = []
+    for m in measurements:
+        if m["failed"]:
+            identity, reason = next(iter(m["failed"].items()))
+            lines.append(
+                f"{m['stage']} of {m['teacher']}/{m['generation']}: {len(m['failed'])} trajectories have no value, the first "
+                f"{identity}: {reason}; the same command tries them again"
+            )
+    return lines
