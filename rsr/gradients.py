@@ -189,9 +189,9 @@ def _seed(seed: int, name: str) -> int:
 
 
 def sketch(gradient: Tensor, seed: int, dimensions: int) -> Tensor:
-    """Count sketch of a flat float32 gradient, shape (dimensions,)."""
+    """Count sketch of a flat gradient, shape (dimensions,)."""
     # 2 d places: those with a positive and those with a negative sign.
-    places = torch.zeros(2 * dimensions, device=gradient.device)
+    places = torch.zeros(2 * dimensions, dtype=gradient.dtype, device=gradient.device)
     for start in range(0, len(gradient), CHUNK):
         part = gradient[start : start + CHUNK]
         places.index_add_(0, _places(start, len(part), seed, 2 * dimensions, part.device), part)

@@ -46,10 +46,14 @@ def indicators(counts: pl.DataFrame) -> dict[str, Floats]:
 
 
 def pool_statistics(counts: pl.DataFrame) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation (divisor n) of each indicator over the pool that z-scores refer to."""
+    """Mean and standard deviation (divisor n) of each indicator over the pool that z-scores refer to.
+
+    Both are 0 where no text of the pool has a word.
+    """
+    present = {name: values[~np.isnan(values)] for name, values in indicators(counts).items()}
     return {
-        name: {"mean": float(np.nanmean(values)), "std": float(np.nanstd(values))}
-        for name, values in indicators(counts).items()
+        name: {"mean": float(values.mean()), "std": float(values.std())} if len(values) else {"mean": 0.0, "std": 0.0}
+        for name, values in present.items()
     }
 
 
