@@ -93,7 +93,7 @@ def test_passing_failures_pass(server, name, least):
 
 def test_a_refused_key_stops_everything_without_showing_it(server):
     with pytest.raises(
-        InputError, match="refuses with status 401: is judge.model right, and OPENAI_API_KEY set"
+        InputError, match=r"refuses with status 401: is judge\.model right, and OPENAI_API_KEY set"
     ) as error:
         judge(server)(trajectory("refused_key"))
     assert KEY not in str(error.value)

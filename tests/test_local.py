@@ -17,6 +17,8 @@ from rsr.metrics.local import BOUNDARY, LocalSettings, LocalSurprisal, avg_surpr
 from rsr.trajectories import Dataset, Message, Trajectory
 from tests.models import save
 
+pytestmark = pytest.mark.full
+
 TEXT = (
     "Let us add: 1 + 2 = 3. So it is 3.14, i.e. not 4! Is it?\n\n2. Hm, perhaps not.\nThe final answer is \\boxed{42}."
 )
@@ -80,9 +82,6 @@ def local(scorer, trajectory, weight="token", **of):
 def mean_surprisal(scorer, trajectory):
     tokens = scorer.score([scorer.student.renderer.render(trajectory.messages)])
     return tokens.mean(tokens.surprisal.astype(float))[0]
-
-
-pytestmark = pytest.mark.full
 
 
 def test_one_step_is_mean_surprisal(scorer):
