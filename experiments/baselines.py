@@ -5,7 +5,8 @@ where it was stopped. What cannot be measured here is left out with its reason, 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from experiments import datasets, scoring, students
-from experiments.config import MetricsConfig
+from experiments.config import MetricsConfig, Student
 from experiments.progress import TokenProgress
 from experiments.scoring import Baselines, Scores
 from rsr.artefacts import digest
@@ -23,7 +24,7 @@ from rsr.metrics import Metric, select, text
 from rsr.metrics.base import Need
 from rsr.metrics.gradient import too_few
 from rsr.scores import DATASET_SCHEMA, SCHEMA, measured_dataset_scores, measured_scores
-from rsr.trajectories import Dataset
+from rsr.trajectories import Dataset, find, read
 
 if TYPE_CHECKING:
     from rsr.engine import Scorer
@@ -51,7 +52,7 @@ def _baselines(config: MetricsConfig, metrics: Sequence[Metric]) -> Baselines | 
 
     data = datasets.load(config.teachers, config.scoring)
     state = PartialState(cpu=config.scoring.device == "cpu")
-    kinds = _Kinds(config)
+    kinds = _Kinds(config, data)
     skipped: dict[str, str] = {}
     measured: dict[Need, list[Measured]] = {}
     for need in dict.fromkeys(m.needs for m in metrics):
@@ -61,6 +62,8 @@ def _baselines(config: MetricsConfig, metrics: Sequence[Metric]) -> Baselines | 
             if set(of_need) & set(config.names):
                 raise InputError(f"{of_need[0]}: {reason}")
             skipped |= dict.fromkeys(of_need, reason)
+        elif need == "influence" and state.num_processes > 1:
+            raise InputError("influence_score runs in one process: leave it out here, or start it without a launcher")
         elif need != "teacher":
             with state.main_process_first():
                 measure = kinds.measure(need)
@@ -92,6 +95,7 @@ class _Kinds:
     """Makes the measure of each need; the student is loaded once, and only where it is needed."""
 
     config: MetricsConfig
+    data: Sequence[Dataset]
     loaded: "list[Scorer]" = field(default_factory=list)
 
     def missing(self, need: Need) -> str | None:
@@ -102,7 +106,11 @@ class _Kinds:
             "answers": lambda: "needs graded answers, which this command does not make",
             "endpoint": lambda: None if judge.endpoint and judge.model else "needs judge.endpoint and judge.model",
             "influence": lambda: (
-                None if influence.reference and influence.queries else "needs influence.reference and influence.queries"
+                "needs kronfluence (see docs/baselines.md)"
+                if find_spec("kronfluence") is None
+                else None
+                if influence.reference and influence.queries
+                else "needs influence.reference and influence.queries"
             ),
         }
         return reasons[need]() if need in reasons else None
@@ -113,16 +121,20 @@ class _Kinds:
             "steps": self._steps,
             "gradients": self._gradients,
             "endpoint": self._judge,
+            "influence": self._influence,
         }
         return makers[need]()
 
     def _scorer(self) -> "Scorer":
+        if not self.loaded:
+            self.loaded.append(self._load(self.config.student))
+        return self.loaded[0]
+
+    def _load(self, student: Student) -> "Scorer":
         from rsr.engine import Scorer
 
-        if not self.loaded:
-            student = students.load(self.config.student, self.config.scoring, self.config.paths)
-            self.loaded.append(Scorer(student, scoring.settings_of(self.config.scoring)))
-        return self.loaded[0]
+        loaded = students.load(student, self.config.scoring, self.config.paths)
+        return Scorer(loaded, scoring.settings_of(self.config.scoring))
 
     def _steps(self) -> Measure:
         from rsr.metrics.local import LocalSettings, LocalSurprisal
@@ -136,6 +148,23 @@ class _Kinds:
         of = self.config.gradients
         settings = GradientSettings(of.parameters, of.dimensions, of.seed, of.mask.value)
         return ProjectedGradients(self._scorer(), settings, checkpointing=of.checkpointing)
+
+    def _influence(self) -> Measure:
+        from rsr.influence import Influence, InfluenceSettings, query_direction
+
+        of, config = self.config.influence, self.config
+        reference = replace(config.student, model=of.reference, recipe=None)
+        found = find(str(of.queries))
+        if len(found) != 1:
+            raise InputError(f"influence.queries={of.queries} holds {len(found)} datasets: give one file")
+        teacher, generation, file = found[0]
+        queries = read(file, teacher, generation)
+        settings = InfluenceSettings(of.modules, of.examples, of.seed)
+
+        def load() -> "Scorer":
+            return self._load(reference)
+
+        return Influence(load(), query_direction(load, self.data, queries, settings, config.paths.outputs))
 
     def _judge(self) -> Measure:
         from rsr.metrics.judge import Judge, JudgeSettings

@@ -216,7 +216,13 @@ class InfluenceConfig:
     """Influence score (rsr.metrics.influence)."""
 
     reference: str | None = None  # folder of the student fine-tuned on the random selection
-    queries: str | None = None  # file of verified-correct solutions to held-out problems
+    queries: str | None = None  # file of right solutions to problems that are held out, never a benchmark
+    modules: str = "*.mlp.*"  # pattern of linear modules
+    examples: int = 512  # trajectories that the curvature is fitted to
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(1, examples=self.examples)
 
 
 @dataclass

@@ -7,7 +7,7 @@ of seed, name and position, so that they depend neither on the order of paramete
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
@@ -95,72 +95,81 @@ class ProjectedGradients:
         positions = chat.positions(self.settings.mask)
         if not positions:
             return row
-        device = self.scorer.student.device
-        projection = torch.zeros(self.settings.dimensions, device=device)
-        ids = torch.tensor([chat.ids], device=device)
-        with self._differentiating(projection):
-            self._loss(ids, torch.tensor(positions, device=device)).backward()
-        if not torch.isfinite(projection).all():
-            raise InputError("its gradient is not finite (try float32; are the weights damaged?)")
-        return row | {
-            "projection": projection.tolist(),
-            "weights": self.weights,
-            "processed": len(chat.ids),
-        }
+        projection = torch.zeros(self.settings.dimensions, device=self.scorer.student.device)
 
-    def _loss(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """Mean cross-entropy of the tokens at positions, in float32 (nats)."""
-        hidden = self.scorer.body(input_ids=ids, use_cache=False).last_hidden_state[0, positions - 1]
-        head = self.scorer.student.model.get_output_embeddings()
-        vocabulary = self.scorer.student.model.config.get_text_config().vocab_size
-        rows = max(1, self.scorer.scoring.head_chunk // vocabulary)
-
-        def cross_entropy(states: Tensor, targets: Tensor) -> Tensor:
-            return nn.functional.cross_entropy(head(states).float(), targets, reduction="sum")
-
-        chunks = zip(hidden.split(rows), ids[0, positions].split(rows), strict=True)
-        sums = [checkpoint(cross_entropy, states, targets, use_reentrant=False) for states, targets in chunks]
-        return torch.stack(sums).sum() / len(positions)
-
-    @contextmanager
-    def _differentiating(self, projection: Tensor) -> Iterator[None]:
-        """Let the chosen parameters have gradients, each added to the projection and dropped as soon as it is there."""
-        handles = []
-        if self.checkpointing:
-            self._checkpoint_layers(True)
-        for name, parameter in self.chosen.items():
-            parameter.requires_grad_(True)
-            handles.append(parameter.register_post_accumulate_grad_hook(self._add(name, projection)))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            for parameter in self.chosen.values():
-                parameter.requires_grad_(False).grad = None
-            if self.checkpointing:
-                self._checkpoint_layers(False)
-
-    def _checkpoint_layers(self, on: bool) -> None:
-        for layer in self.scorer.student.model.modules():
-            if isinstance(layer, GradientCheckpointingLayer):
-                layer.gradient_checkpointing = on
-                layer.__dict__["_gradient_checkpointing_func"] = partial(checkpoint, use_reentrant=False)
-                # A layer is computed anew only in training mode; what it holds, such as dropout, stays as it is.
-                layer.training = on
-
-    def _add(self, name: str, projection: Tensor) -> Any:
-        seed = _seed(self.settings.seed, name)
-
-        def hook(parameter: Tensor) -> None:
-            assert parameter.grad is not None
-            gradient = parameter.grad.float()
-            parameter.grad = None
+        def add(name: str, gradient: Tensor) -> None:
+            seed = _seed(self.settings.seed, name)
             if self.settings.parameters == LORA_B:
-                gradient = LORA_SCALE * gradient @ lora_a(parameter.shape[1], seed).to(gradient.device).T
+                gradient = LORA_SCALE * gradient @ lora_a(gradient.shape[1], seed).to(gradient.device).T
             projection.add_(sketch(gradient.flatten(), seed, len(projection)))
 
-        return hook
+        with streaming(self.scorer.student.model, self.chosen, add, checkpointing=self.checkpointing):
+            (summed_loss(self.scorer, chat.ids, positions) / len(positions)).backward()
+        if not torch.isfinite(projection).all():
+            raise InputError("its gradient is not finite (try float32; are the weights damaged?)")
+        return row | {"projection": projection.tolist(), "weights": self.weights, "processed": len(chat.ids)}
+
+
+def summed_loss(scorer: "Scorer", ids: Sequence[int], positions: Sequence[int], *, sample: bool = False) -> Tensor:
+    """Sum of the cross-entropies of the tokens at positions, in float32 (nats).
+
+    Args:
+        sample: draw the tokens from the student's own distribution instead (for a Fisher matrix).
+    """
+    student = scorer.student
+    sequence, at = torch.tensor(ids, device=student.device), torch.tensor(positions, device=student.device)
+    hidden = scorer.body(input_ids=sequence[None], use_cache=False).last_hidden_state[0, at - 1]
+    head = student.model.get_output_embeddings()
+    rows = max(1, scorer.scoring.head_chunk // student.model.config.get_text_config().vocab_size)
+
+    def cross_entropy(states: Tensor, targets: Tensor) -> Tensor:
+        logits = head(states).float()
+        if sample:
+            targets = torch.multinomial(logits.detach().softmax(-1), 1)[:, 0]
+        return nn.functional.cross_entropy(logits, targets, reduction="sum")
+
+    chunks = zip(hidden.split(rows), sequence[at].split(rows), strict=True)
+    sums = [checkpoint(cross_entropy, states, targets, use_reentrant=False) for states, targets in chunks]
+    return torch.stack(sums).sum()
+
+
+@contextmanager
+def streaming(
+    model: nn.Module,
+    chosen: Mapping[str, nn.Parameter],
+    use: Callable[[str, Tensor], None],
+    *,
+    checkpointing: bool = False,
+) -> Iterator[None]:
+    """Let the chosen parameters have gradients; each is handed over by name, in float32, and dropped."""
+    handles = []
+    for name, parameter in chosen.items():
+
+        def hook(parameter: Tensor, name: str = name) -> None:
+            assert parameter.grad is not None
+            gradient, parameter.grad = parameter.grad.float(), None
+            use(name, gradient)
+
+        parameter.requires_grad_(True)
+        handles.append(parameter.register_post_accumulate_grad_hook(hook))
+    _checkpoint_layers(model, checkpointing)
+    try:
+        yield
+    finally:
+        _checkpoint_layers(model, False)
+        for handle in handles:
+            handle.remove()
+        for parameter in chosen.values():
+            parameter.requires_grad_(False).grad = None
+
+
+def _checkpoint_layers(model: nn.Module, on: bool) -> None:
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.gradient_checkpointing = on
+            layer.__dict__["_gradient_checkpointing_func"] = partial(checkpoint, use_reentrant=False)
+            # A layer is computed anew only in training mode; what it holds, such as dropout, stays as it is.
+            layer.training = on
 
 
 def _chosen(model: nn.Module, parameters: str) -> dict[str, nn.Parameter]:

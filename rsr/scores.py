@@ -168,6 +168,8 @@ def dataset_scores(
         One row per student, teacher, generation, metric and preset: value (null where no trajectory has one), low, high,
         error (standard error), n (trajectories with a value), missing (without), tokens (mean), artefact.
     """
+    if trajectories.is_empty():
+        return pl.DataFrame(schema=DATASET_SCHEMA)
     problems = {problem: i for i, problem in enumerate(trajectories["problem"].unique().sort())}
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(len(problems), np.full(len(problems), 1 / len(problems)), resamples).astype(np.float64)
