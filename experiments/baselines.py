@@ -5,16 +5,15 @@ where it was stopped. What cannot be measured here is left out with its reason, 
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 from rich.console import Console
 from rich.table import Table as Grid
 
-from experiments import datasets, scoring, students
-from experiments.config import MetricsConfig, Student
+from experiments import datasets, scoring
+from experiments.config import MetricsConfig
+from experiments.measures import Measures
 from experiments.progress import TokenProgress
 from experiments.scoring import Baselines, Scores
 from rsr.artefacts import digest
@@ -24,10 +23,7 @@ from rsr.metrics import Metric, select, text
 from rsr.metrics.base import Need
 from rsr.metrics.gradient import too_few
 from rsr.scores import DATASET_SCHEMA, SCHEMA, measured_dataset_scores, measured_scores
-from rsr.trajectories import Dataset, find, read
-
-if TYPE_CHECKING:
-    from rsr.engine import Scorer
+from rsr.trajectories import Dataset
 
 
 def score(config: MetricsConfig) -> Scores | None:
@@ -52,7 +48,7 @@ def _baselines(config: MetricsConfig, metrics: Sequence[Metric]) -> Baselines | 
 
     data = datasets.load(config.teachers, config.scoring)
     state = PartialState(cpu=config.scoring.device == "cpu")
-    kinds = _Kinds(config, data)
+    kinds = Measures(config, data)
     skipped: dict[str, str] = {}
     measured: dict[Need, list[Measured]] = {}
     for need in dict.fromkeys(m.needs for m in metrics):
@@ -88,104 +84,6 @@ def _measure(measure: Measure, data: Sequence[Dataset], config: MetricsConfig, s
             )
             for dataset in data
         ]
-
-
-@dataclass
-class _Kinds:
-    """Makes the measure of each need; the student is loaded once, and only where it is needed."""
-
-    config: MetricsConfig
-    data: Sequence[Dataset]
-    loaded: "list[Scorer]" = field(default_factory=list)
-
-    def missing(self, need: Need) -> str | None:
-        """Why there can be no such measurement here; None where there can."""
-        judge, influence = self.config.judge, self.config.influence
-        reasons: dict[Need, Callable[[], str | None]] = {
-            "teacher": lambda: None if self.config.teachers.teachers else "needs a teacher table (configs/teachers/)",
-            "answers": lambda: "needs graded answers, which this command does not make",
-            "endpoint": lambda: None if judge.endpoint and judge.model else "needs judge.endpoint and judge.model",
-            "influence": lambda: (
-                "needs kronfluence (see docs/baselines.md)"
-                if find_spec("kronfluence") is None
-                else None
-                if influence.reference and influence.queries
-                else "needs influence.reference and influence.queries"
-            ),
-        }
-        return reasons[need]() if need in reasons else None
-
-    def measure(self, need: Need) -> Measure:
-        makers: dict[Need, Callable[[], Measure]] = {
-            "text": text.TextCounts,
-            "steps": self._steps,
-            "gradients": self._gradients,
-            "endpoint": self._judge,
-            "influence": self._influence,
-        }
-        return makers[need]()
-
-    def _scorer(self) -> "Scorer":
-        if not self.loaded:
-            self.loaded.append(self._load(self.config.student))
-        return self.loaded[0]
-
-    def _load(self, student: Student) -> "Scorer":
-        from rsr.engine import Scorer
-
-        loaded = students.load(student, self.config.scoring, self.config.paths)
-        return Scorer(loaded, scoring.settings_of(self.config.scoring))
-
-    def _steps(self) -> Measure:
-        from rsr.metrics.local import LocalSettings, LocalSurprisal
-
-        of = self.config.local
-        return LocalSurprisal(self._scorer(), LocalSettings(of.window, of.splitter.value, of.prompt))
-
-    def _gradients(self) -> Measure:
-        from rsr.gradients import GradientSettings, ProjectedGradients
-
-        of = self.config.gradients
-        settings = GradientSettings(of.parameters, of.dimensions, of.seed, of.mask.value)
-        return ProjectedGradients(self._scorer(), settings, checkpointing=of.checkpointing)
-
-    def _influence(self) -> Measure:
-        from rsr.influence import Influence, InfluenceSettings, query_direction
-
-        of, config = self.config.influence, self.config
-        reference = replace(config.student, model=of.reference, recipe=None)
-        found = find(str(of.queries))
-        if len(found) != 1:
-            raise InputError(f"influence.queries={of.queries} holds {len(found)} datasets: give one file")
-        teacher, generation, file = found[0]
-        queries = read(file, teacher, generation)
-        settings = InfluenceSettings(of.modules, of.examples, of.seed)
-
-        def load() -> "Scorer":
-            return self._load(reference)
-
-        return Influence(load(), query_direction(load, self.data, queries, settings, config.paths.outputs))
-
-    def _judge(self) -> Measure:
-        from rsr.metrics.judge import Judge, JudgeSettings
-
-        of = self.config.judge
-        assert of.endpoint is not None and of.model is not None
-        return Judge(
-            JudgeSettings(
-                of.endpoint,
-                of.model,
-                key_variable=of.key_variable,
-                template=of.template,
-                json_schema=of.json_schema,
-                extra=of.extra,
-                max_tokens=of.max_tokens,
-                max_characters=of.max_characters,
-                attempts=of.attempts,
-                timeout=of.timeout,
-                concurrency=of.concurrency,
-            )
-        )
 
 
 # --- tables --------------------------------------------------------------------------------------------------------

@@ -53,6 +53,13 @@ def test_every_metric_that_can_be_had_is_in_the_tables(run, tmp_path, arguments)
     assert set(facts["scores"]["pool"]) == {"elaboration", "verification", "exploration", "granularity"}
     assert facts["scores"]["skipped"]["llm_judged_quality"] == "needs judge.endpoint and judge.model"
 
+    cost = run("cost.py", "paths.outputs=out", "paths.results=res")
+    assert cost.returncode == 0, cost.stderr
+    lines = (tmp_path / "res" / "cost" / "table.md").read_text().splitlines()
+    ratios = {line.split(" | ")[1]: line.split(" | ")[-1].rstrip(" |") for line in lines if line.startswith("| tiny |")}
+    assert ratios["tokens: RSR and all of ranks, surprisals and entropies"] == "1"
+    assert float(ratios["gradients: G-Norm, GRACE"]) > 0
+
     before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
     again = run("score.py", *arguments, "metrics=all")
     assert (again.returncode, again.stdout) == (0, result.stdout)

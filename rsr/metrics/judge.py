@@ -101,7 +101,7 @@ class Judge:
     def __init__(self, settings: JudgeSettings) -> None:
         if find_spec("openai") is None:
             raise InputError("the judge needs the extra `judge`: pip install 'rsr[judge]'")
-        from openai import DefaultHttpxClient, OpenAI
+        from openai import OpenAI
 
         self.settings, self.workers = settings, settings.concurrency
         self.text = _template(settings.template)
@@ -111,7 +111,6 @@ class Judge:
             api_key=os.environ.get(settings.key_variable) or "none",
             timeout=settings.timeout,
             max_retries=settings.attempts - 1,  # with backoff, and as long as the server asks for
-            http_client=DefaultHttpxClient(trust_env=True),
         )
 
     def identity(self) -> dict[str, Any]:
