@@ -4,7 +4,9 @@ Each kind of measurement is an artefact per student and dataset, made where it i
 where it was stopped. What cannot be measured here is left out with its reason, unless it was asked for by name.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -15,15 +17,34 @@ from experiments import datasets, scoring
 from experiments.config import MetricsConfig
 from experiments.measures import Measures
 from experiments.progress import TokenProgress
-from experiments.scoring import Baselines, Scores
-from rsr.artefacts import digest
+from experiments.scoring import Scores
+from rsr.artefacts import digest, find_or_begin, writing
 from rsr.errors import InputError
 from rsr.measurements import Measure, Measured, measure_dataset
 from rsr.metrics import Metric, select, text
 from rsr.metrics.base import Need
 from rsr.metrics.gradient import too_few
-from rsr.scores import DATASET_SCHEMA, SCHEMA, measured_dataset_scores, measured_scores
+from rsr.scores import DATASET_SCHEMA, SCHEMA, dataset_scores, measured_dataset_scores, measured_scores
 from rsr.trajectories import Dataset
+
+# Raised when what the tables of baselines hold for the same key changes its meaning.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What is tabulated beside token metrics.
+
+    Attributes:
+        key: what shapes it.
+        trajectories, datasets: rows for the two tables; those of `datasets` have no trajectories below them.
+        facts: for the manifest.
+    """
+
+    key: Mapping[str, Any]
+    trajectories: pl.DataFrame
+    datasets: pl.DataFrame
+    facts: Mapping[str, Any]
 
 
 def score(config: MetricsConfig) -> Scores | None:
@@ -34,13 +55,44 @@ def score(config: MetricsConfig) -> Scores | None:
             computed here.
     """
     chosen = select(config.names)
-    by_tokens = [m for m in chosen if m.needs == "tokens"]
-    stores = scoring.token_stores(config) if by_tokens else []
+    by_tokens = [m.name for m in chosen if m.needs == "tokens"]
     others = [m for m in chosen if m.needs != "tokens"]
-    baselines = _baselines(config, others) if others else None
-    if stores is None or (others and baselines is None):
-        return None
-    return scoring.tabulate(stores, by_tokens, config, baselines)
+    # All token metrics come from the same pass, so that their tables hold all of them, whichever are chosen.
+    tokens = scoring.score(config) if by_tokens else None
+    if not others:
+        return tokens
+    baselines = _baselines(config, others)
+    return None if baselines is None else _tabulate(tokens, by_tokens, baselines, config)
+
+
+def _tabulate(tokens: Scores | None, by_tokens: list[str], baselines: Baselines, config: MetricsConfig) -> Scores:
+    """Tables of the chosen token metrics and of baselines, made once for the same measurements."""
+    bootstrap = config.bootstrap
+    key = {
+        "stage": scoring.STAGE,
+        "version": VERSION,
+        "tokens": None if tokens is None else [digest(tokens.artefact.key), by_tokens],
+        "baselines": baselines.key,
+        "bootstrap": [bootstrap.resamples, bootstrap.seed],
+    }
+    label = f"{config.student.name}-{config.teachers.name}"
+    artefact = find_or_begin(config.paths.outputs, scoring.STAGE, label, key)
+    paths = [artefact.path / name for name in (scoring.TRAJECTORIES, scoring.DATASETS)]
+    if artefact.manifest is None:
+        table = dataset_scores(baselines.trajectories, resamples=bootstrap.resamples, seed=bootstrap.seed)
+        frames = [baselines.trajectories, pl.concat([table, baselines.datasets])]
+        if tokens is not None:
+            wanted = pl.col("metric").is_in(by_tokens)
+            of_tokens = (tokens.trajectories.filter(wanted), tokens.datasets.filter(wanted))
+            frames = [pl.concat(pair) for pair in zip(of_tokens, frames, strict=True)]
+        with writing(artefact.path):
+            for path, frame in zip(paths, frames, strict=True):
+                frame.write_parquet(path)
+            frames[1].write_csv(paths[1].with_suffix(".csv"), float_precision=9)
+        facts = {} if tokens is None else tokens.artefact.facts
+        of_tokens_facts = {name: facts.get(name) for name in ("student", "scoring", "datasets")}
+        artefact = artefact.complete(**of_tokens_facts, **baselines.facts)
+    return Scores(artefact, *(pl.read_parquet(artefact.path / path.name) for path in paths))
 
 
 def _baselines(config: MetricsConfig, metrics: Sequence[Metric]) -> Baselines | None:
@@ -70,7 +122,9 @@ def _baselines(config: MetricsConfig, metrics: Sequence[Metric]) -> Baselines | 
 
 
 def _measure(measure: Measure, data: Sequence[Dataset], config: MetricsConfig, state: Any) -> list[Measured]:
-    with TokenProgress(data, state.num_processes if state.is_main_process else 0, measure.stage) as progress:
+    if state.is_main_process:
+        print(f"measuring {measure.stage}", file=sys.stderr, flush=True)
+    with TokenProgress(data, state.num_processes if state.is_main_process else 0) as progress:
         return [
             measure_dataset(
                 measure,

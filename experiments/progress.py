@@ -16,11 +16,9 @@ class TokenProgress:
 
     Args:
         processes: that share the work evenly; 0 shows nothing.
-        work: what is being done.
     """
 
-    def __init__(self, datasets: Sequence[Dataset], processes: int, work: str = "scoring") -> None:
-        self.work = work
+    def __init__(self, datasets: Sequence[Dataset], processes: int) -> None:
         self.sizes = {d.name: sum(len(m.content) for t in d.trajectories for m in t.messages) for d in datasets}
         self.processes = processes
         self.tokens, self.began = 0, time.perf_counter()
@@ -35,7 +33,7 @@ class TokenProgress:
             transient=True,
         )
         share = sum(self.sizes.values()) / max(1, processes)
-        self.task = self.bar.add_task(work, total=share, speed="")
+        self.task = self.bar.add_task("scoring", total=share, speed="")
 
     def __enter__(self) -> "TokenProgress":
         self.bar.start()
@@ -50,7 +48,7 @@ class TokenProgress:
         """The callback for one dataset."""
         number = list(self.sizes).index(dataset.name) + 1
         if self.processes and not self.console.is_terminal:
-            print(f"{self.work} {dataset.name} ({number} of {len(self.sizes)})", file=sys.stderr, flush=True)
+            print(f"scoring {dataset.name} ({number} of {len(self.sizes)})", file=sys.stderr, flush=True)
 
         def advance(characters: int, tokens: int) -> None:
             self.tokens += tokens
@@ -58,7 +56,7 @@ class TokenProgress:
             self.bar.update(
                 self.task,
                 advance=characters,
-                description=f"{self.work} {dataset.name} ({number} of {len(self.sizes)})",
+                description=f"{dataset.name} ({number} of {len(self.sizes)})",
                 speed=f"{speed:,.0f} tokens/s" if tokens else "found",
             )
 

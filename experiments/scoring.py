@@ -1,6 +1,5 @@
 """The scoring stage: token stores of every dataset, and the tables made from them."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,6 @@ from experiments import datasets, students
 from experiments.config import ScoreConfig, ScoringConfig
 from experiments.progress import TokenProgress
 from rsr.artefacts import Artefact, digest, find_or_begin, writing
-from rsr.metrics import Metric
 from rsr.scores import dataset_scores, token_metrics, trajectory_scores
 from rsr.store import TokenStore
 
@@ -40,22 +38,6 @@ class Scores:
     datasets: pl.DataFrame
 
 
-@dataclass(frozen=True)
-class Baselines:
-    """What is tabulated beside token metrics.
-
-    Attributes:
-        key: what shapes it.
-        trajectories, datasets: rows for the two tables; those of `datasets` have no trajectories below them.
-        facts: for the manifest.
-    """
-
-    key: Mapping[str, Any]
-    trajectories: pl.DataFrame
-    datasets: pl.DataFrame
-    facts: Mapping[str, Any]
-
-
 def score(config: ScoreConfig) -> Scores | None:
     """Score every dataset of the teachers and tabulate; None in a process that is not the first.
 
@@ -63,7 +45,7 @@ def score(config: ScoreConfig) -> Scores | None:
         InputError: whatever is wrong with student, data, settings or disk.
     """
     stores = token_stores(config)
-    return None if stores is None else tabulate(stores, token_metrics(), config)
+    return None if stores is None else tabulate(stores, config)
 
 
 def token_stores(config: ScoreConfig) -> list[TokenStore] | None:
@@ -110,33 +92,27 @@ def settings_of(config: ScoringConfig) -> "Scoring":
     )
 
 
-def tabulate(
-    stores: list[TokenStore], metrics: Sequence[Metric], config: ScoreConfig, baselines: Baselines | None = None
-) -> Scores:
-    """Tables of token metrics and of baselines, made once for the same measurements."""
+def tabulate(stores: list[TokenStore], config: ScoreConfig) -> Scores:
+    """Tables of every token metric, made once for the same stores."""
     bootstrap = config.bootstrap
     key = {
         "stage": STAGE,
         "version": VERSION,
         "stores": [[s.student, s.teacher, s.generation, s.skipped, digest(s.artefact.key)] for s in stores],
-        "metrics": {m.name: {preset: dict(of) for preset, of in m.presets.items()} for m in metrics},
+        "metrics": {m.name: {preset: dict(of) for preset, of in m.presets.items()} for m in token_metrics()},
         "bootstrap": [bootstrap.resamples, bootstrap.seed],
-        **({"baselines": baselines.key} if baselines else {}),
     }
     artefact = find_or_begin(config.paths.outputs, STAGE, f"{config.student.name}-{config.teachers.name}", key)
     if artefact.manifest is None:
-        rows = pl.concat(
-            [trajectory_scores(store, metrics) for store in stores] + ([baselines.trajectories] if baselines else [])
-        )
+        rows = pl.concat([trajectory_scores(store) for store in stores])
         table = dataset_scores(rows, resamples=bootstrap.resamples, seed=bootstrap.seed)
-        table = pl.concat([table, baselines.datasets]) if baselines else table
         with writing(artefact.path):
             rows.write_parquet(artefact.path / TRAJECTORIES)
             table.write_parquet(artefact.path / DATASETS)
             table.write_csv((artefact.path / DATASETS).with_suffix(".csv"), float_precision=9)
         artefact = artefact.complete(
-            student=stores[0].artefact.key["student"] if stores else None,
-            scoring=stores[0].artefact.key["scoring"] if stores else None,
+            student=stores[0].artefact.key["student"],
+            scoring=stores[0].artefact.key["scoring"],
             datasets=[
                 {
                     "teacher": s.teacher,
@@ -146,7 +122,6 @@ def tabulate(
                 }
                 for s in stores
             ],
-            **(baselines.facts if baselines else {}),
         )
     return Scores(artefact, pl.read_parquet(artefact.path / TRAJECTORIES), pl.read_parquet(artefact.path / DATASETS))
 

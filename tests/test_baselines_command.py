@@ -7,7 +7,7 @@ import pytest
 
 from rsr.metrics import METRICS
 from tests.models import save
-from tests.test_score_command import tables, write_teacher
+from tests.test_score_command import write_teacher
 
 pytestmark = pytest.mark.full
 MEASURED = {m.name for m in METRICS.values() if m.needs in ("tokens", "text", "steps", "gradients")}
@@ -24,6 +24,12 @@ def arguments(tmp_path, model):
     write_teacher(tmp_path / "data", "gpt-4o", 6, reply="Perhaps, perhaps. Therefore I check. ")
     data = [f"teachers={tmp_path / 'data'}", "paths.outputs=out", "scoring.dtype=float32", "gradients.dimensions=4"]
     return [f"student={model}", *data]
+
+
+def tables(outputs):
+    """The tables with baselines, beside which those of token metrics may lie."""
+    (folder,) = (p.parent for p in (outputs / "scores").glob("*/manifest.json") if "baselines" in p.read_text())
+    return pl.read_parquet(folder / "trajectories.parquet"), pl.read_parquet(folder / "datasets.parquet")
 
 
 def manifests(outputs):
@@ -47,11 +53,16 @@ def test_every_metric_that_can_be_had_is_in_the_tables(run, tmp_path, arguments)
     assert "GRACE inverts a covariance of 4 dimensions from 5 rows of effective rank" in result.stdout
 
     facts = manifests(tmp_path / "out")
+    (scores,) = (
+        json.loads(p.read_text())
+        for p in (tmp_path / "out" / "scores").glob("*/manifest.json")
+        if "baselines" in p.read_text()
+    )
     for stage in ("tokens", "text", "steps", "gradients"):
         assert facts[stage]["seconds"] > 0
         assert (facts[stage]["tokens_in_those_seconds"] > 0) == (stage != "text")
-    assert set(facts["scores"]["pool"]) == {"elaboration", "verification", "exploration", "granularity"}
-    assert facts["scores"]["skipped"]["llm_judged_quality"] == "needs judge.endpoint and judge.model"
+    assert set(scores["pool"]) == {"elaboration", "verification", "exploration", "granularity"}
+    assert scores["skipped"]["llm_judged_quality"] == "needs judge.endpoint and judge.model"
 
     cost = run("cost.py", "paths.outputs=out", "paths.results=res")
     assert cost.returncode == 0, cost.stderr
