@@ -1,5 +1,6 @@
 """What each kind of metric needs measured, as configured: which measure, or why there can be none here."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -86,6 +87,7 @@ class Measures:
             raise InputError(f"influence.queries={of.queries} holds {len(found)} datasets: give one file")
         teacher, generation, file = found[0]
         queries = read(file, teacher, generation)
+        print(f"fitting the curvature of {of.reference}, where it is not there yet", file=sys.stderr, flush=True)
         settings = InfluenceSettings(of.modules, of.examples, of.seed)
 
         def load() -> "Scorer":

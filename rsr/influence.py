@@ -7,7 +7,9 @@ over response tokens; a positive influence lowers the queries' loss.
 """
 
 import shutil
+import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
@@ -180,7 +182,6 @@ def _factors(
 ) -> dict[str, dict[str, Tensor]]:
     """Eigenvectors of activations and gradients, and corrected eigenvalues, by kind and module."""
     from kronfluence.analyzer import Analyzer, prepare_model
-    from kronfluence.arguments import FactorArguments
     from kronfluence.task import Task
 
     class Response(Task):  # type: ignore[misc]
@@ -199,10 +200,19 @@ def _factors(
         prepare_model(scorer.student.model, Response()),
         Response(),
         cpu=device.type == "cpu",
-        disable_tqdm=True,
+        disable_tqdm=not sys.stderr.isatty(),
         output_dir=str(folder),
     )
     data = [{"ids": torch.tensor(chat.ids), "positions": torch.tensor(chat.positions())} for chat in examples]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of what kronfluence calls in torch
+        _fit(analyzer, data, seed)
+    return dict(analyzer.load_all_factors("ekfac"))
+
+
+def _fit(analyzer: Any, data: list[dict[str, Tensor]], seed: int) -> None:
+    from kronfluence.arguments import FactorArguments
+
     of: dict[str, Any] = dict(per_device_batch_size=1, factor_args=FactorArguments("ekfac"))
     # Sampled labels are the same whether or not an earlier step was found done.
     torch.manual_seed(seed)
@@ -210,7 +220,6 @@ def _factors(
     analyzer.perform_eigendecomposition("ekfac", factor_args=of["factor_args"])
     torch.manual_seed(seed)
     analyzer.fit_lambda_matrices("ekfac", data, **of)
-    return dict(analyzer.load_all_factors("ekfac"))
 
 
 def _divide(gradient: Tensor, factors: dict[str, Tensor]) -> Tensor:

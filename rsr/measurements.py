@@ -131,7 +131,7 @@ def measure_dataset(
     artefact = find_or_begin(root, measure.stage, label, key)
     began, failed, processed = time.perf_counter(), dict[str, str](), 0
     if artefact.manifest is None and not (artefact.path / ROWS).exists():
-        starts = range(process[0] * measure.part, len(dataset.trajectories), process[1] * measure.part)
+        starts = _starts(measure, dataset)[process[0] :: process[1]]
 
         def work(start: int) -> tuple[int, dict[str, str]]:
             return _measure_part(measure, dataset, artefact, start, on_error, progress)
@@ -141,7 +141,7 @@ def measure_dataset(
     else:
         progress(sum(_characters(t) for t in dataset.trajectories) // process[1], 0)
     barrier()
-    if artefact.manifest is None and process[0] == 0 and not failed:
+    if process[0] == 0 and artefact.manifest is None and not _unfinished(measure, artefact, dataset):
         rows = _merge(measure, artefact, dataset)
         artefact = artefact.complete(
             student=student,
@@ -160,6 +160,9 @@ def measure_dataset(
     barrier()
     artefact = find_or_begin(root, measure.stage, label, key)
     rows = _read(artefact.path / ROWS) if artefact.manifest else _finished(measure, artefact, dataset)
+    if artefact.manifest is None:
+        others = (part for part in _unfinished(measure, artefact, dataset) if not {t.id for t in part} & {*failed})
+        failed |= {t.id: "failed in another process" for part in others for t in part}
     if on_error == "error":
         for identity, reason in rows.filter(pl.col("reason").is_not_null()).select("id", "reason").iter_rows():
             raise InputError(f"{dataset.name}, trajectory {identity}: {reason}")
@@ -184,7 +187,7 @@ def _measure_part(
 ) -> tuple[int, dict[str, str]]:
     """Tokens read for a part, and what failed in it; a part with failures is not kept."""
     trajectories = dataset.trajectories[start : start + measure.part]
-    path = artefact.path / f"part-{start:06d}.parquet"
+    path = _part(artefact, start)
     if path.exists():
         progress(sum(_characters(t) for t in trajectories), 0)
         return 0, {}
@@ -220,11 +223,27 @@ def _merge(measure: Measure, artefact: Artefact, dataset: Dataset) -> pl.DataFra
     return _read(path)
 
 
+def _unfinished(measure: Measure, artefact: Artefact, dataset: Dataset) -> list[tuple[Trajectory, ...]]:
+    """The trajectories of the parts that are not there."""
+    if (artefact.path / ROWS).exists():
+        return []
+    parts = {start: dataset.trajectories[start : start + measure.part] for start in _starts(measure, dataset)}
+    return [part for start, part in parts.items() if not _part(artefact, start).exists()]
+
+
+def _starts(measure: Measure, dataset: Dataset) -> range:
+    return range(0, len(dataset.trajectories), measure.part)
+
+
+def _part(artefact: Artefact, start: int) -> Path:
+    return artefact.path / f"part-{start:06d}.parquet"
+
+
 def _finished(measure: Measure, artefact: Artefact, dataset: Dataset) -> pl.DataFrame:
     """Rows of the parts that are there, and null rows for the others."""
     frames = [_frame(measure, [])]
-    for start in range(0, len(dataset.trajectories), measure.part):
-        path = artefact.path / f"part-{start:06d}.parquet"
+    for start in _starts(measure, dataset):
+        path = _part(artefact, start)
         missing = dataset.trajectories[start : start + measure.part]
         frames.append(
             _read(path) if path.exists() else _frame(measure, [{"id": t.id, "problem": t.problem} for t in missing])

@@ -109,6 +109,21 @@ def test_what_failed_is_missing_counted_and_tried_again(tmp_path):
     assert measured.rows["words"].null_count() == 0
 
 
+def test_what_another_process_failed_at_is_missing_too(tmp_path):
+    class Waiting(Exception):
+        pass
+
+    def wait():
+        raise Waiting
+
+    with pytest.raises(Waiting):
+        measure_dataset(Counts(t4=Failed("no answer")), DATASET, tmp_path, "s", process=(1, 2), barrier=wait)
+    measured = measure_dataset(Counts(), DATASET, tmp_path, "s", process=(0, 2))
+    assert measured.artefact.manifest is None
+    assert measured.failed == dict.fromkeys(["t3", "t4", "t5"], "failed in another process")
+    assert measured.rows["words"].null_count() == 3
+
+
 def test_what_cannot_be_rendered_is_refused_or_left_out_and_counted(tmp_path):
     failing = Counts(t4=NotRendered("it is trimmed"))
     with pytest.raises(InputError, match="teacher/gen1, trajectory t4: it is trimmed"):
