@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -129,43 +130,30 @@ def measure_dataset(
     key = {"stage": measure.stage, **measure.identity(), "data": dataset.digest()}
     label = f"{student}-{dataset.name}".replace("/", "-")
     artefact = find_or_begin(root, measure.stage, label, key)
-    began, failed, processed = time.perf_counter(), dict[str, str](), 0
-    if artefact.manifest is None and not (artefact.path / ROWS).exists():
+    began, processed, failed = time.perf_counter(), 0, dict[str, str]()
+    if _unfinished(measure, artefact, dataset):
         starts = _starts(measure, dataset)[process[0] :: process[1]]
-
-        def work(start: int) -> tuple[int, dict[str, str]]:
-            return _measure_part(measure, dataset, artefact, start, on_error, progress)
-
+        work = partial(_measure_part, measure, dataset, artefact, on_error, progress)
         for tokens, reasons in _side_by_side(work, starts, measure.workers):
             processed, failed = processed + tokens, failed | reasons
     else:
         progress(sum(_characters(t) for t in dataset.trajectories) // process[1], 0)
     barrier()
-    if process[0] == 0 and artefact.manifest is None and not _unfinished(measure, artefact, dataset):
-        rows = _merge(measure, artefact, dataset)
-        artefact = artefact.complete(
-            student=student,
-            teacher=dataset.teacher,
-            generation=dataset.generation,
-            counts={
-                "trajectories": len(rows),
-                "left_out": len(rows) - rows["reason"].null_count(),
-                "truncated": int(rows["truncated"].sum()),
-                "processed_tokens": int(rows["processed"].sum()),
-            },
-            # Of the last run alone, as in a token store.
-            seconds=round(time.perf_counter() - began, 3),
-            tokens_in_those_seconds=processed,
-        )
+    unfinished = _unfinished(measure, artefact, dataset)
+    barrier()  # all have looked before the folder changes
+    if process[0] == 0 and artefact.manifest is None and not unfinished:
+        # Of the last run alone, as in a token store.
+        timed = {"seconds": round(time.perf_counter() - began, 3), "tokens_in_those_seconds": processed}
+        names = {"student": student, "teacher": dataset.teacher, "generation": dataset.generation}
+        artefact = artefact.complete(**names, counts=_counts(_merge(measure, artefact, dataset)), **timed)
     barrier()
     artefact = find_or_begin(root, measure.stage, label, key)
-    rows = _read(artefact.path / ROWS) if artefact.manifest else _finished(measure, artefact, dataset)
-    if artefact.manifest is None:
-        others = (part for part in _unfinished(measure, artefact, dataset) if not {t.id for t in part} & {*failed})
-        failed |= {t.id: "failed in another process" for part in others for t in part}
+    rows = _finished(measure, artefact, dataset) if unfinished else _read(artefact.path / ROWS)
     if on_error == "error":
         for identity, reason in rows.filter(pl.col("reason").is_not_null()).select("id", "reason").iter_rows():
             raise InputError(f"{dataset.name}, trajectory {identity}: {reason}")
+    others = (part for part in unfinished if not {t.id for t in part} & {*failed})
+    failed |= {t.id: "failed in another process" for part in others for t in part}
     return Measured(artefact, student, dataset.teacher, dataset.generation, rows, failed)
 
 
@@ -183,7 +171,7 @@ def _side_by_side(
 
 
 def _measure_part(
-    measure: Measure, dataset: Dataset, artefact: Artefact, start: int, on_error: OnError, progress: Progress
+    measure: Measure, dataset: Dataset, artefact: Artefact, on_error: OnError, progress: Progress, start: int
 ) -> tuple[int, dict[str, str]]:
     """Tokens read for a part, and what failed in it; a part with failures is not kept."""
     trajectories = dataset.trajectories[start : start + measure.part]
@@ -212,6 +200,15 @@ def _measure_part(
 def _frame(measure: Measure, rows: list[Row]) -> pl.DataFrame:
     schema = {**COMMON, **measure.columns}
     return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
+
+
+def _counts(rows: pl.DataFrame) -> dict[str, int]:
+    return {
+        "trajectories": len(rows),
+        "left_out": len(rows) - rows["reason"].null_count(),
+        "truncated": int(rows["truncated"].sum()),
+        "processed_tokens": int(rows["processed"].sum()),
+    }
 
 
 def _merge(measure: Measure, artefact: Artefact, dataset: Dataset) -> pl.DataFrame:
