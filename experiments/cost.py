@@ -40,11 +40,16 @@ STAGES: dict[str, Need] = {
 def measured_rows(paths: Paths) -> list[list[str]]:
     """Per student and measurement: datasets, tokens read and seconds, from the manifests of runs that read any.
 
-    The ratio to RSR is that of seconds over the datasets that both were measured for, on one machine as it was then; the
-    curvature has none, being made once for all datasets.
+    The ratio to RSR is that of seconds over the datasets that both were measured for, on one machine as it was then; what
+    needs no pass of the student is compared with its first RSR. The curvature has no ratio, being made once for all
+    datasets.
     """
     found = [run for stage in STAGES for run in _runs(paths, stage)]
-    rsr = {(run["student"], run["data"]): run["seconds"] for run in found if run["stage"] == "tokens"}
+    rsr: dict[tuple[str, str], float] = {}
+    for run in found:
+        if run["stage"] == "tokens":
+            for name in (run["student"], run["student"].split(", ")[0]):
+                rsr.setdefault((name, run["data"]), run["seconds"])
     rows = []
     for student, stage in dict.fromkeys((run["student"], run["stage"]) for run in found):
         runs = [run for run in found if (run["student"], run["stage"]) == (student, stage)]
@@ -61,9 +66,10 @@ def measured_rows(paths: Paths) -> list[list[str]]:
 def _runs(paths: Paths, stage: str) -> Iterator[dict[str, Any]]:
     for path in sorted((paths.outputs / stage).glob(f"*/{MANIFEST}")):
         facts = json.loads(path.read_text(encoding="utf-8"))
+        identity = facts["key"].get("student", {})
         if facts["tokens_in_those_seconds"] or stage == "text":
             yield {
-                "student": facts["student"],
+                "student": ", ".join([facts["student"], *(identity[k] for k in ("dtype", "device") if k in identity)]),
                 "stage": stage,
                 "data": json.dumps(facts["key"]["data"]),
                 "tokens": facts["tokens_in_those_seconds"],

@@ -74,7 +74,7 @@ class Influence:
         self.weights = {name: _weight(module) for name, module in modules.items()}
 
     def identity(self) -> dict[str, Any]:
-        return {"version": 1, "direction": digest(self.artefact.key)}
+        return {"version": 1, "student": dict(self.scorer.student.identity), "direction": digest(self.artefact.key)}
 
     def __call__(self, trajectory: Trajectory) -> Row:
         chat, row = render(self.scorer.student, trajectory, self.scorer.max_length)
@@ -113,7 +113,7 @@ def query_direction(
     key = {
         "stage": STAGE,
         "version": 1,
-        "reference": dict(scorer.student.identity),
+        "student": dict(scorer.student.identity),
         "scoring": {"max_length": scorer.max_length},
         **asdict(settings),
         "data": [d.digest() for d in data],

@@ -67,8 +67,9 @@ def test_every_metric_that_can_be_had_is_in_the_tables(run, tmp_path, arguments)
     cost = run("cost.py", "paths.outputs=out", "paths.results=res")
     assert cost.returncode == 0, cost.stderr
     lines = (tmp_path / "res" / "cost" / "table.md").read_text().splitlines()
-    ratios = {line.split(" | ")[1]: line.split(" | ")[-1].rstrip(" |") for line in lines if line.startswith("| tiny |")}
+    ratios = {line.split(" | ")[1]: line.split(" | ")[-1].rstrip(" |") for line in lines if line.startswith("| tiny")}
     assert ratios["tokens: RSR and all of ranks, surprisals and entropies"] == "1"
+    assert float(ratios["text: Rule-based quality"]) > 0
     assert float(ratios["gradients: G-Norm, GRACE"]) > 0
 
     before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}

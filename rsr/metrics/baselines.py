@@ -134,12 +134,13 @@ G_NORM = declare(
         needs="gradients",
         per_student=True,
         source="Appendix B.4; arXiv 2511.02833",
-        presets=NORM_PRESETS,
-        compute=g_norm,
         note="The default is read from Appendix B.4 and the printed values; arXiv 2511.02833 squares the norm and divides "
         "by the number of parameters (grace-paper), its authors' code leaves the length out (grace-author-code). Values "
-        "of different dimensions or parameters do not compare. An early summary of the paper names one gradient measure, GRAD, with a correlation of 0.47. "
-        "Version 5 does not print it; metric=grad shows the two that it prints, G-Norm and GRACE.",
+        "of different dimensions or parameters do not compare. An early summary of the paper names one gradient measure, "
+        "GRAD, with a correlation of 0.47. Version 5 does not print it; metric=grad shows the two that it prints, G-Norm "
+        "and GRACE.",
+        presets=NORM_PRESETS,
+        compute=g_norm,
     )
 )
 
