@@ -13,9 +13,8 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table as Grid
 
-from experiments import datasets, scoring
+from experiments import datasets, measures, scoring
 from experiments.config import MetricsConfig
-from experiments.measures import Measures
 from experiments.progress import TokenProgress
 from experiments.scoring import Scores
 from rsr.artefacts import digest, find_or_begin, writing
@@ -57,11 +56,12 @@ def score(config: MetricsConfig) -> Scores | None:
     chosen = select(config.names)
     by_tokens = [m.name for m in chosen if m.needs == "tokens"]
     others = [m for m in chosen if m.needs != "tokens"]
+    skipped = _missing(config, others)
     # All token metrics come from the same pass, so that their tables hold all of them, whichever are chosen.
     tokens = scoring.score(config) if by_tokens else None
     if not others:
         return tokens
-    baselines = _baselines(config, others)
+    baselines = _baselines(config, [m for m in others if m.name not in skipped], skipped)
     return None if baselines is None else _tabulate(tokens, by_tokens, baselines, config)
 
 
@@ -95,30 +95,32 @@ def _tabulate(tokens: Scores | None, by_tokens: list[str], baselines: Baselines,
     return Scores(artefact, *(pl.read_parquet(artefact.path / path.name) for path in paths))
 
 
-def _baselines(config: MetricsConfig, metrics: Sequence[Metric]) -> Baselines | None:
+def _missing(config: MetricsConfig, metrics: Sequence[Metric]) -> dict[str, str]:
+    """Reason by name of the metrics that cannot be had here; one asked for is refused before anything long begins."""
+    reasons = {}
+    for metric in metrics:
+        if reason := measures.missing(metric.needs, config):
+            if {metric.name, metric.needs} & {*config.names}:
+                raise InputError(f"{metric.name}: {reason}")
+            reasons[metric.name] = reason
+    return reasons
+
+
+def _baselines(config: MetricsConfig, metrics: Sequence[Metric], skipped: dict[str, str]) -> Baselines | None:
     from accelerate import PartialState
 
     data = datasets.load(config.teachers, config.scoring)
     state = PartialState(cpu=config.scoring.device == "cpu")
-    kinds = Measures(config, data)
-    skipped: dict[str, str] = {}
+    kinds = measures.Measures(config, data)
     measured: dict[Need, list[Measured]] = {}
     for need in dict.fromkeys(m.needs for m in metrics):
-        of_need = [m.name for m in metrics if m.needs == need]
-        reason = kinds.missing(need)
-        if reason:
-            if set(of_need) & set(config.names):
-                raise InputError(f"{of_need[0]}: {reason}")
-            skipped |= dict.fromkeys(of_need, reason)
-        elif need == "influence" and state.num_processes > 1:
-            raise InputError("influence_score runs in one process: leave it out here, or start it without a launcher")
-        elif need != "teacher":
+        if need != "teacher":
             with state.main_process_first():
                 measure = kinds.measure(need)
             measured[need] = _measure(measure, data, config, state)
     if not state.is_main_process:
         return None
-    return _collect([m for m in metrics if m.name not in skipped], measured, config, data, skipped)
+    return _collect(metrics, measured, config, data, skipped)
 
 
 def _measure(measure: Measure, data: Sequence[Dataset], config: MetricsConfig, state: Any) -> list[Measured]:

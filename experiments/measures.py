@@ -18,6 +18,27 @@ if TYPE_CHECKING:
     from rsr.engine import Scorer
 
 
+def missing(need: Need, config: MetricsConfig) -> str | None:
+    """Why there can be no such measurement here; None where there can."""
+    from accelerate import PartialState
+
+    judge, influence = config.judge, config.influence
+    if need == "teacher" and not config.teachers.teachers:
+        return "needs a teacher table (configs/teachers/)"
+    if need == "answers":
+        return "needs graded answers, which this command does not make"
+    if need == "endpoint" and not (judge.endpoint and judge.model):
+        return "needs judge.endpoint and judge.model"
+    if need == "influence":
+        if find_spec("kronfluence") is None:
+            return "needs kronfluence (see docs/baselines.md)"
+        if not (influence.reference and influence.queries):
+            return "needs influence.reference and influence.queries"
+        if PartialState(cpu=config.scoring.device == "cpu").num_processes > 1:
+            return "needs a single process: start it without a launcher"
+    return None
+
+
 @dataclass
 class Measures:
     """Makes the measure of each need; the student is loaded once, and only where it is needed."""
@@ -25,23 +46,6 @@ class Measures:
     config: MetricsConfig
     data: Sequence[Dataset]
     loaded: "list[Scorer]" = field(default_factory=list)
-
-    def missing(self, need: Need) -> str | None:
-        """Why there can be no such measurement here; None where there can."""
-        judge, influence = self.config.judge, self.config.influence
-        reasons: dict[Need, Callable[[], str | None]] = {
-            "teacher": lambda: None if self.config.teachers.teachers else "needs a teacher table (configs/teachers/)",
-            "answers": lambda: "needs graded answers, which this command does not make",
-            "endpoint": lambda: None if judge.endpoint and judge.model else "needs judge.endpoint and judge.model",
-            "influence": lambda: (
-                "needs kronfluence (see docs/baselines.md)"
-                if find_spec("kronfluence") is None
-                else None
-                if influence.reference and influence.queries
-                else "needs influence.reference and influence.queries"
-            ),
-        }
-        return reasons[need]() if need in reasons else None
 
     def measure(self, need: Need) -> Measure:
         makers: dict[Need, Callable[[], Measure]] = {

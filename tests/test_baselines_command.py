@@ -129,14 +129,16 @@ def test_what_the_teacher_table_does_not_say_is_null(run, tmp_path, arguments):
     [
         ("metrics=rsrr", "unknown metric 'rsrr': did you mean 'rsr'?"),
         ("metrics=[]", "no metric is chosen"),
-        ("metrics=verified_accuracy", "verified_accuracy: needs graded answers"),
+        ("metrics=[rsr,verified_accuracy]", "verified_accuracy: needs graded answers"),
+        ("metrics=endpoint", "llm_judged_quality: needs judge.endpoint and judge.model"),
         ("metrics=teacher_params", "teacher_params: needs a teacher table"),
         ("gradients.parameters=*.router.*", "no parameter fits '*.router.*'"),
         ("gradients.dimensions=0", "dimensions=0 is too small"),
     ],
 )
-def test_bad_input_gets_one_line(run, arguments, argument, message):
+def test_bad_input_gets_one_line(run, tmp_path, arguments, argument, message):
     chosen = [] if argument.startswith("metrics") else ["metrics=[g_norm,avg_surprisal_local]"]
     result = run("score.py", *arguments, *chosen, argument)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].startswith("error: ") and message in result.stderr
+    assert not chosen or not (tmp_path / "out" / "tokens").exists()  # refused before anything long
