@@ -21,6 +21,13 @@ def _at_least(least: float, **values: float | None) -> None:
             raise InputError(f"{name}={value} is too small: the least is {least:g}")
 
 
+def _names(value: Any, setting: str) -> list[str]:
+    names = value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"{setting}={value} is neither a name nor a list of names")
+    return names
+
+
 class Source(Enum):
     """Where scores and accuracies come from."""
 
@@ -160,8 +167,94 @@ class ScoreConfig:
     paths: Paths = field(default_factory=Paths)
 
 
+class Splitter(Enum):
+    sentence = "sentence"
+    newline = "newline"
+    blank_line = "blank_line"
+
+
+class LossMask(Enum):
+    response = "response"
+    response_eot = "response+eot"  # with the end-of-turn token
+
+
 @dataclass
-class EvaluateConfig(ScoreConfig):
+class LocalConfig:
+    """Mean local surprisal (rsr.metrics.local)."""
+
+    window: int = 4  # preceding steps that the student remembers
+    splitter: Splitter = Splitter.sentence
+    prompt: bool = True  # whether it remembers the prompt
+
+    def __post_init__(self) -> None:
+        _at_least(0, window=self.window)
+
+
+@dataclass
+class GradientConfig:
+    """G-Norm and GRACE (rsr.gradients)."""
+
+    parameters: str = "all"  # or lora_b, or a pattern of names such as *.mlp.*
+    dimensions: int = 512
+    seed: int = 0
+    mask: LossMask = LossMask.response
+    checkpointing: bool = False  # compute layers anew on the way back: less memory, a third more time
+
+    def __post_init__(self) -> None:
+        _at_least(1, dimensions=self.dimensions)
+
+
+@dataclass
+class JudgeConfig:
+    """LLM-judged quality (rsr.metrics.judge); the key comes from the environment alone."""
+
+    endpoint: str | None = None  # base URL of an OpenAI-compatible server
+    model: str | None = None
+    key_variable: str = "OPENAI_API_KEY"
+    template: str | None = None  # file of a prompt; null takes the project's own
+    json_schema: bool = True
+    extra: dict[str, Any] = field(default_factory=dict)  # into the body of a request
+    max_tokens: int = 1024
+    max_characters: int | None = None  # of a solution; a longer one loses its middle, with a mark
+    attempts: int = 4
+    timeout: float = 300.0  # seconds
+    concurrency: int = 8
+
+    def __post_init__(self) -> None:
+        _at_least(1, max_tokens=self.max_tokens, attempts=self.attempts, concurrency=self.concurrency)
+        _at_least(100, max_characters=self.max_characters)
+
+
+@dataclass
+class InfluenceConfig:
+    """Influence score (rsr.metrics.influence)."""
+
+    reference: str | None = None  # folder of the student fine-tuned on the random selection
+    queries: str | None = None  # file of right solutions to problems that are held out, never a benchmark
+    modules: str = "*.mlp.*"  # pattern of linear modules
+    examples: int = 512  # trajectories that the curvature is fitted to
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(1, examples=self.examples)
+
+
+@dataclass
+class MetricsConfig(ScoreConfig):
+    metrics: Any = "tokens"  # names or groups: all, tokens, text, steps, gradients, endpoint, influence, grad
+    local: LocalConfig = field(default_factory=LocalConfig)
+    gradients: GradientConfig = field(default_factory=GradientConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    influence: InfluenceConfig = field(default_factory=InfluenceConfig)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of metrics or groups."""
+        return _names(self.metrics, "metrics")
+
+
+@dataclass
+class EvaluateConfig(MetricsConfig):
     evaluation: Evaluation = field(default_factory=Evaluation)
 
 
@@ -173,12 +266,9 @@ class CorrelationConfig(EvaluateConfig):
     study: Study = field(default_factory=Study)
 
     @property
-    def metrics(self) -> list[str]:
+    def compared(self) -> list[str]:
         """Names of metrics or groups."""
-        names = self.metric if isinstance(self.metric, list) else [self.metric]
-        if not all(isinstance(name, str) for name in names):
-            raise InputError(f"metric={self.metric} is neither a name nor a list of names")
-        return names
+        return _names(self.metric, "metric")
 
 
 @dataclass

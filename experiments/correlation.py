@@ -37,7 +37,7 @@ def of_print(config: CorrelationConfig) -> None:
 
     results: list[Result] = []
     tables: list[Table] = []
-    names = config.metrics
+    names = config.compared
     for metric in select(names):
         found = aggregates.tables(metric, students, teachers)
         tables += found
@@ -82,7 +82,7 @@ def folder_of(config: CorrelationConfig) -> Path:
     """Where the results of a comparison go: named after student, teachers where they are not the usual ones, and metrics."""
     usual = config.student.brings.get("teachers", "paper")
     teachers = [] if config.teachers.name == usual else [config.teachers.name]
-    name = "-".join([config.student.name, *teachers, *(n for n in config.metrics if n != "all")])
+    name = "-".join([config.student.name, *teachers, *(n for n in config.compared if n != "all")])
     return config.paths.results / "correlation" / name
 
 

@@ -31,7 +31,7 @@ def report(found: Measured, config: CorrelationConfig, folder: Path) -> None:
         verified = measured.verified_by_teacher(found, config)
         aggregated = measured.aggregates(found, accuracies, verified, config.student.name)
         teachers = aggregated.performance["teacher"].to_list()
-        metrics = [m for m in select(config.metrics) if m.name in set(aggregated.scores["metric"])]
+        metrics = [m for m in select(config.compared) if m.name in set(aggregated.scores["metric"])]
         found_tables = [t for metric in metrics for t in aggregated.tables(metric, [config.student.name], teachers)]
         compared, flat = _with_an_order(found_tables)
         results = [r for table in compared for r in compare(table, None, config.bootstrap)]

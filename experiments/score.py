@@ -3,20 +3,22 @@
     python experiments/score.py student=smollm2 teachers=FOLDER
     python experiments/score.py student=PATH_OR_HUB_NAME teachers=FILE scoring.dtype=float32
     python experiments/score.py -m student=smollm2 teachers=FOLDER scoring.dtype=bfloat16,float32
+    python experiments/score.py student=smollm2 teachers=FOLDER metrics=all
+    python experiments/score.py student=smollm2 teachers=FOLDER 'metrics=[rsr,grad,rule_based_quality]'
     accelerate launch --num_processes 2 experiments/score.py student=smollm2 teachers=FOLDER
 
-Token statistics go to outputs/tokens/ (one store per student and dataset, resumed by the same command), scores of
-trajectories and datasets to outputs/scores/.
+Token statistics go to outputs/tokens/ and what other metrics measure to folders of their own there (one per student and
+dataset, resumed by the same command), scores of trajectories and datasets to outputs/scores/.
 """
 
 from experiments import tracking
-from experiments.config import ScoreConfig
+from experiments.baselines import score, show
+from experiments.config import MetricsConfig
 from experiments.entry import entry
-from experiments.scoring import score, show
 
 
-@entry("score", ScoreConfig, open_groups=True)
-def main(config: ScoreConfig) -> None:
+@entry("score", MetricsConfig, open_groups=True)
+def main(config: MetricsConfig) -> None:
     tracking.prepare(config.tracking, config.paths.outputs)
     scores = score(config)
     if scores is not None:

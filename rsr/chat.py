@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -28,11 +28,23 @@ Mask = Literal["response", "response+eot"]
 
 @dataclass(frozen=True)
 class Turn:
-    """Token positions of one assistant turn: the response is [start, end), `eot` its end-of-turn token, if any."""
+    """Token positions of one assistant turn: the response is [start, end), `eot` its end-of-turn token, if any.
+
+    Attributes:
+        message: index of its message in the chat.
+        characters: of the message, where each token of the response starts.
+    """
 
     start: int
     end: int
     eot: int | None
+    message: int = field(default=-1, compare=False)
+    characters: tuple[int, ...] = field(default=(), compare=False, repr=False)
+
+    def cut(self, length: int) -> "Turn":
+        """What is left of it in a chat of so many tokens."""
+        end = min(self.end, length)
+        return replace(self, end=end, characters=self.characters[: end - self.start])
 
 
 @dataclass(frozen=True)
@@ -163,7 +175,7 @@ class ChatRenderer:
         kept = len(ids) if max_length is None else min(len(ids), max_length)
         return RenderedChat(
             ids=tuple(ids[:kept]),
-            turns=tuple(Turn(t.start, min(t.end, kept), t.eot) for t in turns if t.start < kept),
+            turns=tuple(t.cut(kept) for t in turns if t.start < kept),
             length=len(ids),
             special_inside=special_inside,
         )
@@ -194,7 +206,7 @@ class ChatRenderer:
             )
         self._check_spelling(ids[start:end], content, index)
         eot = end if end < len(ids) and (ids[end] in self._special or ids[end] in self._added) else None
-        return Turn(start, end, eot)
+        return Turn(start, end, eot, index, tuple(max(0, at - first) for at, _ in offsets[start:end]))
 
     def _check_spelling(self, ids: list[int], content: str, index: int) -> None:
         """The tokens must spell the response, up to the tokenizer's own Unicode normalisation."""

@@ -5,6 +5,7 @@ in chunks, so that memory does not grow with length times vocabulary. A chat is 
 causal attention no real token sees what follows it.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,8 @@ from rsr.errors import InputError
 from rsr.tokens import Tokens
 
 if TYPE_CHECKING:
+    from transformers import Cache
+
     from rsr.student import Student
 
 HeadDtype = Literal["model", "float32"]
@@ -88,18 +91,25 @@ class Scorer:
         self._check_logits(head)
 
     @torch.inference_mode()
-    def score(self, chats: Sequence[RenderedChat], done: Callable[[int], None] = lambda chat: None) -> Tokens:
+    def score(
+        self,
+        chats: Sequence[RenderedChat],
+        done: Callable[[int], None] = lambda chat: None,
+        prefix: Sequence[int] = (),
+    ) -> Tokens:
         """Statistics of the response tokens of chats, in their order.
 
         Args:
             done: called with the index of each chat that is scored.
+            prefix: tokens that stand before every chat and run only once; a chat's own positions start behind them.
 
         Raises:
             NotFinite: logits that are not finite, naming chat (by its index) and token.
         """
         rows: list[ChatStatistics] = [_EMPTY] * len(chats)
-        for batch in batches([len(chat.ids) for chat in chats], self.scoring.token_budget):
-            for i, row in zip(batch, self._score_batch([chats[i] for i in batch]), strict=True):
+        before = self._cache(prefix) if prefix else None
+        for batch in batches([len(prefix) + len(chat.ids) for chat in chats], self.scoring.token_budget):
+            for i, row in zip(batch, self._score_batch([chats[i] for i in batch], before), strict=True):
                 if not (np.isfinite(row.surprisal).all() and np.isfinite(row.entropy).all()):
                     at = int(np.flatnonzero(~np.isfinite(row.surprisal) | ~np.isfinite(row.entropy))[0])
                     raise NotFinite(i, at)
@@ -113,13 +123,13 @@ class Scorer:
             offsets=np.concatenate([[0], np.cumsum([len(r.rank) for r in rows])]).astype(np.int64),
         )
 
-    def _score_batch(self, chats: Sequence[RenderedChat]) -> "list[ChatStatistics]":
+    def _score_batch(self, chats: Sequence[RenderedChat], before: "Cache | None") -> "list[ChatStatistics]":
         longest = max(len(chat.ids) for chat in chats)
         ids = torch.zeros((len(chats), longest), dtype=torch.long)
         for row, chat in enumerate(chats):
             ids[row, : len(chat.ids)] = torch.tensor(chat.ids)
         ids = ids.to(self.student.device)
-        hidden = self._hidden(ids).flatten(0, 1)
+        hidden = self._hidden(ids, before).flatten(0, 1)
         # The logits at one position predict the token at the next.
         targets = [torch.tensor(chat.positions(), dtype=torch.long) + row * longest for row, chat in enumerate(chats)]
         positions = torch.cat(targets).to(ids.device)
@@ -128,8 +138,17 @@ class Scorer:
         ends = np.cumsum([len(t) for t in targets])[:-1]
         return [ChatStatistics(*row) for row in zip(*(np.split(part, ends) for part in split), strict=True)]
 
-    def _hidden(self, ids: Tensor) -> Tensor:
-        hidden: Tensor = self.body(input_ids=ids, use_cache=False).last_hidden_state
+    def _cache(self, prefix: Sequence[int]) -> "Cache":
+        ids = torch.tensor([prefix], device=self.student.device)
+        cache: Cache = self.body(input_ids=ids, use_cache=True).past_key_values
+        return cache
+
+    def _hidden(self, ids: Tensor, before: "Cache | None" = None) -> Tensor:
+        if before is not None:
+            before = copy.deepcopy(before)  # the body appends to it
+            before.batch_repeat_interleave(len(ids))
+        body = self.body(input_ids=ids, past_key_values=before, use_cache=before is not None)
+        hidden: Tensor = body.last_hidden_state
         return hidden
 
     def _statistics(self, hidden: Tensor, positions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:

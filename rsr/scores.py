@@ -1,14 +1,16 @@
 """From token stores to scores of trajectories and datasets."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from rsr.measurements import COMMON, Measured
 from rsr.metrics.base import METRICS, Metric, Parts
 from rsr.store import TokenStore
-from rsr.tokens import divide
+from rsr.tokens import Tokens, divide
+from rsr.trajectories import Dataset
 
 SCHEMA = {
     "student": pl.String,
@@ -25,11 +27,19 @@ SCHEMA = {
     "truncated": pl.Boolean,
     "artefact": pl.String,
 }
+DATASET_SCHEMA = {
+    **dict.fromkeys(["student", "teacher", "generation", "metric", "preset"], pl.String),
+    **dict.fromkeys(["value", "low", "high", "error"], pl.Float64),
+    "n": pl.Int64,
+    "missing": pl.Int64,
+    "tokens": pl.Float64,
+    "artefact": pl.String,
+}
 
 
 def token_metrics() -> list[Metric]:
     """The declared metrics that are computed from token statistics."""
-    return [metric for metric in METRICS.values() if metric.compute is not None]
+    return [metric for metric in METRICS.values() if metric.needs == "tokens"]
 
 
 def trajectory_scores(store: TokenStore, metrics: Iterable[Metric] | None = None) -> pl.DataFrame:
@@ -54,16 +64,83 @@ def trajectory_scores(store: TokenStore, metrics: Iterable[Metric] | None = None
             generation=pl.lit(store.generation),
             artefact=pl.lit(store.artefact.id),
         )
-        frames += [
-            common.with_columns(
-                metric=pl.lit(metric.name), preset=pl.lit(preset), **_columns(metric(shard.tokens, preset))
-            )
-            .select(*SCHEMA)
-            .cast(pl.Schema(SCHEMA))
-            for metric in chosen
-            for preset in metric.presets
-        ]
+        frames += _rows(common, shard.tokens, chosen)
     return pl.concat(frames)
+
+
+def _rows(common: pl.DataFrame, measured: Tokens | pl.DataFrame, metrics: Iterable[Metric]) -> list[pl.DataFrame]:
+    """A frame per metric and preset of what was measured of the trajectories in `common`."""
+    return [
+        common.with_columns(metric=pl.lit(metric.name), preset=pl.lit(preset), **_columns(metric(measured, preset)))
+        .select(*SCHEMA)
+        .cast(pl.Schema(SCHEMA))
+        for metric in metrics
+        for preset in metric.presets
+    ]
+
+
+def measured_scores(measured: Sequence[Measured], metrics: Iterable[Metric]) -> pl.DataFrame:
+    """Rows as of `trajectory_scores`, for metrics of trajectories that are computed from measurements of one kind.
+
+    Args:
+        measured: of all datasets; together they are the pool that rule-based quality refers to.
+    """
+    pool = pl.concat(
+        m.rows.with_columns(
+            student=pl.lit(m.student),
+            teacher=pl.lit(m.teacher),
+            generation=pl.lit(m.generation),
+            artefact=pl.lit(m.artefact.id),
+        )
+        for m in measured
+    )
+    return pl.concat([pl.DataFrame(schema=SCHEMA), *_rows(pool.rename({"id": "trajectory"}), pool, metrics)])
+
+
+def measured_dataset_scores(measured: Sequence[Measured], metrics: Iterable[Metric]) -> pl.DataFrame:
+    """Rows as of `dataset_scores`, without intervals, for metrics that have no value for a trajectory (GRACE)."""
+    rows = []
+    for metric in metrics:
+        for m in measured:
+            missing = m.rows.select(pl.any_horizontal(pl.exclude(COMMON).is_null()))
+            rows += [
+                {
+                    "student": m.student,
+                    "teacher": m.teacher,
+                    "generation": m.generation,
+                    "metric": metric.name,
+                    "preset": preset,
+                    "value": None if np.isnan(value := float(metric(m.rows, preset).values[0])) else value,
+                    "n": len(m.rows) - int(missing.to_series().sum()),
+                    "missing": int(missing.to_series().sum()),
+                    "tokens": m.rows["tokens"].mean(),
+                    "artefact": m.artefact.id,
+                }
+                for preset in metric.presets
+            ]
+    return pl.DataFrame(rows, schema=DATASET_SCHEMA)
+
+
+def given_scores(metric: Metric, student: str, dataset: Dataset, values: Sequence[float | None]) -> pl.DataFrame:
+    """Rows as of `trajectory_scores`, for a metric whose values come from elsewhere: verified accuracy from gradings.
+
+    Args:
+        values: of the dataset's trajectories, in order; None is a missing value.
+    """
+    trajectories = dataset.trajectories
+    rows = {
+        "student": student,
+        "teacher": dataset.teacher,
+        "generation": dataset.generation,
+        "trajectory": [t.id for t in trajectories],
+        "problem": [t.problem for t in trajectories],
+        "metric": metric.name,
+        "preset": "",
+        "value": pl.Series([None if v is None else float(v) for v in values], dtype=pl.Float64),
+        "artefact": dataset.digest()[:8],
+    }
+    missing = {name: None for name in SCHEMA if name not in rows}
+    return pl.DataFrame(rows | missing, schema=SCHEMA)
 
 
 def _columns(parts: Parts) -> dict[str, pl.Series | pl.Expr]:
@@ -91,6 +168,8 @@ def dataset_scores(
         One row per student, teacher, generation, metric and preset: value (null where no trajectory has one), low, high,
         error (standard error), n (trajectories with a value), missing (without), tokens (mean), artefact.
     """
+    if trajectories.is_empty():
+        return pl.DataFrame(schema=DATASET_SCHEMA)
     problems = {problem: i for i, problem in enumerate(trajectories["problem"].unique().sort())}
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(len(problems), np.full(len(problems), 1 / len(problems)), resamples).astype(np.float64)
@@ -117,7 +196,7 @@ def dataset_scores(
             row["low"], row["high"] = np.quantile(drawn, [tail, 1 - tail])
             row["error"] = drawn.std(ddof=1)
         rows.append(row)
-    return pl.DataFrame(rows, schema_overrides=dict.fromkeys(["value", "low", "high", "error"], pl.Float64))
+    return pl.DataFrame(rows, schema=DATASET_SCHEMA)
 
 
 def _sums_by_problem(frame: pl.DataFrame, problems: dict[str, int]) -> NDArray[np.float64]:

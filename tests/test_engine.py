@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from rsr import student as students
+from rsr.chat import RenderedChat, Turn
 from rsr.engine import NotFinite, Scorer, Scoring, batches, token_statistics
 from rsr.errors import InputError
 from rsr.trajectories import Message
@@ -58,6 +59,18 @@ def same(one, other, tolerance=2e-5):
     assert (one.rank != other.rank).mean() <= 1e-3  # neighbours whose logits differ by rounding alone
     np.testing.assert_allclose(one.surprisal, other.surprisal, atol=tolerance)
     np.testing.assert_allclose(one.entropy, other.entropy, atol=tolerance)
+
+
+@pytest.mark.parametrize("budget", [1, 100_000])
+def test_a_prefix_that_runs_once_changes_nothing(student, budget):
+    scorer = Scorer(student, Scoring(token_budget=budget))
+    whole = [student.renderer.render([Message("user", "Problem"), Message("assistant", reply)]) for reply in REPLIES]
+    prompt = whole[0].turns[0].start - 1
+    cut = [
+        RenderedChat(chat.ids[prompt:], tuple(Turn(t.start - prompt, t.end - prompt, None) for t in chat.turns), 0)
+        for chat in whole
+    ]
+    same(scorer.score(cut, prefix=whole[0].ids[:prompt]), scorer.score(whole))
 
 
 def test_the_worked_example():

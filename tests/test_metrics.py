@@ -1,6 +1,8 @@
 """Token metrics against a plain re-computation, and the dataset level."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -224,3 +226,10 @@ def test_unknown_names_are_refused():
     with pytest.raises(InputError, match="not computed from token statistics"):
         METRICS["g_norm"](tokens_of([[(1, 1.0, 0)]]))
     assert [m.name for m in select(["grad", "g_norm"])] == ["g_norm", "grace"]
+
+
+def test_declarations_load_nothing_heavy():
+    """Models, clients and influence functions are imported only where they are asked for."""
+    check = "import sys, rsr.metrics; print({'torch', 'transformers', 'openai', 'kronfluence'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
+    assert found == "set()\n"

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from rsr.errors import InputError
@@ -14,14 +15,16 @@ from rsr.tokens import Tokens, divide
 Floats = NDArray[np.float64]
 
 Level = Literal["token", "trajectory", "dataset"]
-Need = Literal["teacher", "text", "answers", "tokens", "gradients", "endpoint"]
+Need = Literal["teacher", "text", "answers", "tokens", "steps", "gradients", "influence", "endpoint"]
 
 COST: dict[Need, str] = {
     "teacher": "none: known of the teacher",
     "text": "none: counted in the text",
     "answers": "grading",
     "tokens": "one forward pass",
-    "gradients": "a backward pass per trajectory",
+    "steps": "about window + 1 forward passes",
+    "gradients": "a forward and a backward pass per trajectory",
+    "influence": "several backward passes per trajectory, and a training run before",
     "endpoint": "one call to a judge per trajectory",
 }
 
@@ -41,7 +44,7 @@ class Parts(NamedTuple):
         return self.numerator if self.denominator is None else divide(self.numerator, self.denominator)
 
 
-Compute = Callable[..., Parts]  # of Tokens and the parameters of a preset
+Compute = Callable[..., Parts]  # of what the metric needs and the parameters of a preset
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,9 @@ class Metric:
         source: equation, table or paper.
         note: what a reader must know besides.
         presets: parameters by name of preset; "" is the default.
-        compute: its function of token statistics; None where it is not computed from them.
+        compute: its function of token statistics (`Tokens`) or, where it needs something else that is measured, of the
+            rows of such measurements (see `rsr.measurements`); None where nothing is computed. A metric of datasets alone
+            takes the rows of one and gives one value.
     """
 
     name: str
@@ -76,17 +81,18 @@ class Metric:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"": {}})
     compute: Compute | None = field(default=None, repr=False)
 
-    def __call__(self, tokens: Tokens, preset: str = "", **parameters: Any) -> Parts:
+    def __call__(self, measured: Tokens | pl.DataFrame, preset: str = "", **parameters: Any) -> Parts:
         """The metric of each trajectory, under a preset or with parameters of one's own.
 
         Raises:
-            InputError: it is not computed from token statistics, or has no such preset.
+            InputError: it is not computed from what was measured, or has no such preset.
         """
-        if self.compute is None:
-            raise InputError(f"{self.name} is not computed from token statistics")
+        statistics = isinstance(measured, Tokens)
+        if self.compute is None or statistics != (self.needs == "tokens"):
+            raise InputError(f"{self.name} is not computed from {'token statistics' if statistics else 'such rows'}")
         if preset not in self.presets:
             raise InputError(f"{self.name} has no preset {preset!r}; known are {', '.join(filter(None, self.presets))}")
-        return self.compute(tokens, **{**self.presets[preset], **parameters})
+        return self.compute(measured, **{**self.presets[preset], **parameters})
 
     @property
     def cost(self) -> str:
@@ -99,7 +105,7 @@ class Metric:
 
 
 METRICS: dict[str, Metric] = {}
-GROUPS: dict[str, tuple[str, ...]] = {"grad": ("g_norm", "grace")}
+GROUPS: dict[str, tuple[str, ...]] = {"grad": ("g_norm", "grace")}  # besides one group per need
 
 
 def declare(metric: Metric) -> Metric:
@@ -108,7 +114,7 @@ def declare(metric: Metric) -> Metric:
     Raises:
         ValueError: the name is taken.
     """
-    if metric.name in METRICS or metric.name in GROUPS:
+    if metric.name in METRICS or metric.name in _groups():
         raise ValueError(f"a metric named {metric.name!r} is declared already")
     METRICS[metric.name] = metric
     return metric
@@ -129,6 +135,10 @@ def metric(**declaration: Any) -> Callable[[Compute], Metric]:
     return decorate
 
 
+def _groups() -> dict[str, tuple[str, ...]]:
+    return GROUPS | {need: tuple(m.name for m in METRICS.values() if m.needs == need) for need in COST}
+
+
 def by_name(name: str) -> Metric:
     """The declared metric of that name.
 
@@ -136,21 +146,24 @@ def by_name(name: str) -> Metric:
         InputError: there is none; the message names the nearest.
     """
     if name not in METRICS:
-        near = get_close_matches(name, [*METRICS, *GROUPS], n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join([*METRICS, *GROUPS])}"
+        known = ["all", *METRICS, *_groups()]
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
         raise InputError(f"unknown metric {name!r}: {hint}")
     return METRICS[name]
 
 
 def select(names: Iterable[str]) -> list[Metric]:
-    """Metrics by name or group ("grad" for the gradient baselines, "all"), without repetition, in the order asked for.
+    """Metrics by name or group, without repetition, in the order asked for.
+
+    Groups are "all", "grad" (the gradient baselines), and one per need, such as "tokens".
 
     Raises:
         InputError: a name is unknown, or none is given.
     """
     chosen: dict[str, Metric] = {}
     for name in names:
-        members = METRICS if name == "all" else GROUPS.get(name, (name,))
+        members = METRICS if name == "all" else _groups().get(name, (name,))
         chosen.update((member, by_name(member)) for member in members)
     if not chosen:
         raise InputError("no metric is chosen: metric=all takes every one")
