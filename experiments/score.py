@@ -11,14 +11,15 @@ trajectories and datasets to outputs/scores/.
 
 from experiments.config import ScoreConfig
 from experiments.entry import entry
-from experiments.scoring import score, show
+from experiments.scoring import score
+from rsr.display import show_scores
 
 
 @entry("score", ScoreConfig, open_groups=True)
 def main(config: ScoreConfig) -> None:
     scores = score(config)
     if scores is not None:
-        show(scores)
+        show_scores(scores)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A student: model, tokenizer, chat template, and what identifies them."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ def load(
     Raises:
         InputError: the model, its weights or its tokenizer cannot be loaded, and what to do about it.
     """
+    check(model)
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -91,7 +93,72 @@ def load(
         **renderer.identity(),
     }
     loaded.requires_grad_(False).eval().to(place)
-    return Student(name or Path(model).name, loaded, renderer, identity)
+    return Student(name or Path(model).absolute().name, loaded, renderer, identity)
+
+
+def of_model(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerFast",
+    *,
+    name: str | None = None,
+    template: str | None = None,
+    template_variables: Mapping[str, Any] | None = None,
+) -> Student:
+    """A model that is loaded already, known by the digest of its state dict and configuration.
+
+    So its artefacts are found again by an equal model passed in, not by a folder or hub name of the same model.
+
+    Raises:
+        InputError: the tokenizer has no chat template, or is not a fast one.
+    """
+    renderer = ChatRenderer(tokenizer, load_template(template) if template else None, template_variables)
+    identity = {
+        "model": {"state_dict_sha256": _state_digest(model)},
+        "tokenizer_sha256": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "attention": model.config._attn_implementation,
+        "device": model.device.type,
+        **renderer.identity(),
+    }
+    given = str(getattr(model.config, "_name_or_path", "") or model.config.model_type)
+    return Student(name or Path(given).name, model.eval(), renderer, identity)
+
+
+def _state_digest(model: "PreTrainedModel") -> str:
+    import torch
+
+    config = model.config.to_dict()
+    for key in ("_name_or_path", "transformers_version"):
+        config.pop(key, None)
+    hasher = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for key, value in sorted(model.state_dict().items()):
+        hasher.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        hasher.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return hasher.hexdigest()
+
+
+def check(model: str | Path) -> None:
+    """Refuse what is seen to be no model before anything heavy is imported.
+
+    Raises:
+        InputError: a path without a folder, or a folder without a configuration or weights in safetensors.
+    """
+    _check_folder(model)
+    folder = Path(model)
+    if folder.is_dir() and not any(folder.glob(WEIGHTS)):
+        raise InputError(f"{model}: holds no weights ({WEIGHTS}); other formats are not read")
+
+
+def _check_folder(model: str | Path) -> None:
+    folder = Path(model)
+    if not str(model):
+        raise InputError("the student is empty: give a model folder or a hub name")
+    if folder.is_file():
+        raise InputError(f"{model}: a file, where a model folder or a hub name is wanted")
+    if str(model).startswith((".", "/", "~")) and not folder.is_dir():
+        raise InputError(f"{model}: no such model folder")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise InputError(f"{model}: no model folder, config.json is missing")
 
 
 def load_tokenizer(
@@ -102,13 +169,9 @@ def load_tokenizer(
     Raises:
         InputError: see `load`.
     """
+    _check_folder(model)
     from transformers import AutoTokenizer
 
-    folder = Path(model)
-    if str(model).startswith((".", "/", "~")) and not folder.is_dir():
-        raise InputError(f"{model}: no such model folder")
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise InputError(f"{model}: no model folder, config.json is missing")
     with _loading(model):
         tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
     return cast("PreTrainedTokenizerFast", tokenizer)
