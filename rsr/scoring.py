@@ -11,14 +11,13 @@ from rsr.artefacts import Artefact, find_or_begin
 from rsr.chat import RenderedChat
 from rsr.engine import NotFinite, Scorer, Scoring
 from rsr.errors import InputError
-from rsr.store import SHARD, Shard, TokenStore, read_shard, reasons, shard_path, write_shard
+from rsr.store import SHARD, STAGE, Shard, TokenStore, read_shard, reasons, shard_path, write_shard
 from rsr.student import Student
 from rsr.tokens import Tokens
 from rsr.trajectories import Dataset, OnError, Trajectory
 
 # Raised when what a token store holds for the same key changes its meaning.
 VERSION = 1
-STAGE = "tokens"
 
 Progress = Callable[[int, int], None]  # characters and tokens done since the last call
 

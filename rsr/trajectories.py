@@ -30,6 +30,7 @@ BESIDE = ("manifest.json", "dataset_info.json")  # what lies beside trajectories
 ROLES = ("system", "user", "assistant")
 SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 OnError = Literal["error", "skip"]
+Shape = Literal["messages", "conversations", "alpaca"]
 
 
 @dataclass(frozen=True)
@@ -299,16 +300,29 @@ def _trajectory(record: Any, occurrences: Counter[str]) -> Trajectory:
     return Trajectory(identity, identity, tuple(messages), None if answer is None else str(answer), correct)
 
 
-def _messages(record: Mapping[str, Any]) -> list[Message]:
+def shape(record: Mapping[str, Any]) -> Shape:
+    """The format of a record.
+
+    Raises:
+        InputError: it is none of the known ones.
+    """
     if "messages" in record:
-        return [_message(m, i) for i, m in enumerate(_as_list(record["messages"], "messages"))]
+        return "messages"
     if "conversations" in record:
-        return [_sharegpt(m, i) for i, m in enumerate(_as_list(record["conversations"], "conversations"))]
+        return "conversations"
     if "instruction" in record and "output" in record:
-        return _alpaca(record)
+        return "alpaca"
     raise InputError(
         f"no 'messages', 'conversations' or 'instruction' with 'output'; it has {', '.join(record) or 'nothing'}"
     )
+
+
+def _messages(record: Mapping[str, Any]) -> list[Message]:
+    of = shape(record)
+    if of == "alpaca":
+        return _alpaca(record)
+    parse_one = _message if of == "messages" else _sharegpt
+    return [parse_one(m, i) for i, m in enumerate(_as_list(record[of], of))]
 
 
 def _as_list(value: Any, name: str) -> list[Any]:
