@@ -35,7 +35,7 @@ class Source:
 
 
 def read(data: Data, *, sample: int | None = None, on_error: OnError = "error") -> list[Source]:
-    """Read datasets.
+    """Read datasets; several places or names in the order of their names, so that nothing depends on how they are listed.
 
     Args:
         sample: keep this many problems of each dataset, those with the smallest hash of their key: the same problems in
@@ -47,6 +47,8 @@ def read(data: Data, *, sample: int | None = None, on_error: OnError = "error") 
     if sample is not None and sample < 1:
         raise InputError(f"a sample of {sample} problems is too small: the least is 1")
     sources = [_sampled(source, sample) for source in _sources(data, on_error)]
+    if isinstance(data, Mapping | tuple | list):
+        sources.sort(key=lambda source: (source.dataset.teacher, source.dataset.generation))
     places: dict[str, str] = {}
     for source in sources:
         if source.dataset.name in places:

@@ -46,6 +46,7 @@ class TrainingSet:
     Attributes:
         records: the sources' own records.
         suffix: of the sources' files; ".jsonl" where they differ.
+        sources: per dataset its file name, digest, and how many trajectories and malformed records it has.
         warnings: what a reader should know about the choice.
     """
 
@@ -57,6 +58,7 @@ class TrainingSet:
     trajectories: tuple[Trajectory, ...]
     records: tuple[Any, ...]
     suffix: str
+    sources: tuple[Mapping[str, Any], ...]
     warnings: tuple[str, ...]
     overlaps: tuple[Overlap, ...] = ()
 
@@ -121,6 +123,7 @@ class TrainingSet:
             "warnings": list(self.warnings),
             "overlaps": [asdict(o) for o in self.overlaps],
             "scores": dict(self.scores),
+            "sources": [dict(source) for source in self.sources],
             "dataset_info": export.dataset_info(records, f"{export.TRAIN}{self.suffix}"),
         }
         tables = {"selected": chosen.select(SCORE_COLUMNS), "left_out": left_out.select(*SCORE_COLUMNS, "reason")}
@@ -183,6 +186,7 @@ def select(
         trajectories=tuple(trajectory for _, trajectory in chosen),
         records=records,
         suffix=suffixes.pop() if len(suffixes) == 1 else ".jsonl",
+        sources=tuple(_described(source) for source in sources),
         warnings=tuple(_warnings(candidates, choice, rule, records)),
     )
 
@@ -190,6 +194,17 @@ def select(
 def _identity(scores: Scores) -> dict[str, Any]:
     facts = scores.artefact.facts
     return {"name": scores.trajectories["student"][0], "student": facts["student"], "scoring": facts["scoring"]}
+
+
+def _described(source: Source) -> dict[str, Any]:
+    dataset = source.dataset
+    return {
+        "dataset": dataset.name,
+        "file": Path(source.place).name,
+        "digest": dataset.digest(),
+        "trajectories": len(dataset.trajectories),
+        "malformed": [asdict(skipped) for skipped in dataset.skipped],
+    }
 
 
 def _check_scored(scores: Scores, source: Source) -> None:
