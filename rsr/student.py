@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import ERROR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -191,11 +192,16 @@ def _device(name: str | None) -> "torch.device":
 @contextmanager
 def _loading(model: str | Path) -> Iterator[None]:
     """Turn what the loaders raise into one line: for what is missing, out of reach or refused."""
+    from huggingface_hub.utils import logging
+    from safetensors import SafetensorError
+
+    logging.set_verbosity(ERROR)  # it tells of every try to reach the hub
     try:
         yield
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise InputError(f"{model}: cannot be loaded: {' '.join(lines[:2])}") from error
+        place = "cannot be loaded" if Path(model).is_dir() else "no folder here, and cannot be loaded from the hub"
+        raise InputError(f"{model}: {place}: {' '.join(lines[:2])}") from error
 
 
 def _model_identity(model: str | Path, loaded: "PreTrainedModel", with_code: bool) -> dict[str, str]:

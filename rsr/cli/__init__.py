@@ -41,14 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit status."""
     try:
-        status = cli.main(arguments, prog_name="rsr", standalone_mode=False)
+        # Not `cli.main`, which would end a broken pipe its own way.
+        with cli.make_context("rsr", list(sys.argv[1:] if arguments is None else arguments)) as context:
+            cli.invoke(context)
         sys.stdout.flush()
-        return int(status or 0)
+        return 0
+    except click.exceptions.Exit as ended:  # of --help and --version
+        return ended.exit_code
     except click.ClickException as error:
         return _fail(USAGE, f"error: {error.format_message()}")
     except InputError as error:
         return _fail(BAD_INPUT, f"error: {error}")
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         return _fail(INTERRUPTED, "interrupted: what is finished is kept, the same command goes on")
     except BrokenPipeError:
         _close_output()
