@@ -52,7 +52,7 @@ def reader(tmp_path_factory):
 @pytest.mark.full
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda p: p.name)
 def test_every_command_runs(page, reader, monkeypatch, capfd):
-    for output in ("selected", "half", "from-one", "half-from-python", "checked"):
+    for output in ("selected", "half", "from-one", "half-from-python", "checked", "new"):
         shutil.rmtree(reader / output, ignore_errors=True)
     monkeypatch.chdir(reader)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
@@ -77,7 +77,7 @@ def write_script(folder, code):
 def run_line(line):
     """A line that is `rsr` alone runs in this process, which has torch already; a pipeline in a shell."""
     if line.startswith("rsr ") and not set(line) & set("|>$"):
-        assert rsr.cli.run(shlex.split(line)[1:]) == 0, line
+        assert rsr.cli.run(shlex.split(line, comments=True)[1:]) == 0, line
     else:
         subprocess.run(["bash", "-euo", "pipefail", "-c", line], check=True)
 
