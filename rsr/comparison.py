@@ -151,7 +151,7 @@ def _matched(first: ScoreSet, second: ScoreSet) -> tuple[pl.DataFrame, pl.DataFr
 
 def _agreement(both: pl.DataFrame, metric: str) -> Agreement:
     x, y = both[metric].to_numpy(), both[f"{metric}_2"].to_numpy()
-    relative = np.abs(y - x) / np.abs(x)
+    relative = np.abs(y - x) / np.abs(x)  # ranks are at least 1; a surprisal of 0 has no ratio, so no score
     rank, surprisal = "avg_rank_clipped", "avg_surprisal"
     pair = [pl.col(f"{metric}{s}").mean() for s in ("", "_2")]
     if metric == "rsr":
@@ -254,8 +254,8 @@ def _reference(dataset: str, path: Path) -> pl.DataFrame:
             raise InputError(f"{where}: no sample of the reference implementation: {', '.join(missing)} missing")
         row = {ours: record[theirs] for theirs, ours in REFERENCE.items()}
         numbers = [value for name, value in row.items() if name != "trajectory"]
-        if not all(isinstance(v, int | float) and np.isfinite(v) for v in numbers):
-            raise InputError(f"{where}: a score is not a finite number")
+        if not all(isinstance(v, int | float) and 0 < v < 1e15 for v in numbers):
+            raise InputError(f"{where}: a score is not a positive number")
         rows.append({"dataset": dataset} | row | {"trajectory": str(row["trajectory"])})
     if not rows:
         raise InputError(f"{path}: is empty")

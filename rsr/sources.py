@@ -65,6 +65,8 @@ def _sources(data: Data, on_error: OnError) -> list[Source]:
         return _from_place(data, on_error)
     if isinstance(data, Mapping):
         return [_renamed(source, name) for name, of in data.items() for source in _sources(of, on_error)]
+    if not isinstance(data, Iterable):
+        raise InputError(f"data are files, records or datasets by name, not a {type(data).__name__}")
     items = list(data)
     if items and all(isinstance(item, str | Path) for item in items):
         return [source for item in items for source in _from_place(item, on_error)]

@@ -14,7 +14,7 @@ from rsr.artefacts import MANIFEST, Artefact, digest, find_or_begin, writing
 from rsr.errors import InputError
 from rsr.metrics.base import Metric
 from rsr.progress import TokenProgress
-from rsr.scores import dataset_scores, token_metrics, trajectory_scores
+from rsr.scores import SCHEMA, dataset_scores, token_metrics, trajectory_scores
 from rsr.store import TokenStore
 from rsr.trajectories import Dataset, OnError
 
@@ -160,10 +160,13 @@ def read(folder: Path) -> Scores:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if manifest["key"]["stage"] != STAGE:
             raise InputError(f"{folder}: holds {manifest['key']['stage']}, not scores")
-        tables = [pl.read_parquet(folder / name) for name in (TRAJECTORIES, DATASETS)]
+        if missing := [name for name in ("student", "scoring", "datasets") if name not in manifest]:
+            raise KeyError(*missing)
+        rows = pl.read_parquet(folder / TRAJECTORIES).select(*SCHEMA)
+        table = pl.read_parquet(folder / DATASETS)
     except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         if isinstance(error, InputError):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{folder}: the scores cannot be read ({reason}): score again") from error
-    return Scores(Artefact(folder, manifest["key"], manifest), *tables)
+    return Scores(Artefact(folder, manifest["key"], manifest), rows, table)

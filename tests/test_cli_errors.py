@@ -191,7 +191,7 @@ CASES = [
     (["compare", "scores", "nowhere"], 1, "nowhere: no such file or folder"),
     (["compare", "scores", "bare"], 1, "bare: holds no scores"),
     (["compare", "scores", "samples.jsonl"], 1, "no sample of the reference implementation: resp_token_length"),
-    (["compare", "scores", "nan.jsonl"], 1, "nan.jsonl, line 1: a score is not a finite number"),
+    (["compare", "scores", "nan.jsonl"], 1, "nan.jsonl, line 1: a score is not a positive number"),
     (["compare", "scores", "apart-scores"], 1, "have no trajectory in common"),
 ]
 

@@ -57,7 +57,7 @@ def score(
         show_scores(scores)
 
 
-@click.command()
+@click.command(short_help="Order teachers (or datasets) for a student.")
 @options.DATA
 @options.STUDENT
 @options.SCORES
@@ -199,7 +199,7 @@ def select(
         show_training_set(chosen, written)
 
 
-@click.command()
+@click.command(short_help="Look at one trajectory, token by token.")
 @options.DATA
 @options.STUDENT
 @click.option("--trajectory", default="0", show_default=True, metavar="ID", help="By id, or by place from 0.")
@@ -234,7 +234,7 @@ def inspect(
         _show(found, as_json, lambda of: show_inspection(of, tokens))
 
 
-@click.command()
+@click.command(short_help="Compare two score sets.")
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
 @options.JSON
