@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rsr import comparison, inspection, ranking, sources, tables, training_set
+from rsr import comparison, inspection, ranking, score_sets, sources, tables, training_set
 from rsr.comparison import Comparison
 from rsr.errors import InputError
 from rsr.inspection import Inspection
-from rsr.ranking import Ranking
+from rsr.ranking import By, Ranking
 from rsr.selection import Correct, Rule
 from rsr.sources import Data, Source
 from rsr.student import Student, check, load, of_model
@@ -86,14 +86,20 @@ def score(
 
 
 def rank(
-    scores: Scores | str | Path, *, metric: str = "rsr", preset: str = "", resamples: int = 10_000, seed: int = 0
+    scores: Scores | str | Path,
+    *,
+    metric: str = "rsr",
+    preset: str = "",
+    by: By = "dataset",
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> Ranking:
     """Datasets in the order of a metric; see `rsr.ranking.rank`.
 
     Args:
         scores: of `score`, or the folder that holds them.
     """
-    return ranking.rank(_scores(scores).trajectories, metric, preset, resamples=resamples, seed=seed)
+    return ranking.rank(_scores(scores).trajectories, metric, preset, by=by, resamples=resamples, seed=seed)
 
 
 def select(
@@ -145,7 +151,7 @@ def compare(first: Scores | str | Path, second: Scores | str | Path) -> Comparis
     Raises:
         InputError: one cannot be read, or they have no trajectory in common.
     """
-    return comparison.compare(*(comparison.read(_folder(of)) for of in (first, second)))
+    return comparison.compare(*(score_sets.read(_folder(of)) for of in (first, second)))
 
 
 def score_sources(

@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rsr.tables import Scores
 
@@ -41,7 +42,7 @@ def show_scores(scores: Scores) -> None:
     for name in by_rsr["name"]:
         cells = {row["metric"]: row for row in shown.filter(name=name).iter_rows(named=True)}
         table.add_row(
-            name, str(cells["rsr"]["n"]), interval(cells["rsr"]), *(_value(cells[metric]) for metric in BESIDE)
+            Text(name), str(cells["rsr"]["n"]), interval(cells["rsr"]), *(_value(cells[metric]) for metric in BESIDE)
         )
     out.print(table)
     for line in [*_counted(facts["datasets"]), *_different_problems(scores.trajectories)]:

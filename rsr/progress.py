@@ -25,7 +25,7 @@ class TokenProgress:
         self.tokens, self.began = 0, time.perf_counter()
         self.console = Console(file=sys.stderr)
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:3.0f} %  {task.fields[speed]}"),
             TimeRemainingColumn(),

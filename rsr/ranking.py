@@ -6,6 +6,7 @@ all datasets, gives intervals, the probability of being best, and who wins again
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from rsr.tokens import divide
 
 Floats = NDArray[np.float64]
 BASELINES = ("avg_surprisal", "avg_rank_clipped", "avg_token_length")
+By = Literal["dataset", "teacher"]
 Z = 1.96  # of a two-sided 95 % interval
 
 
@@ -94,15 +96,26 @@ class Ranking:
 
 
 def rank(
-    trajectories: pl.DataFrame, metric: str = "rsr", preset: str = "", *, resamples: int = 10_000, seed: int = 0
+    trajectories: pl.DataFrame,
+    metric: str = "rsr",
+    preset: str = "",
+    *,
+    by: By = "dataset",
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> Ranking:
     """Rank the datasets of a table of trajectory scores (columns: `rsr.scores.SCHEMA`).
+
+    Args:
+        by: "teacher" takes all generations of a teacher together as one dataset.
 
     Raises:
         InputError: no such metric in the table, or fewer than two problems have a value in all datasets.
     """
     if resamples < 100:
         raise InputError(f"resamples {resamples} is too small: the least is 100")
+    if by == "teacher":
+        trajectories = trajectories.with_columns(generation=pl.lit(""))
     rows = of_metric(trajectories, metric, preset)
     names = rows["dataset"].unique().sort().to_list()
     shared = _shared(rows)

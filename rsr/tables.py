@@ -129,7 +129,11 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
                 for s in stores
             ],
         )
-    return Scores(artefact, pl.read_parquet(artefact.path / TRAJECTORIES), pl.read_parquet(artefact.path / DATASETS))
+    return Scores(
+        artefact,
+        pl.read_parquet(artefact.path / TRAJECTORIES, glob=False),
+        pl.read_parquet(artefact.path / DATASETS, glob=False),
+    )
 
 
 def _declared(metric: Metric) -> dict[str, Any]:
@@ -162,8 +166,8 @@ def read(folder: Path) -> Scores:
             raise InputError(f"{folder}: holds {manifest['key']['stage']}, not scores")
         if missing := [name for name in ("student", "scoring", "datasets") if name not in manifest]:
             raise KeyError(*missing)
-        rows = pl.read_parquet(folder / TRAJECTORIES).select(*SCHEMA)
-        table = pl.read_parquet(folder / DATASETS)
+        rows = pl.read_parquet(folder / TRAJECTORIES, glob=False).select(*SCHEMA)
+        table = pl.read_parquet(folder / DATASETS, glob=False)
     except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
         if isinstance(error, InputError):
             raise

@@ -1,22 +1,18 @@
 """A training set: candidates from score tables and their sources, a rule's choice among them, and what it is made of."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import polars as pl
-from rich.progress import track
 
 from rsr import export, overlap
-from rsr.answers import is_correct
-from rsr.display import console
+from rsr.candidates import gather
 from rsr.errors import InputError
 from rsr.metrics.base import by_name
 from rsr.ranking import of_metric
-from rsr.selection import CANDIDATES, Choice, Rule, choose
+from rsr.selection import Choice, Rule, choose
 from rsr.sources import Source
 from rsr.tables import Scores
 from rsr.trajectories import Dataset, Trajectory
@@ -172,7 +168,7 @@ def select(
     rows = of_metric(scores.trajectories, metric, preset)
     for source in sources:
         _check_scored(scores, source)
-    candidates, known = _candidates(rows, sources, rule, group, by_prompt)
+    candidates, known = gather(rows, sources, rule, group, by_prompt)
     choice = choose(candidates, by_name(metric).direction, rule)
     chosen = [known[key] for key in choice.chosen.select("teacher", "generation", "trajectory").iter_rows()]
     suffixes = {source.suffix for source in sources}
@@ -217,53 +213,6 @@ def _check_scored(scores: Scores, source: Source) -> None:
     digests = {(d["teacher"], d["generation"]): d["data"] for d in scores.artefact.facts["datasets"]}
     if kept.digest() != digests[dataset.teacher, dataset.generation]:
         raise InputError(f"{source.place}: has changed since it was scored as {dataset.name}: score it again")
-
-
-def _candidates(
-    rows: pl.DataFrame, sources: Sequence[Source], rule: Rule, group: str | None, by_prompt: bool
-) -> tuple[pl.DataFrame, dict[tuple[str, str, str], tuple[Source, Trajectory]]]:
-    """One row per trajectory of the sources (columns: `rsr.selection.CANDIDATES`), and where each is."""
-    known = {
-        (source.dataset.teacher, source.dataset.generation, t.id): (source, t)
-        for source in sources
-        for t in source.dataset.trajectories
-    }
-    shown = track(
-        known.items(), "reading answers", console=console(stderr=True), transient=True, disable=len(known) < 1000
-    )
-    described = [
-        {
-            "teacher": teacher,
-            "generation": generation,
-            "trajectory": identity,
-            "problem": _prompt(t) if by_prompt else t.problem,
-            "group": teacher if group is None else _field(source, t, group),
-            "correct": None if rule.correct == "ignore" else is_correct(t),
-            "content": _hash([[m.role, m.content] for m in t.messages]),
-        }
-        for (teacher, generation, identity), (source, t) in shown
-    ]
-    schema = {name: kind for name, kind in CANDIDATES.items() if name not in ("value", "tokens")}
-    names = ["teacher", "generation", "trajectory"]
-    frame = pl.DataFrame(described, schema=schema).join(
-        rows.select(*names, "value", "tokens"), on=names, how="left", maintain_order="left"
-    )
-    return frame.select(*CANDIDATES), known
-
-
-def _prompt(trajectory: Trajectory) -> str:
-    return _hash([[m.role, m.content] for m in trajectory.messages if m.role != "assistant"])
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, ensure_ascii=True).encode()).hexdigest()
-
-
-def _field(source: Source, trajectory: Trajectory, name: str) -> str:
-    record = cast(Mapping[str, Any], source.records[trajectory.row])
-    if record.get(name) is None:
-        raise InputError(f"{source.place}, trajectory {trajectory.id}: its record has no {name!r} to group by")
-    return str(record[name])
 
 
 def _warnings(candidates: pl.DataFrame, choice: Choice, rule: Rule, records: Sequence[Any]) -> list[str]:

@@ -211,7 +211,7 @@ def records(path: Path) -> Iterator[tuple[str, Any]]:
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
     try:
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
     for row, record in enumerate(frame.iter_rows(named=True)):

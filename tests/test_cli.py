@@ -13,7 +13,7 @@ import pytest
 
 import rsr
 from experiments.config import ROOT
-from rsr import comparison, trajectories
+from rsr import comparison, score_sets, trajectories
 from rsr.metrics import METRICS
 from tests.clients import alpaca, chat, replies, sharegpt, teachers, write
 from tests.clients import rsr as run
@@ -149,6 +149,27 @@ def test_a_training_set_has_the_form_of_its_sources(tmp_path, loaded, make, suff
     again = trajectories.read(file, "again")  # what was written can be scored
     assert len(again.trajectories) == 6
     assert chosen.write(tmp_path / "new") == file  # and is found
+
+
+def test_trl_trains_on_it_as_it_is(tmp_path, model):
+    trl, datasets = pytest.importorskip("trl"), pytest.importorskip("datasets")
+    data = teachers(tmp_path / "data", make=sharegpt)
+    scores = rsr.score(model, data, outputs=tmp_path / "out", show_progress=False)
+    file = rsr.select(scores, data).write(tmp_path / "new", as_messages=True)
+    train = datasets.load_dataset("json", data_files=str(file), split="train", cache_dir=str(tmp_path / "cache"))
+    config = trl.SFTConfig(str(tmp_path / "trained"), max_steps=1, use_cpu=True, bf16=False, report_to="none")
+    result = trl.SFTTrainer(str(model), args=config, train_dataset=train).train()
+    assert result.global_step == 1 and np.isfinite(result.training_loss)
+
+
+def test_names_are_text_not_markup(tmp_path, model, capfd):
+    import rsr.cli
+
+    path = write(tmp_path / "[x]*" / "a.jsonl", [chat(i, r) for i, r in enumerate(replies("a", 3))])
+    common = ["--student", str(model), f"[/x]={path}", "--outputs", str(path.parent / "out")]
+    for command in (["score"], ["rank"], ["select", "-o", str(tmp_path / "new")]):
+        assert rsr.cli.run([*command, *common]) == 0
+        assert "[/x]" in capfd.readouterr().out
 
 
 def test_what_is_selected_is_the_best_correct_answer(tmp_path, loaded):
@@ -303,7 +324,7 @@ def test_another_tokenizer_or_template_is_warned_about(tmp_path, model):
     one = rsr.score(model, data, outputs=tmp_path / "out", show_progress=False)
     short = rsr.score(model, data, outputs=tmp_path / "out", settings=rsr.Settings(max_length=90), show_progress=False)
     assert "have another number of tokens" in rsr.compare(one, short).warnings[0]
-    sets = [comparison.read(s.artefact.path) for s in (one, short)]
+    sets = [score_sets.read(s.artefact.path) for s in (one, short)]
     from dataclasses import replace
 
     other = comparison.compare(sets[0], replace(sets[1], tokenizer="another"))

@@ -88,3 +88,14 @@ def test_baselines_choose_by_their_own_direction():
 def test_the_order_of_rows_changes_nothing():
     scores = table(np.random.default_rng(7), {"a": 0.0, "b": 0.05, "c": 0.1})
     assert rank(scores) == rank(scores.sample(fraction=1, shuffle=True, seed=1))
+
+
+def test_generations_of_a_teacher_go_together():
+    rng = np.random.default_rng(8)
+    first, second = (table(rng, {"a": 0.0, "b": 0.3}).with_columns(generation=pl.lit(g)) for g in ("gen1", "gen2"))
+    both = pl.concat([first, second])
+    assert len(rank(both).places) == 4
+    ranking = rank(both, by="teacher")
+    assert [p.dataset for p in ranking.places] == ["a", "b"]
+    own = both.filter(teacher="a", metric="rsr")
+    assert ranking.places[0].value == pytest.approx(own["numerator"].sum() / own["denominator"].sum())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsr import comparison, overlap, sources, tables
+from rsr import overlap, score_sets, sources, tables
 from rsr.errors import InputError
 from tests.clients import chat, write
 
@@ -62,7 +62,7 @@ def test_no_object_ends_in_another_error(value):
         sources.read(value if isinstance(value, list | dict) else [value])
 
 
-fields = st.sampled_from([*comparison.REFERENCE, "id", "problem", "question", "messages", "role", "content", "text"])
+fields = st.sampled_from([*score_sets.REFERENCE, "id", "problem", "question", "messages", "role", "content", "text"])
 lines = st.lists(st.dictionaries(fields, json_values | st.integers(-(10**400), 10**400), max_size=6), max_size=3)
 
 
@@ -74,7 +74,7 @@ def test_no_score_set_or_evaluation_set_ends_in_another_error(tmp_path_factory, 
         path.write_bytes(given_lines)
     else:
         path.write_text("\n".join(json.dumps(line) for line in given_lines))
-    for read in (comparison.read, overlap.read):
+    for read in (score_sets.read, overlap.read):
         with contextlib.suppress(InputError):
             read(path)
 
@@ -100,7 +100,7 @@ def test_a_table_of_another_kind_is_no_score_table(tmp_path):
 
 @pytest.mark.parametrize("value", [0, -1, 10**400, None, "1", float("inf"), float("nan")])
 def test_a_score_of_the_reference_is_a_positive_number(tmp_path, value):
-    sample = dict.fromkeys(comparison.REFERENCE, 2) | {"avg_surprisal": value}
+    sample = dict.fromkeys(score_sets.REFERENCE, 2) | {"avg_surprisal": value}
     write(tmp_path / "a.jsonl", [sample])
     with pytest.raises(InputError, match="a score is not a positive number"):
-        comparison.read(tmp_path / "a.jsonl")
+        score_sets.read(tmp_path / "a.jsonl")

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import click
 
 from rsr import __version__
-from rsr.cli.commands import compare, inspect, rank, score, select
+from rsr.cli.commands import compare, inspect, rank, score
+from rsr.cli.selecting import select
 from rsr.errors import InputError
 
 BAD_INPUT, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141

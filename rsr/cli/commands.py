@@ -43,10 +43,10 @@ def score(
         from rsr.cli.show import show_estimate
         from rsr.estimate import estimate
 
-        scorer, read = _prepared(student, data, sample, on_error, settings)
+        scorer, read = prepared(student, data, sample, on_error, settings)
         _show(estimate(scorer, [source.dataset for source in read], outputs), as_json, show_estimate)
         return
-    scores, _ = _scored(student, data, sample, outputs, on_error, settings)
+    scores, _ = scored(student, data, sample, outputs, on_error, settings)
     if as_json:
         from rsr.cli.output import print_json
 
@@ -63,6 +63,13 @@ def score(
 @options.SCORES
 @options.METRIC
 @options.PRESET
+@click.option(
+    "--by",
+    type=click.Choice(["dataset", "teacher"]),
+    default="dataset",
+    show_default=True,
+    help="Order generations, or teachers with their generations together.",
+)
 @click.option("--resamples", type=click.IntRange(100), default=10_000, show_default=True, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @options.SAMPLE
@@ -76,6 +83,7 @@ def rank(
     scores: str | None,
     metric: str,
     preset: str,
+    by: Any,
     resamples: int,
     seed: int,
     sample: int | None,
@@ -99,104 +107,11 @@ def rank(
         table = tables.read(options.scores_folder(scores))
     else:
         needs(data, student)
-        table, _ = _scored(student, data, sample, outputs, on_error, settings)
+        table, _ = scored(student, data, sample, outputs, on_error, settings)
     from rsr.cli.show import show_ranking
     from rsr.ranking import rank
 
-    _show(rank(table.trajectories, metric, preset, resamples=resamples, seed=seed), as_json, show_ranking)
-
-
-@click.command()
-@options.DATA
-@options.STUDENT
-@options.SCORES
-@options.METRIC
-@options.PRESET
-@click.option("--output", "-o", required=True, metavar="FOLDER", help="Folder to write; - prints JSON Lines.")
-@click.option(
-    "--per-problem", default="1", show_default=True, metavar="N|all", help="Keep the best N answers to each problem."
-)
-@click.option("--by-prompt", is_flag=True, help="All answers to one prompt are one problem, whatever their ids.")
-@click.option(
-    "--correct",
-    type=click.Choice(["first", "only", "ignore"]),
-    default="first",
-    show_default=True,
-    help="Prefer answers known to be correct, take only those, or do not look.",
-)
-@click.option("--quota", type=int, metavar="N", help="At most N of each teacher, or of each --group.")
-@click.option("--group", metavar="FIELD", help="Field of the records that --quota is over.")
-@click.option("--top", type=int, metavar="N", help="The best N of what is left.")
-@click.option("--share", type=float, metavar="X", help="The best share of what is left, such as 0.5.")
-@click.option("--tokens", type=int, metavar="N", help="The best of what is left, up to N response tokens.")
-@click.option("--against", multiple=True, metavar="FILE", help="Evaluation set to look for overlap with (repeatable).")
-@click.option("--as-messages", is_flag=True, help="Write messages as they were scored, not the records unchanged.")
-@options.SAMPLE
-@options.OUTPUTS
-@options.ON_ERROR
-@settings_options
-@options.JSON
-def select(
-    data: tuple[str, ...],
-    student: str | None,
-    scores: str | None,
-    metric: str,
-    preset: str,
-    output: str,
-    per_problem: str,
-    by_prompt: bool,
-    correct: Any,
-    quota: int | None,
-    group: str | None,
-    top: int | None,
-    share: float | None,
-    tokens: int | None,
-    against: tuple[str, ...],
-    as_messages: bool,
-    sample: int | None,
-    outputs: Path,
-    on_error: Any,
-    as_json: bool,
-    **settings: Any,
-) -> None:
-    """Choose a training set by the student's scores.
-
-    Best of N per problem, then a quota, then a size. Writes the records unchanged in the format of DATA, with
-    dataset_info.json for LLaMA-Factory, selected.csv, left_out.csv and a manifest.
-    """
-    from rsr.metrics.base import by_name
-    from rsr.selection import Rule
-
-    by_name(metric)
-    rule = Rule(correct, _count(per_problem), quota, top, share, tokens)
-    from rsr import overlap, sources, tables, training_set
-
-    for file in against:
-        overlap.check(Path(file))
-    if scores is not None:
-        if student:
-            raise click.UsageError("--scores and --student say the same: give one.")
-        needs(data, scores)
-        table, read = tables.read(options.scores_folder(scores)), sources.read(data, sample=sample, on_error=on_error)
-    else:
-        needs(data, student)
-        table, read = _scored(student, data, sample, outputs, on_error, settings)
-    chosen = training_set.select(table, read, rule, metric=metric, preset=preset, group=group, by_prompt=by_prompt)
-    chosen = chosen.against(against)
-    if output == "-":
-        from dataclasses import replace
-
-        click.echo(replace(chosen, suffix=".jsonl").content(as_messages=as_messages), nl=False)
-        return
-    written = chosen.write(output, as_messages=as_messages)
-    if as_json:
-        from rsr.cli.output import print_json
-
-        print_json({"file": written, "manifest": Path(output) / "manifest.json", "selected": len(chosen.trajectories)})
-    else:
-        from rsr.cli.show import show_training_set
-
-        show_training_set(chosen, written)
+    _show(rank(table.trajectories, metric, preset, by=by, resamples=resamples, seed=seed), as_json, show_ranking)
 
 
 @click.command(short_help="Look at one trajectory, token by token.")
@@ -244,13 +159,13 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     Each is a folder of scores (outputs/scores/...), or what the reference implementation writes: a .jsonl file of
     samples, or a folder of such files.
     """
-    from rsr import comparison
+    from rsr import comparison, score_sets
     from rsr.cli.show import show_comparison
 
-    _show(comparison.compare(comparison.read(first), comparison.read(second)), as_json, show_comparison)
+    _show(comparison.compare(score_sets.read(first), score_sets.read(second)), as_json, show_comparison)
 
 
-def _prepared(
+def prepared(
     student: str | None, data: tuple[str, ...], sample: int | None, on_error: Any, settings: dict[str, Any]
 ) -> "tuple[Scorer, list[Source]]":
     """The engine and the sources; data is read before the model is loaded."""
@@ -264,7 +179,7 @@ def _prepared(
     return scorer_of(str(student), settings_of(settings)), read
 
 
-def _scored(
+def scored(
     student: str | None,
     data: tuple[str, ...],
     sample: int | None,
@@ -273,19 +188,10 @@ def _scored(
     settings: dict[str, Any],
 ) -> "tuple[Scores, list[Source]]":
     options.check_writable(outputs)
-    scorer, read = _prepared(student, data, sample, on_error, settings)
+    scorer, read = prepared(student, data, sample, on_error, settings)
     from rsr.api import label_of, score_sources
 
     return score_sources(scorer, read, outputs, label=label_of(data), on_error=on_error), read
-
-
-def _count(per_problem: str) -> int | None:
-    if per_problem == "all":
-        return None
-    try:
-        return int(per_problem)
-    except ValueError:
-        raise click.UsageError(f"--per-problem {per_problem!r} is neither a number nor 'all'.") from None
 
 
 def _show(value: Any, as_json: bool, show: Any) -> None:
