@@ -16,7 +16,7 @@ def metric_cards() -> str:
     cards = "\n".join(_card(metric) for metric in METRICS.values())
     return (
         "# Metrics\n\nEvery metric as it declares itself. `rsr rank --metric NAME` and `rsr select --metric NAME` take those "
-        f"that need tokens only.\n\n{cards}"
+        f"that are computed from stored tokens; they refuse the others by name.\n\n{cards}"
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rsr.engine import Scorer
 
 PROBE_SECONDS = 3.0
-BYTES_PER_TOKEN = 9  # of a shard, as measured: surprisal and entropy do not compress, ranks nearly vanish
+BYTES_PER_TOKEN = 11  # of a shard, as measured on 12 stores of 92,000 tokens of SmolLM2 together
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,11 @@ from rsr.errors import InputError
 BAD_INPUT, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit status: 0 done, 1 bad input, 2 wrong usage, 130 interrupted (the same command goes on).",
+)
 @click.version_option(__version__, prog_name="rsr")
 @click.pass_context
 def cli(context: click.Context) -> None:

@@ -42,7 +42,11 @@ ON_ERROR = click.option(
 
 _SETTINGS = (
     click.option(
-        "--dtype", type=click.Choice(["bfloat16", "float16", "float32"]), default="bfloat16", show_default=True
+        "--dtype",
+        type=click.Choice(["bfloat16", "float16", "float32"]),
+        default="bfloat16",
+        show_default=True,
+        help="Of the weights.",
     ),
     click.option(
         "--head-dtype",
