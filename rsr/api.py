@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rsr import comparison, inspection, ranking, score_sets, sources, tables, training_set
-from rsr.comparison import Comparison
+from rsr import inspection, ranking, score_sets, sources, tables, training_set
 from rsr.errors import InputError
 from rsr.inspection import Inspection
 from rsr.ranking import By, Ranking
@@ -20,6 +19,7 @@ from rsr.trajectories import OnError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from rsr.comparison import Comparison
     from rsr.engine import Scorer
 
     Model = str | Path | Student | tuple[PreTrainedModel, PreTrainedTokenizerFast]
@@ -145,13 +145,16 @@ def inspect(student: "Model", data: Data, which: str = "0", *, settings: Setting
     return inspection.inspect(scorer_of(student, settings or Settings()), dataset, trajectory)
 
 
-def compare(first: Scores | str | Path, second: Scores | str | Path) -> Comparison:
+def compare(first: Scores | str | Path, second: Scores | str | Path) -> "Comparison":
     """Compare two score sets: score tables, or files of the reference implementation.
 
     Raises:
         InputError: one cannot be read, or they have no trajectory in common.
     """
-    return comparison.compare(*(score_sets.read(_folder(of)) for of in (first, second)))
+    sets = [score_sets.read(_folder(of)) for of in (first, second)]
+    from rsr import comparison
+
+    return comparison.compare(*sets)
 
 
 def score_sources(
@@ -192,8 +195,6 @@ def scorer_of(student: "Model", settings: Settings) -> "Scorer":
     Raises:
         InputError: see `rsr.student.load` and `rsr.engine.Scorer`.
     """
-    from rsr.engine import Scorer, Scoring
-
     chat = dict(template=settings.template, template_variables=settings.template_variables)
     if isinstance(student, Student):
         loaded = student
@@ -202,6 +203,8 @@ def scorer_of(student: "Model", settings: Settings) -> "Scorer":
     else:
         names = ("dtype", "attention", "device", "revision", "trust_remote_code")
         loaded = load(student, **chat, **{name: getattr(settings, name) for name in names})  # type: ignore[arg-type]
+    from rsr.engine import Scorer, Scoring
+
     of_engine = ("max_length", "beyond_positions", "head_dtype", "token_budget")
     return Scorer(loaded, Scoring(**{name: getattr(settings, name) for name in of_engine}))
 

@@ -67,15 +67,17 @@ def load(
     Raises:
         InputError: the model, its weights or its tokenizer cannot be loaded, and what to do about it.
     """
+    # First what is quickly seen to be wrong: the imports take seconds.
     check(model)
+    chosen = load_template(template) if template else None
+    place = _device(device)
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
-    renderer = ChatRenderer(tokenizer, load_template(template) if template else None, template_variables)
-    place = _device(device)
+    renderer = ChatRenderer(tokenizer, chosen, template_variables)
     with _loading(model):
         loaded = AutoModelForCausalLM.from_pretrained(
             model,

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-import rsr
+import rsr.cli
 from experiments.config import ROOT
 from rsr import comparison, score_sets, trajectories
 from rsr.metrics import METRICS
@@ -59,12 +59,18 @@ def test_the_experiment_and_the_command_find_each_others_artefacts(tmp_path, mod
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")} == made
 
 
-def test_a_dry_run_counts_and_writes_nothing(tmp_path, model):
+def within(capfd, *arguments):
+    """Run a command in this process, which has torch already; what it prints."""
+    assert rsr.cli.run([str(a) for a in arguments]) == 0
+    return capfd.readouterr().out
+
+
+def test_a_dry_run_counts_and_writes_nothing(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
     data = teachers(tmp_path / "data")
-    result = run("score", "--student", model, data, "--dry-run", "--json", "--max-length", "90", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    found = json.loads(result.stdout)
+    found = json.loads(within(capfd, "score", "--student", model, data, "--dry-run", "--json", "--max-length", 90))
     assert not (tmp_path / "outputs").exists()
+    assert "12 trajectories" in within(capfd, "score", "--student", model, data, "--dry-run")
     scores = rsr.score(model, data, outputs=tmp_path / "out", settings=rsr.Settings(max_length=90))
     one = scores.trajectories.filter(metric="rsr", preset="")
     assert found["trajectories"] == len(one) == 12
@@ -113,10 +119,11 @@ def _read(leader):
         return b""
 
 
-def test_a_page_of_a_trajectory(tmp_path, model):
+def test_a_page_of_a_trajectory(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
     write(tmp_path / "a.jsonl", [chat(0, "x"), chat(1, "1 < 2 <script>alert(1)</script> \\boxed{42}", id="it")])
-    result = run("inspect", "--student", model, "a.jsonl", "--trajectory", "it", "--html", "it.html", cwd=tmp_path)
-    assert (result.returncode, result.stdout) == (0, "Written to it.html\n"), result.stderr
+    shown = within(capfd, "inspect", "--student", model, "a.jsonl", "--trajectory", "it", "--html", "it.html")
+    assert shown == "Written to it.html\n"
     page = (tmp_path / "it.html").read_text()
     assert "<script" not in page
     assert "<mark>1 &lt; 2 &lt;script&gt;" in page
@@ -163,13 +170,10 @@ def test_trl_trains_on_it_as_it_is(tmp_path, model):
 
 
 def test_names_are_text_not_markup(tmp_path, model, capfd):
-    import rsr.cli
-
     path = write(tmp_path / "[x]*" / "a.jsonl", [chat(i, r) for i, r in enumerate(replies("a", 3))])
     common = ["--student", str(model), f"[/x]={path}", "--outputs", str(path.parent / "out")]
     for command in (["score"], ["rank"], ["select", "-o", str(tmp_path / "new")]):
-        assert rsr.cli.run([*command, *common]) == 0
-        assert "[/x]" in capfd.readouterr().out
+        assert "[/x]" in within(capfd, *command, *common)
 
 
 def test_what_is_selected_is_the_best_correct_answer(tmp_path, loaded):

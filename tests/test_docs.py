@@ -1,6 +1,8 @@
 """The documentation builds without a warning, and every command in it runs."""
 
+import contextlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -60,8 +62,7 @@ def test_every_command_runs(page, reader, monkeypatch, capfd):
         if mark == "run: checkout":
             subprocess.run(["bash", "-euo", "pipefail", "-c", code], cwd=ROOT, check=True)
         elif mark == "run" and language == "python":
-            script = write_script(reader, code)
-            subprocess.run([sys.executable, script], check=True)
+            exec(compile(code, page.name, "exec"), {"__name__": "__main__"})
         elif mark == "run":
             for line in code.strip().splitlines():
                 run_line(line)
@@ -69,15 +70,13 @@ def test_every_command_runs(page, reader, monkeypatch, capfd):
     METRICS.pop("surprising_share", None)
 
 
-def write_script(folder, code):
-    (folder / "script.py").write_text(code)
-    return folder / "script.py"
-
-
 def run_line(line):
-    """A line that is `rsr` alone runs in this process, which has torch already; a pipeline in a shell."""
-    if line.startswith("rsr ") and not set(line) & set("|>$"):
-        assert rsr.cli.run(shlex.split(line, comments=True)[1:]) == 0, line
+    """`rsr`, with its output perhaps to a file, runs in this process, which has torch already; a pipeline in a shell."""
+    words = shlex.split(line, comments=True)
+    if words[0] == "rsr" and not set(line) & set("|$"):
+        command, file = (words[:-2], words[-1]) if ">" in words else (words, os.devnull)
+        with Path(file).open("w") as out, contextlib.redirect_stdout(out):
+            assert rsr.cli.run(command[1:]) == 0, line
     else:
         subprocess.run(["bash", "-euo", "pipefail", "-c", line], check=True)
 

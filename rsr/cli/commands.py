@@ -136,7 +136,6 @@ def inspect(
     """Look at one trajectory: the rendered prompt, the mask, and every token's rank and surprisal."""
     needs(data, student)
     from rsr import api
-    from rsr.cli.show import show_inspection
 
     found = api.inspect(str(student), data, trajectory, settings=settings_of(settings))
     if html is not None:
@@ -146,6 +145,8 @@ def inspect(
             write_text(html, found.to_html())
         click.echo(f"Written to {html}", err=as_json)
     if as_json or html is None:
+        from rsr.cli.show import show_inspection
+
         _show(found, as_json, lambda of: show_inspection(of, tokens))
 
 
@@ -156,13 +157,16 @@ def inspect(
 def compare(first: Path, second: Path, as_json: bool) -> None:
     """Compare two score sets: how far do ranks, surprisals and orders agree?
 
-    Each is a folder of scores (outputs/scores/...), or what the reference implementation writes: a .jsonl file of
-    samples, or a folder of such files.
+    Each is a folder of scores (outputs/scores/...), what `rsr score --json` printed, or what the reference implementation
+    writes: a .jsonl file of samples, or a folder of such files.
     """
-    from rsr import comparison, score_sets
+    from rsr import score_sets
+
+    sets = [score_sets.read(options.scores_folder(of)) for of in (first, second)]
+    from rsr import comparison
     from rsr.cli.show import show_comparison
 
-    _show(comparison.compare(score_sets.read(first), score_sets.read(second)), as_json, show_comparison)
+    _show(comparison.compare(*sets), as_json, show_comparison)
 
 
 def prepared(

@@ -19,7 +19,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 DATA = click.argument("data", nargs=-1, metavar="DATA...")
 STUDENT = click.option("--student", metavar="MODEL", help="Model folder or hub name.")
 SCORES = click.option(
-    "--scores", metavar="FOLDER", help="Scores made before, instead of --student; - reads `score --json`."
+    "--scores",
+    metavar="FOLDER",
+    help="Scores made before, instead of --student: their folder, or what `score --json` printed, - for standard input.",
 )
 OUTPUTS = click.option(
     "--outputs",
@@ -119,18 +121,19 @@ def needs(data: tuple[str, ...], student: str | None) -> None:
         raise click.UsageError("Missing argument 'DATA...': files or folders of trajectories.")
 
 
-def scores_folder(given: str) -> Path:
-    """The folder of scores, named or read from the output of `rsr score --json`.
+def scores_folder(given: str | Path) -> Path:
+    """The folder of scores: named, or in what `rsr score --json` printed, in a file or on standard input ("-").
 
     Raises:
-        InputError: standard input is not that.
+        InputError: it is not that.
     """
-    if given != "-":
-        return Path(given)
+    path, piped = Path(given), str(given) == "-"
+    if not piped and not (path.suffix == ".json" and path.is_file()):
+        return path
     try:
-        return Path(json.loads(sys.stdin.read())["folder"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError("standard input is not what `rsr score --json` prints") from error
+        return Path(json.loads(sys.stdin.read() if piped else path.read_text(encoding="utf-8"))["folder"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{'standard input' if piped else path} is not what `rsr score --json` prints") from error
 
 
 def check_writable(outputs: Path) -> None:

@@ -1,17 +1,21 @@
 """Results on a terminal."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from rsr.comparison import Comparison
 from rsr.display import console, grid
-from rsr.estimate import Estimate
 from rsr.heatmap import to_text
-from rsr.inspection import Inspection
 from rsr.metrics import METRICS
-from rsr.ranking import Length, Ranking
-from rsr.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rsr.comparison import Comparison
+    from rsr.estimate import Estimate
+    from rsr.inspection import Inspection
+    from rsr.ranking import Length, Ranking
+    from rsr.training_set import TrainingSet
 
 
 def say(*lines: str) -> None:
@@ -20,7 +24,7 @@ def say(*lines: str) -> None:
         out.print(line, markup=False, soft_wrap=True)
 
 
-def show_estimate(found: Estimate) -> None:
+def show_estimate(found: "Estimate") -> None:
     cut = f", {found.truncated} cut" if found.truncated else ""
     say(
         f"{found.trajectories:,} trajectories, {found.tokens:,} tokens ({found.response_tokens:,} of responses), "
@@ -43,7 +47,7 @@ def _size(size: int) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.2f} MB"
 
 
-def show_ranking(ranking: Ranking) -> None:
+def show_ranking(ranking: "Ranking") -> None:
     title = METRICS[ranking.metric].title + (f" ({ranking.preset})" if ranking.preset else "")
     say(f"{title}, {ranking.direction} is better, on {ranking.problems} problems that all datasets have a value for")
     if ranking.left_out:
@@ -60,7 +64,7 @@ def show_ranking(ranking: Ranking) -> None:
     say(_settled(ranking), *_choices(ranking), *_lengths(ranking))
 
 
-def _settled(ranking: Ranking) -> str:
+def _settled(ranking: "Ranking") -> str:
     first, second = (place.dataset for place in ranking.places[:2])
     if ranking.to_settle is None:
         return f"{first} and {second} are equal: nothing would settle their order"
@@ -72,7 +76,7 @@ def _settled(ranking: Ranking) -> str:
     )
 
 
-def _choices(ranking: Ranking) -> list[str]:
+def _choices(ranking: "Ranking") -> list[str]:
     own = ranking.places[0].dataset
     parts = [
         f"{METRICS[name].title.lower()} {'the same' if chosen == own else chosen}"
@@ -81,8 +85,8 @@ def _choices(ranking: Ranking) -> list[str]:
     return [f"others would choose: {', '.join(parts)}"] if parts else []
 
 
-def _lengths(ranking: Ranking) -> list[str]:
-    def names(of: list[Length]) -> str:
+def _lengths(ranking: "Ranking") -> list[str]:
+    def names(of: "list[Length]") -> str:
         return ", ".join(length.dataset for length in of)
 
     explained = [length for length in ranking.lengths if length.explains]
@@ -92,7 +96,7 @@ def _lengths(ranking: Ranking) -> list[str]:
     return [f"at equal length the lead of {first} cannot be told from 0 over: {names(explained)}"]
 
 
-def show_training_set(of: TrainingSet, file: Path) -> None:
+def show_training_set(of: "TrainingSet", file: "Path") -> None:
     chosen = of.choice.chosen
     say(f"{len(chosen)} trajectories selected, {int(chosen['tokens'].sum()):,} response tokens")
     table = grid("teacher", "selected", "share", f"mean {of.metric}", "correct", "wrong")
@@ -116,7 +120,7 @@ def show_training_set(of: TrainingSet, file: Path) -> None:
     say(*(f"note: {warning}" for warning in of.warnings), f"Written to {file}")
 
 
-def show_inspection(found: Inspection, tokens: int) -> None:
+def show_inspection(found: "Inspection", tokens: int) -> None:
     out = console()
     say(f"{found.dataset}, {found.trajectory} under {found.student}", found.summary, "")
     text = Text()
@@ -134,7 +138,7 @@ def show_inspection(found: Inspection, tokens: int) -> None:
     out.print(table)
 
 
-def show_comparison(of: Comparison) -> None:
+def show_comparison(of: "Comparison") -> None:
     say(f"first:  {of.first}", f"second: {of.second}")
     say(f"{of.shared} trajectories in both, {of.only_first} only in the first, {of.only_second} only in the second")
     say(*(f"warning: {warning}" for warning in of.warnings))
