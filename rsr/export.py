@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,19 +96,24 @@ def write(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         _check_same(folder, file, manifest)
         return file
-    partial = folder.with_name(f"{folder.name}.partial")
     with writing(folder):
-        partial.mkdir(parents=True, exist_ok=True)
-        (partial / file.name).write_bytes(content)
-        for name, table in tables.items():
-            table.write_csv(partial / f"{name}.csv")
-        info = json.dumps(facts["dataset_info"], indent=2, ensure_ascii=False)
-        (partial / INFO).write_text(info + "\n", encoding="utf-8")
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+            new = Path(temporary) / folder.name
+            new.mkdir()
+            (new / file.name).write_bytes(content)
+            for name, table in tables.items():
+                table.write_csv(new / f"{name}.csv")
+            (new / INFO).write_text(_json(facts["dataset_info"]), encoding="utf-8")
+            (new / MANIFEST).write_text(_json(manifest), encoding="utf-8")
+            if folder.exists():
+                folder.rmdir()  # it is empty
+            new.rename(folder)
     return file
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def _check_same(folder: Path, file: Path, manifest: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """From datasets to score tables: the stage that `rsr score` and the experiments share."""
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -112,8 +113,8 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
         rows = pl.concat([trajectory_scores(store) for store in stores])
         table = dataset_scores(rows, resamples=resamples, seed=seed)
         with writing(artefact.path):
-            rows.write_parquet(artefact.path / TRAJECTORIES)
-            table.write_parquet(artefact.path / DATASETS)
+            _write_parquet(rows, artefact.path / TRAJECTORIES)
+            _write_parquet(table, artefact.path / DATASETS)
             table.write_csv((artefact.path / DATASETS).with_suffix(".csv"), float_precision=9)
         artefact = artefact.complete(
             student=stores[0].artefact.key["student"],
@@ -134,6 +135,13 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
         pl.read_parquet(artefact.path / TRAJECTORIES, glob=False),
         pl.read_parquet(artefact.path / DATASETS, glob=False),
     )
+
+
+def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    """By way of memory: of a full disk polars would speak as of a bad file."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def _declared(metric: Metric) -> dict[str, Any]:

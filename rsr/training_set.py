@@ -183,7 +183,7 @@ def select(
         records=records,
         suffix=suffixes.pop() if len(suffixes) == 1 else ".jsonl",
         sources=tuple(_described(source) for source in sources),
-        warnings=tuple(_warnings(candidates, choice, rule, records)),
+        warnings=tuple(_warnings(sources, candidates, choice, rule, records)),
     )
 
 
@@ -210,13 +210,19 @@ def _check_scored(scores: Scores, source: Source) -> None:
         raise InputError(f"{dataset.name}: there are no scores of it: score it with the same student")
     scored = set(own["trajectory"])
     kept = replace(dataset, trajectories=tuple(t for t in dataset.trajectories if t.id in scored))
-    digests = {(d["teacher"], d["generation"]): d["data"] for d in scores.artefact.facts["datasets"]}
+    digests = {(d["teacher"], d["generation"]): d.get("data") for d in scores.artefact.facts["datasets"]}
+    if digests[dataset.teacher, dataset.generation] is None:
+        raise InputError(f"{scores.artefact.path}: made by an earlier version: remove it, and score again (in seconds)")
     if kept.digest() != digests[dataset.teacher, dataset.generation]:
         raise InputError(f"{source.place}: has changed since it was scored as {dataset.name}: score it again")
 
 
-def _warnings(candidates: pl.DataFrame, choice: Choice, rule: Rule, records: Sequence[Any]) -> list[str]:
+def _warnings(
+    sources: Sequence[Source], candidates: pl.DataFrame, choice: Choice, rule: Rule, records: Sequence[Any]
+) -> list[str]:
     found = []
+    if malformed := sum(len(source.dataset.skipped) for source in sources):
+        found.append(f"{malformed} malformed records were left out")
     problems = candidates["problem"].n_unique()
     if rule.per_problem is not None and problems == len(candidates):
         found.append(

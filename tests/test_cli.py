@@ -203,6 +203,32 @@ def test_wrong_answers_are_taken_only_where_there_is_no_other_and_said(tmp_path,
     assert len(rsr.select(scores, tmp_path / "a.json", correct="only").records) == 1
 
 
+def test_malformed_records_and_records_as_text_are_said(tmp_path, loaded):
+    records = [chat(i, r) for i, r in enumerate(replies("a", 3))]
+    as_text = [{"messages": str(record["messages"])} for record in records]  # as in the paper's data
+    path = write(tmp_path / "a.jsonl", [*as_text, {"messages": []}])
+    scores = rsr.score(loaded, path, outputs=tmp_path / "out", on_error="skip", show_progress=False)
+    chosen = rsr.select(scores, path, on_error="skip")
+    assert "1 malformed records were left out" in chosen.warnings
+    assert "the records keep messages as text, which trainers do not read: write them as messages" in chosen.warnings
+    assert list(chosen.records) == [as_text[t.row] for t in chosen.trajectories]
+    written = [record for _, record in trajectories.records(chosen.write(tmp_path / "new", as_messages=True))]
+    assert [record["messages"] for record in written] == [records[t.row]["messages"] for t in chosen.trajectories]
+
+
+def test_an_interrupted_export_leaves_nothing(tmp_path, loaded, monkeypatch):
+    data = teachers(tmp_path / "data")
+    chosen = rsr.select(rsr.score(loaded, data, outputs=tmp_path / "out", show_progress=False), data)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pl.DataFrame, "write_csv", full)
+    with pytest.raises(rsr.InputError, match="new: cannot be written: No space left"):
+        chosen.write(tmp_path / "new")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "out"]
+
+
 def test_many_answers_to_a_prompt_in_one_file(tmp_path, loaded):
     path = write(tmp_path / "a.jsonl", [chat(i % 2, r) for i, r in enumerate(replies("a", 8))])
     scores = rsr.score(loaded, path, outputs=tmp_path / "out", show_progress=False)

@@ -253,11 +253,12 @@ def limited(size):
 
 
 def test_a_file_that_may_not_grow(place, monkeypatch):
-    """A limit on the size of files fails as a full disk does: in the middle of a shard or table."""
-    result = rsr(*SCORE, "data", "--outputs", "limited", cwd=place, preexec_fn=limited(1500))
-    assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("error: limited/tokens/")
-    assert "File too large; what is finished is kept, the same command goes on" in result.stderr
+    """A limit on the size of files fails as a full disk does: in the middle of a shard, then of a table."""
+    for stage, size in (("tokens", 1500), ("scores", 5000)):
+        result = rsr(*SCORE, "data", "--outputs", "limited", cwd=place, preexec_fn=limited(size))
+        assert result.returncode == 1
+        assert result.stderr.splitlines()[-1].startswith(f"error: limited/{stage}/")
+        assert "File too large; what is finished is kept, the same command goes on" in result.stderr
     monkeypatch.chdir(place)
     assert rsr_here([*SCORE, "data", "--outputs", "limited"]) == 0
     assert not list((place / "limited").rglob("*.partial"))
