@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from rsr.tables import Scores
@@ -22,7 +22,8 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def grid(*columns: str) -> Table:
-    return Table(*columns, box=None, padding=(0, 2, 0, 0))
+    """An empty table; a name that is too wide goes on in the next line, whole."""
+    return Table(*(Column(name, overflow="fold") for name in columns), box=None, padding=(0, 2, 0, 0))
 
 
 def show_scores(scores: Scores) -> None:
@@ -50,14 +51,18 @@ def show_scores(scores: Scores) -> None:
     out.print(f"Written to {scores.artefact.path}", markup=False, soft_wrap=True)
 
 
+def number(value: float) -> str:
+    return f"{value:.3f}" if value < 100 else f"{value:.0f}"
+
+
 def interval(row: dict[str, Any]) -> str:
-    return "no value" if row["value"] is None else f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    if row["value"] is None:
+        return "no value"
+    return f"{number(row['value'])} [{number(row['low'])}, {number(row['high'])}]"
 
 
 def _value(row: dict[str, Any]) -> str:
-    return (
-        "no value" if row["value"] is None else f"{row['value']:.3f}" if row["value"] < 100 else f"{row['value']:.0f}"
-    )
+    return "no value" if row["value"] is None else number(row["value"])
 
 
 def _different_problems(trajectories: pl.DataFrame) -> list[str]:

@@ -1,10 +1,11 @@
 """Results on a terminal."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from rsr.display import console, grid
+from rsr.display import console, grid, interval, number
 from rsr.heatmap import to_text
 from rsr.metrics import METRICS
 
@@ -52,10 +53,10 @@ def show_ranking(ranking: "Ranking") -> None:
     say(f"{title}, {ranking.direction} is better, on {ranking.problems} problems that all datasets have a value for")
     if ranking.left_out:
         say(f"{ranking.left_out} problems are left out: some dataset has no value for them")
-    table = grid("", "dataset", f"{title} [95 %]", "is best", "beats next", "length")
+    table = grid("", "dataset", f"{title} [95 %]", "best", "beats next", "length")
     for i, place in enumerate(ranking.places):
         beats = f"{ranking.wins[i][i + 1]:.0%}" if i + 1 < len(ranking.places) else ""
-        values = f"{place.value:.3f} [{place.low:.3f}, {place.high:.3f}]"
+        values = interval(asdict(place))
         table.add_row(str(i + 1), Text(place.dataset), values, f"{place.best:.0%}", beats, f"{place.length:.0f}")
     console().print(table)
     if len(ranking.places) < 2:
@@ -101,7 +102,7 @@ def show_training_set(of: "TrainingSet", file: "Path") -> None:
     say(f"{len(chosen)} trajectories selected, {int(chosen['tokens'].sum()):,} response tokens")
     table = grid("teacher", "selected", "share", f"mean {of.metric}", "correct", "wrong")
     for row in of.composition.iter_rows(named=True):
-        score = f"{row['mean_score']:.3f}"
+        score = number(row["mean_score"])
         table.add_row(
             Text(row["teacher"]),
             str(row["selected"]),
