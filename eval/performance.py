@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from eval import samples
-from eval.grader import VERSION, Grader, Outcome
 from rsr.artefacts import Artefact, digest, find_or_begin, writing
+from rsr.grader import VERSION, Grader, Outcome
 
 STAGE = "grades"
 GRADES = "grades.parquet"

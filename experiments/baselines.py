@@ -15,15 +15,16 @@ from rich.table import Table as Grid
 
 from experiments import datasets, measures, scoring
 from experiments.config import MetricsConfig
-from experiments.progress import TokenProgress
-from experiments.scoring import Scores
 from rsr.artefacts import digest, find_or_begin, writing
+from rsr.display import show_scores
 from rsr.errors import InputError
 from rsr.measurements import Measure, Measured, measure_dataset
 from rsr.metrics import Metric, select, text
 from rsr.metrics.base import Need
 from rsr.metrics.gradient import too_few
+from rsr.progress import TokenProgress
 from rsr.scores import DATASET_SCHEMA, SCHEMA, dataset_scores, measured_dataset_scores, measured_scores
+from rsr.tables import DATASETS, STAGE, TRAJECTORIES, Scores
 from rsr.trajectories import Dataset
 
 # Raised when what the tables of baselines hold for the same key changes its meaning.
@@ -69,15 +70,15 @@ def _tabulate(tokens: Scores | None, by_tokens: list[str], baselines: Baselines,
     """Tables of the chosen token metrics and of baselines, made once for the same measurements."""
     bootstrap = config.bootstrap
     key = {
-        "stage": scoring.STAGE,
+        "stage": STAGE,
         "version": VERSION,
         "tokens": None if tokens is None else [digest(tokens.artefact.key), by_tokens],
         "baselines": baselines.key,
         "bootstrap": [bootstrap.resamples, bootstrap.seed],
     }
     label = f"{config.student.name}-{config.teachers.name}"
-    artefact = find_or_begin(config.paths.outputs, scoring.STAGE, label, key)
-    paths = [artefact.path / name for name in (scoring.TRAJECTORIES, scoring.DATASETS)]
+    artefact = find_or_begin(config.paths.outputs, STAGE, label, key)
+    paths = [artefact.path / name for name in (TRAJECTORIES, DATASETS)]
     if artefact.manifest is None:
         table = dataset_scores(baselines.trajectories, resamples=bootstrap.resamples, seed=bootstrap.seed)
         frames = [baselines.trajectories, pl.concat([table, baselines.datasets])]
@@ -220,7 +221,7 @@ def show(scores: Scores) -> None:
     facts = scores.artefact.facts
     with_rsr = "rsr" in scores.datasets["metric"]
     if with_rsr:
-        scoring.show(scores)
+        show_scores(scores)
     others = [m for m in select(["all"]) if m.needs != "tokens" and m.name in scores.datasets["metric"]]
     console = Console(highlight=False)
     if not console.is_terminal:

@@ -56,7 +56,7 @@ def aggregates(measured: Measured, accuracies: pl.DataFrame, verified: pl.DataFr
     """Scores and accuracies of teachers: means over their generations (as in the paper); without those `incomplete`."""
     assert measured.scores is not None
     complete = ~pl.col("teacher").is_in(incomplete(measured))
-    scores = measured.scores.datasets.select("teacher", "generation", "metric", "preset", "value", "error")
+    scores = measured.scores.select("teacher", "generation", "metric", "preset", "value", "error")
     right = verified.select(
         "teacher",
         "generation",

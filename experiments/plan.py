@@ -2,8 +2,8 @@
 
 from experiments import datasets, students
 from experiments.config import CorrelationConfig
+from rsr import student
 from rsr.errors import InputError
-from rsr.student import load_renderer
 
 # Assumptions behind the hours; an estimate, named with every number it gives.
 FLOPS = 4e14  # per second: 40 % of one H200's peak in bfloat16
@@ -30,8 +30,10 @@ def plan(config: CorrelationConfig) -> list[str]:
     """
     training = config.student.training
     model = students.model_of(config.student, config.paths)
-    parameters = students.parameters(config.student, config.scoring, config.paths)
-    renderer = load_renderer(
+    parameters = student.parameters(
+        model, revision=config.student.revision, trust_remote_code=config.scoring.trust_remote_code
+    )
+    renderer = student.load_renderer(
         model,
         revision=config.student.revision,
         template=config.student.template,

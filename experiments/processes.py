@@ -6,7 +6,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def run_all(
-    jobs: Iterable[Job],
+    jobs: Sequence[Job],
     processes: int,
     *,
     started: Callable[[Job], None],
@@ -62,7 +62,7 @@ def run_all(
     # The server that jobs are forked from takes the number of threads with it.
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
     context = get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
+    context.set_forkserver_preload(list(PRELOADED) if len(jobs) > 1 else [])
     waiting, running = deque(jobs), dict[Connection, tuple[Job, Any, float]]()
     try:
         while waiting or running:

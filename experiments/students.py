@@ -123,17 +123,8 @@ def base_of(student: Student, scoring: ScoringConfig, paths: Paths) -> Base:
     return Base(student.name, model, renderer, student.revision, scoring.trust_remote_code)
 
 
-def parameters(student: Student, scoring: ScoringConfig, paths: Paths) -> int:
-    """Parameters of a student; no weights are loaded.
-
-    Raises:
-        InputError: see `load`.
-    """
-    return sum(p.numel() for p in load(student, scoring, paths, weights=False).model.parameters())
-
-
-def load(student: Student, scoring: ScoringConfig, paths: Paths, *, weights: bool = True) -> rsr_student.Student:
-    """Load a configured student, or without weights what its scores are found by.
+def load(student: Student, scoring: ScoringConfig, paths: Paths) -> rsr_student.Student:
+    """Load a configured student.
 
     Raises:
         InputError: see `rsr.student.load`.
@@ -148,5 +139,4 @@ def load(student: Student, scoring: ScoringConfig, paths: Paths, *, weights: boo
         template=student.template,
         template_variables=student.template_variables,
         trust_remote_code=scoring.trust_remote_code,
-        weights=weights,
     )

@@ -2,18 +2,20 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from experiments import datasets, evaluation, scoring, students, training
+import polars as pl
+
+from experiments import baselines, datasets, evaluation, scoring, students, training
 from experiments.config import CorrelationConfig, OnFailure
 from experiments.processes import Job, Outcome, alone, run_all
 from experiments.runs import Cell, RunTable
-from experiments.scoring import Scores
 from rsr.artefacts import Artefact, write_text
 from rsr.errors import InputError
-from rsr.store import TokenStore
+from rsr.metrics.baselines import VERIFIED_ACCURACY
+from rsr.tables import DATASETS
 from rsr.trajectories import Dataset
 from train import Base
 from train.sft import MODEL
@@ -28,14 +30,14 @@ class Measured:
     Attributes:
         data: the teachers' datasets.
         models: teacher and generation of each model by name, the base first.
-        scores: None if scoring failed.
+        scores: one row per dataset, metric and preset; None if scoring failed.
         grades: of the base and of each dataset, one artefact a benchmark; without the cells that failed.
         runs: the run table.
     """
 
     data: Sequence[Dataset]
     models: dict[str, tuple[str, str]]
-    scores: Scores | None
+    scores: pl.DataFrame | None
     grades: dict[str, list[Artefact]]
     runs: RunTable
 
@@ -50,21 +52,18 @@ def measure(config: CorrelationConfig) -> Measured:
     if config.student.recipe and students.seconds_to_make(config.student, config.paths) is None:
         alone(students.model_of, config.student, config.paths)
     study = _Study(config, data, students.base_of(config.student, config.scoring, config.paths))
-    jobs = study.missing()
-    if jobs:
-        with study.runs.shown():
-            run_all(
-                jobs,
-                config.study.processes or _processes(),
-                started=lambda job: study.runs.update(job.name, state="running"),
-                advanced=lambda job, done, of: study.runs.update(job.name, progress=done / of),
-                ended=study.ended,
-            )
-    stores = study.stores()
+    with study.runs.shown():
+        run_all(
+            study.missing(),
+            config.study.processes or _processes(),
+            started=lambda job: study.runs.update(job.name, state="running"),
+            advanced=lambda job, done, of: study.runs.update(job.name, progress=done / of),
+            ended=study.ended,
+        )
     return Measured(
         data,
         study.models,
-        None if stores is None else scoring.tabulate(stores, config),
+        study.scores,
         {name: grades for name in study.models if (grades := study.grades(name)) is not None},
         study.runs,
     )
@@ -84,6 +83,7 @@ class _Study:
     data: Sequence[Dataset]
     base: Base
     models: dict[str, tuple[str, str]] = field(init=False)  # name -> teacher and generation
+    scores: pl.DataFrame | None = None
     runs: RunTable = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,9 +99,6 @@ class _Study:
         self.runs = RunTable(cells)
 
     # --- what is there -------------------------------------------------------------------------------------------------
-
-    def stores(self) -> list[TokenStore] | None:
-        return scoring.find(self.config, self.data)
 
     def grades(self, name: str) -> list[Artefact] | None:
         """Grades of a model on every benchmark; None where one is missing."""
@@ -119,13 +116,11 @@ class _Study:
     # --- what is missing -----------------------------------------------------------------------------------------------
 
     def missing(self) -> list[Job]:
-        """The jobs that can start at once; the cells of what is there are marked."""
-        jobs = []
-        stores = self.stores()
-        if stores is None:
-            jobs.append(self._job(f"score {ALL}", _score, (self.config,)))
-        else:
-            self._found(f"score {ALL}", sum(store.artefact.facts["seconds"] for store in stores))
+        """The jobs that can start at once; the cells of what is there are marked.
+
+        Scores are always asked for: the student has to be loaded to know what they are found by.
+        """
+        jobs = [self._job(f"score {ALL}", _score, (self.config,))]
         for name in self.models:
             grades, trained = self.grades(name), self._trained.get(name)
             if trained is not None and trained.manifest is not None:
@@ -166,7 +161,11 @@ class _Study:
     def ended(self, job: Job, outcome: Outcome) -> bool:
         """Note how a cell ended; whether the others are to go on."""
         if outcome.error is None:
-            self.runs.update(job.name, state="done", seconds=outcome.seconds)
+            seconds = outcome.seconds
+            if job.run is _score:
+                folder, seconds = outcome.result
+                self.scores = pl.read_parquet(Path(folder) / DATASETS)
+            self.runs.update(job.name, state="done", seconds=seconds)
             return True
         self.runs.update(job.name, state="failed", seconds=outcome.seconds, error=outcome.error)
         write_text(self._beside(job.name, "error"), f"{outcome.error}\nlog: {job.log}\n")
@@ -176,8 +175,16 @@ class _Study:
 # --- jobs, each in a process of its own --------------------------------------------------------------------------------
 
 
-def _score(config: CorrelationConfig, advance: Any) -> None:
-    scoring.token_stores(config, advance)
+def _score(config: CorrelationConfig, advance: Any) -> tuple[str, float]:
+    """The folder of the score tables, and the seconds that went into them in this run or an earlier one."""
+    stores = scoring.token_stores(config, advance)
+    # Answers are graded apart (experiments.verification).
+    names = [name for name in config.names if name != VERIFIED_ACCURACY.name] or ["tokens"]
+    scores = baselines.score(replace(config, metrics=names))
+    assert stores is not None and scores is not None  # there is one process
+    measurements = scores.artefact.facts.get("measurements", [])
+    seconds = sum(s.artefact.facts["seconds"] for s in stores) + sum(m["seconds"] for m in measurements)
+    return str(scores.artefact.path), seconds
 
 
 def _train(config: CorrelationConfig, teacher: str, generation: str, advance: Any) -> None:

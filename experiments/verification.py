@@ -19,13 +19,13 @@ def verified(data: Sequence[Dataset], answer: str | None, outputs: Path) -> pl.D
         answer: regular expression of the final answer; None: the last \\boxed{}.
 
     Raises:
-        InputError: see `eval.grader.Grader`.
+        InputError: see `rsr.grader.Grader`.
     """
     return pl.concat([_of_dataset(dataset, answer, outputs) for dataset in data])
 
 
 def _of_dataset(dataset: Dataset, answer: str | None, outputs: Path) -> pl.DataFrame:
-    from eval.grader import VERSION, Grader
+    from rsr.grader import VERSION, Grader
 
     known = [(t.id, t.answer, t.messages[-1].content) for t in dataset.trajectories if t.answer is not None]
     answers = [gold for _, gold, _ in known]

@@ -189,7 +189,7 @@ def dataset_scores(
             "artefact": frame["artefact"][0],
         }
         if len(valued):
-            sums = _sums_by_problem(valued, problems)
+            sums = sums_by_problem(valued, problems)
             drawn = divide(*(weights @ sums).T)
             drawn = drawn[~np.isnan(drawn)]
             row["value"] = float(divide(*sums.sum(axis=0)[:, None])[0])
@@ -199,8 +199,13 @@ def dataset_scores(
     return pl.DataFrame(rows, schema=DATASET_SCHEMA)
 
 
-def _sums_by_problem(frame: pl.DataFrame, problems: dict[str, int]) -> NDArray[np.float64]:
-    """Sums of numerators and denominators (or of values and ones) per problem, shape (problems, 2)."""
+def sums_by_problem(frame: pl.DataFrame, problems: dict[str, int]) -> NDArray[np.float64]:
+    """Sums of numerators and denominators (or of values and ones) per problem, shape (problems, 2).
+
+    Args:
+        frame: rows with a value.
+        problems: the place of each problem.
+    """
     at = frame["problem"].replace_strict(problems, return_dtype=pl.Int64).to_numpy()
     if frame["denominator"].null_count() == len(frame):
         columns = [frame["value"].to_numpy(), np.ones(len(frame))]

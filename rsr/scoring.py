@@ -11,14 +11,13 @@ from rsr.artefacts import Artefact, find_or_begin
 from rsr.chat import RenderedChat
 from rsr.engine import NotFinite, Scorer, Scoring
 from rsr.errors import InputError
-from rsr.store import SHARD, Shard, TokenStore, read_shard, reasons, shard_path, write_shard
+from rsr.store import SHARD, STAGE, Shard, TokenStore, read_shard, reasons, shard_path, write_shard
 from rsr.student import Student
 from rsr.tokens import Tokens
 from rsr.trajectories import Dataset, OnError, Trajectory
 
 # Raised when what a token store holds for the same key changes its meaning.
 VERSION = 1
-STAGE = "tokens"
 
 Progress = Callable[[int, int], None]  # characters and tokens done since the last call
 
@@ -32,17 +31,6 @@ def store_key(student: Student, scoring: Scoring, dataset: Dataset) -> dict[str,
         "scoring": scoring.identity(student),
         "data": dataset.digest(),
     }
-
-
-def find_store(student: Student, scoring: Scoring, dataset: Dataset, root: Path) -> TokenStore | None:
-    """The complete token store of a dataset; None where it is still to be scored. The student needs no weights."""
-    artefact = find_or_begin(root, STAGE, _label(student, dataset), store_key(student, scoring, dataset))
-    names = (student.name, dataset.teacher, dataset.generation)
-    return TokenStore(artefact, *names, skipped=len(dataset.skipped)) if artefact.manifest is not None else None
-
-
-def _label(student: Student, dataset: Dataset) -> str:
-    return f"{student.name}-{dataset.name}".replace("/", "-")
 
 
 def score_dataset(
@@ -66,7 +54,7 @@ def score_dataset(
         InputError: a trajectory cannot be rendered, its logits are not finite, or the store cannot be written.
     """
     student = scorer.student
-    label = _label(student, dataset)
+    label = f"{student.name}-{dataset.name}".replace("/", "-")
     artefact = find_or_begin(root, STAGE, label, store_key(student, scorer.scoring, dataset))
     names = (student.name, dataset.teacher, dataset.generation)
     if artefact.manifest is not None:

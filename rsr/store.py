@@ -17,6 +17,7 @@ from rsr.artefacts import Artefact, writing
 from rsr.errors import InputError
 from rsr.tokens import Tokens
 
+STAGE = "tokens"
 SHARD = 128
 SCHEMA = pa.schema(
     {

@@ -1,9 +1,11 @@
 """A student: model, tokenizer, chat template, and what identifies them."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import ERROR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -54,7 +56,6 @@ def load(
     template: str | None = None,
     template_variables: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
-    weights: bool = True,
 ) -> Student:
     """Load a causal language model from a folder or the hub, safetensors only.
 
@@ -62,42 +63,104 @@ def load(
         attention: attention implementation ("sdpa", "eager", "flash_attention_2", ...).
         device: None takes a GPU where there is one.
         template: name or file of a chat template; None takes the tokenizer's own.
-        weights: False gives a student without weights, of which only name and identity can be used: what a store is found
-            by.
 
     Raises:
         InputError: the model, its weights or its tokenizer cannot be loaded, and what to do about it.
     """
+    # First what is quickly seen to be wrong: the imports take seconds.
+    check(model)
+    chosen = load_template(template) if template else None
+    place = _device(device)
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    renderer = load_renderer(
-        model,
-        revision=revision,
-        template=template,
-        template_variables=template_variables,
-        trust_remote_code=trust_remote_code,
+    renderer = ChatRenderer(
+        load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code), chosen, template_variables
     )
-    place = _device(device)
-    how = dict(dtype=getattr(torch, dtype), attn_implementation=attention, trust_remote_code=trust_remote_code)
     with _loading(model):
-        if weights:
-            loaded = AutoModelForCausalLM.from_pretrained(model, revision=revision, use_safetensors=True, **how)
-        else:
-            config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
-            with torch.device("meta"):
-                loaded = AutoModelForCausalLM.from_config(config, **how)
+        loaded = AutoModelForCausalLM.from_pretrained(
+            model,
+            revision=revision,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+        )
     identity = {
         **identity_of(model, renderer, revision=revision, trust_remote_code=trust_remote_code),
         "dtype": dtype,
         "attention": loaded.config._attn_implementation,
         "device": place.type,
     }
-    if weights:
-        loaded.requires_grad_(False).eval().to(place)
-    return Student(name or Path(model).name, loaded, renderer, identity)
+    loaded.requires_grad_(False).eval().to(place)
+    return Student(name or Path(model).absolute().name, loaded, renderer, identity)
+
+
+def of_model(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerFast",
+    *,
+    name: str | None = None,
+    template: str | None = None,
+    template_variables: Mapping[str, Any] | None = None,
+) -> Student:
+    """A model that is loaded already, known by the digest of its state dict and configuration.
+
+    So its artefacts are found again by an equal model passed in, not by a folder or hub name of the same model.
+
+    Raises:
+        InputError: the tokenizer has no chat template, or is not a fast one.
+    """
+    renderer = ChatRenderer(tokenizer, load_template(template) if template else None, template_variables)
+    identity = {
+        "model": {"state_dict_sha256": _state_digest(model)},
+        "tokenizer_sha256": _tokenizer_digest(renderer),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "attention": model.config._attn_implementation,
+        "device": model.device.type,
+        **renderer.identity(),
+    }
+    given = str(getattr(model.config, "_name_or_path", "") or model.config.model_type)
+    return Student(name or Path(given).name, model.eval(), renderer, identity)
+
+
+def _state_digest(model: "PreTrainedModel") -> str:
+    import torch
+
+    config = model.config.to_dict()
+    for key in ("_name_or_path", "transformers_version"):
+        config.pop(key, None)
+    hasher = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for key, value in sorted(model.state_dict().items()):
+        hasher.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        hasher.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return hasher.hexdigest()
+
+
+def check(model: str | Path) -> None:
+    """Refuse what is seen to be no model before anything heavy is imported.
+
+    Raises:
+        InputError: a path without a folder, or a folder without a configuration or weights in safetensors.
+    """
+    _check_folder(model)
+    folder = Path(model)
+    if folder.is_dir() and not any(folder.glob(WEIGHTS)):
+        raise InputError(f"{model}: holds no weights ({WEIGHTS}); other formats are not read")
+
+
+def _check_folder(model: str | Path) -> None:
+    folder = Path(model)
+    if not str(model):
+        raise InputError("the student is empty: give a model folder or a hub name")
+    if folder.is_file():
+        raise InputError(f"{model}: a file, where a model folder or a hub name is wanted")
+    if str(model).startswith((".", "/", "~")) and not folder.is_dir():
+        raise InputError(f"{model}: no such model folder")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise InputError(f"{model}: no model folder, config.json is missing")
 
 
 def load_renderer(
@@ -125,13 +188,9 @@ def load_tokenizer(
     Raises:
         InputError: see `load`.
     """
+    _check_folder(model)
     from transformers import AutoTokenizer
 
-    folder = Path(model)
-    if str(model).startswith((".", "/", "~")) and not folder.is_dir():
-        raise InputError(f"{model}: no such model folder")
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise InputError(f"{model}: no model folder, config.json is missing")
     with _loading(model):
         tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
     return cast("PreTrainedTokenizerFast", tokenizer)
@@ -151,11 +210,16 @@ def _device(name: str | None) -> "torch.device":
 @contextmanager
 def _loading(model: str | Path) -> Iterator[None]:
     """Turn what the loaders raise into one line: for what is missing, out of reach or refused."""
+    from huggingface_hub.utils import logging
+    from safetensors import SafetensorError
+
+    logging.set_verbosity(ERROR)  # it tells of every try to reach the hub
     try:
         yield
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise InputError(f"{model}: cannot be loaded: {' '.join(lines[:2])}") from error
+        place = "cannot be loaded" if Path(model).is_dir() else "no folder here, and cannot be loaded from the hub"
+        raise InputError(f"{model}: {place}: {' '.join(lines[:2])}") from error
 
 
 def identity_of(
@@ -166,12 +230,30 @@ def identity_of(
     Raises:
         InputError: its configuration cannot be loaded, or a hub model's revision is not known.
     """
-    tokenizer = renderer.tokenizer.backend_tokenizer.to_str()
     return {
         "model": _weights_identity(model, revision, trust_remote_code),
-        "tokenizer_sha256": hashlib.sha256(tokenizer.encode()).hexdigest(),
+        "tokenizer_sha256": _tokenizer_digest(renderer),
         **renderer.identity(),
     }
+
+
+def _tokenizer_digest(renderer: ChatRenderer) -> str:
+    return hashlib.sha256(renderer.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def parameters(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> int:
+    """Parameters of a model, by its configuration alone.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with _loading(model), torch.device("meta"):
+        config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
+        empty = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    return sum(p.numel() for p in empty.parameters())
 
 
 def _weights_identity(model: str | Path, revision: str | None, with_code: bool) -> dict[str, str]:

@@ -8,7 +8,7 @@ that layout works the same. Records may be
 * ShareGPT: {"conversations": [{"from": "human" | "gpt" | "system", "value"}, ...]};
 * Alpaca: {"instruction", "input"?, "output", "system"?};
 
-each with an optional "id" and "answer". An assistant message may carry its reasoning apart, as API exports do, in
+each with an optional "id", "answer" and "correct" (true or false). An assistant message may carry its reasoning apart, as API exports do, in
 "reasoning_content" or "thinking"; it becomes "<think>\\n{reasoning}\\n</think>\\n\\n{content}".
 """
 
@@ -17,7 +17,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,9 +26,11 @@ import polars as pl
 from rsr.errors import InputError
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
+BESIDE = ("manifest.json", "dataset_info.json")  # what lies beside trajectories and holds none
 ROLES = ("system", "user", "assistant")
 SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 OnError = Literal["error", "skip"]
+Shape = Literal["messages", "conversations", "alpaca"]
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,16 @@ class Trajectory:
         problem: key of the problem, equal for all answers to it: the record's id, or else a hash of system and user
             messages with the number of its occurrence in the dataset (prompts may repeat).
         answer: the reference answer to the problem, where known.
+        correct: whether the record says that its response is right; None where it does not.
+        row: place of its record among the records that were read, from 0.
     """
 
     id: str
     problem: str
     messages: tuple[Message, ...]
     answer: str | None = None
+    correct: bool | None = None
+    row: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,7 @@ def find(source: str | Path) -> list[tuple[str, str, Path]]:
         return [(path.stem, "", path)]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
-    files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.name != "manifest.json")
+    files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.name not in BESIDE)
     files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
     if not files:
         raise InputError(f"{path}: holds no {', '.join(SUFFIXES)} file")
@@ -141,7 +147,7 @@ def read(path: Path, teacher: str, generation: str = "", *, on_error: OnError = 
         InputError: the file cannot be read or holds nothing, or, under on_error="error", the first malformed record,
             named by file and line (for Parquet by row).
     """
-    return parse(_records(path), teacher, generation, on_error=on_error, source=str(path))
+    return parse(records(path), teacher, generation, on_error=on_error, source=str(path))
 
 
 def parse(
@@ -161,9 +167,9 @@ def parse(
     skipped: list[Skipped] = []
     occurrences: Counter[str] = Counter()
     seen: set[str] = set()
-    for where, record in records:
+    for row, (where, record) in enumerate(records):
         try:
-            trajectory = _trajectory(record, occurrences)
+            trajectory = replace(_trajectory(record, occurrences), row=row)
             if trajectory.id in seen:
                 raise InputError(f"a second record with the id {trajectory.id!r}: make ids unique or leave them out")
         except InputError as error:
@@ -182,7 +188,12 @@ def parse(
 # --- files to records ----------------------------------------------------------------------------------------------
 
 
-def _records(path: Path) -> Iterator[tuple[str, Any]]:
+def records(path: Path) -> Iterator[tuple[str, Any]]:
+    """The records of a file, each with the text that says where it stands.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
     if path.suffix == ".parquet":
         yield from _parquet_records(path)
         return
@@ -193,27 +204,32 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     if path.suffix == ".jsonl":
-        yield from _json_lines(path, text)
+        yield from json_lines(text, str(path))
     else:
         yield from _json_list(path, text)
 
 
 def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
     try:
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
     for row, record in enumerate(frame.iter_rows(named=True)):
         yield f"{path}, row {row}", {key: value for key, value in record.items() if value is not None}
 
 
-def _json_lines(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+def json_lines(text: str, source: str) -> Iterator[tuple[str, Any]]:
+    """The records of JSON Lines.
+
+    Raises:
+        InputError: a line is not JSON.
+    """
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                yield f"{path}, line {number}", json.loads(line)
+                yield f"{source}, line {number}", json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise InputError(f"{path}, line {number}: not valid JSON: {_reason(error)}") from error
+                raise InputError(f"{source}, line {number}: not valid JSON: {_reason(error)}") from error
 
 
 def _json_list(path: Path, text: str) -> Iterator[tuple[str, Any]]:
@@ -277,21 +293,36 @@ def _trajectory(record: Any, occurrences: Counter[str]) -> Trajectory:
         raise InputError("no assistant message: there is nothing to score")
     if any(not m.content.strip() for m in replies):
         raise InputError("an assistant message is empty")
+    answer, correct = record.get("answer"), record.get("correct")
+    if correct is not None and not isinstance(correct, bool):
+        raise InputError(f"'correct' is true or false, not {_kind(correct)}")
     identity = key if given is None else str(given)
-    answer = record.get("answer")
-    return Trajectory(identity, identity, tuple(messages), None if answer is None else str(answer))
+    return Trajectory(identity, identity, tuple(messages), None if answer is None else str(answer), correct)
 
 
-def _messages(record: Mapping[str, Any]) -> list[Message]:
+def shape(record: Mapping[str, Any]) -> Shape:
+    """The format of a record.
+
+    Raises:
+        InputError: it is none of the known ones.
+    """
     if "messages" in record:
-        return [_message(m, i) for i, m in enumerate(_as_list(record["messages"], "messages"))]
+        return "messages"
     if "conversations" in record:
-        return [_sharegpt(m, i) for i, m in enumerate(_as_list(record["conversations"], "conversations"))]
+        return "conversations"
     if "instruction" in record and "output" in record:
-        return _alpaca(record)
+        return "alpaca"
     raise InputError(
         f"no 'messages', 'conversations' or 'instruction' with 'output'; it has {', '.join(record) or 'nothing'}"
     )
+
+
+def _messages(record: Mapping[str, Any]) -> list[Message]:
+    of = shape(record)
+    if of == "alpaca":
+        return _alpaca(record)
+    parse_one = _message if of == "messages" else _sharegpt
+    return [parse_one(m, i) for i, m in enumerate(_as_list(record[of], of))]
 
 
 def _as_list(value: Any, name: str) -> list[Any]:

@@ -78,7 +78,7 @@ def _column(known: tuple[str, ...], names: list[str]) -> str:
 
 def accuracy(document: dict[str, Any], responses: list[Any]) -> dict[str, float]:
     """Share of right responses, where the tasks are run by lm-eval's own command."""
-    from eval.grader import Grader
+    from rsr.grader import Grader
 
     texts = responses[0] if isinstance(responses[0], list) else responses
     with Grader() as grader:

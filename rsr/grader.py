@@ -1,7 +1,7 @@
 r"""The grader: is the final answer of a response the gold answer?
 
 The answer is taken out of the response here. Whether it equals the gold answer is judged by Math-Verify in worker processes
-(eval/judge.py): Math-Verify can run for hours or fill the memory on a single pair, inside C code that no signal interrupts,
+(rsr/equality.py): Math-Verify can run for hours or fill the memory on a single pair, inside C code that no signal interrupts,
 so that only killing the process holds a limit.
 """
 
@@ -200,14 +200,14 @@ class Grader:
 
 
 class _Worker:
-    """One process of eval/judge.py: a line of JSON in, an outcome out."""
+    """One process of rsr/equality.py: a line of JSON in, an outcome out."""
 
     def __init__(self, timeout: float) -> None:
         # Not by multiprocessing, which would import the program's main module, with all it imports, into each worker. By
         # path, to be found from any working folder; -P keeps that path's folder from shadowing other modules. Ctrl-C
         # reaches the parent alone, which cleans up.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__).with_name("judge.py")), str(timeout)],
+            [sys.executable, "-P", str(Path(__file__).with_name("equality.py")), str(timeout)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,

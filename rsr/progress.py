@@ -12,7 +12,8 @@ from rsr.trajectories import Dataset
 
 
 class TokenProgress:
-    """A bar over the characters of all datasets; on a terminal live, elsewhere a line per dataset, on standard error.
+    """A bar over the characters of all datasets; on a terminal live, elsewhere a line per dataset that is scored, on
+    standard error.
 
     Args:
         processes: that share the work evenly; 0 shows nothing.
@@ -31,7 +32,7 @@ class TokenProgress:
         self.tokens, self.began = 0, time.perf_counter()
         self.console = Console(file=sys.stderr)
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:3.0f} %  {task.fields[speed]}"),
             TimeRemainingColumn(),
@@ -54,10 +55,13 @@ class TokenProgress:
     def of(self, dataset: Dataset) -> Callable[[int, int], None]:
         """The callback for one dataset."""
         number = list(self.sizes).index(dataset.name) + 1
-        if self.processes and not self.console.is_terminal:
-            print(f"scoring {dataset.name} ({number} of {len(self.sizes)})", file=sys.stderr, flush=True)
+        said = not self.processes or self.console.is_terminal
 
         def advance(characters: int, tokens: int) -> None:
+            nonlocal said
+            if tokens and not said:
+                print(f"scoring {dataset.name} ({number} of {len(self.sizes)})", file=sys.stderr, flush=True)
+                said = True
             self.tokens += tokens
             self.characters += characters
             self.report(self.characters, sum(self.sizes.values()))

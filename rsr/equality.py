@@ -1,4 +1,4 @@
-r"""The worker of the grader: are two answers equal? Run as a process by eval/grader.py, for the limits' sake.
+r"""The worker of the grader: are two answers equal? Run as a process by rsr/grader.py, for the limits' sake.
 
 What Math-Verify 0.9.0 says stands, save for what is normalised here, on both sides alike:
 digits grouped by spaces, a final full stop, the signs of `_SIGNS`, and percent signs, which its parser cannot read (its

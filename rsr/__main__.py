@@ -1,0 +1,5 @@
+"""python -m rsr"""
+
+from rsr.cli import main
+
+main()

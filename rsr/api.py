@@ -1,0 +1,224 @@
+"""The verbs of `rsr` as functions: score, rank, select, inspect, compare."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rsr import inspection, ranking, score_sets, sources, tables, training_set
+from rsr.errors import InputError
+from rsr.inspection import Inspection
+from rsr.ranking import By, Ranking
+from rsr.selection import Correct, Rule
+from rsr.sources import Data, Source
+from rsr.student import Student, check, load, of_model
+from rsr.tables import Scores
+from rsr.training_set import TrainingSet
+from rsr.trajectories import OnError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from rsr.comparison import Comparison
+    from rsr.engine import Scorer
+
+    Model = str | Path | Student | tuple[PreTrainedModel, PreTrainedTokenizerFast]
+
+OUTPUTS = Path("outputs")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a student is loaded and its scores are computed; the defaults are those of the study.
+
+    The first four attributes shape the scores of any student; those after them concern loading by name, and do not
+    apply to a model that is passed in, but for template and template_variables.
+
+    Attributes: see `rsr.engine.Scoring` and `rsr.student.load`.
+    """
+
+    max_length: int | None = None
+    beyond_positions: bool = False
+    head_dtype: Literal["model", "float32"] = "model"
+    token_budget: int = 4096
+    template: str | None = None
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    attention: str = "sdpa"
+    device: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_length", "token_budget"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} {value} is too small: the least is 1")
+
+
+def score(
+    student: "Model",
+    data: Data,
+    *,
+    sample: int | None = None,
+    outputs: str | Path = OUTPUTS,
+    on_error: OnError = "error",
+    settings: Settings | None = None,
+    show_progress: bool = True,
+) -> Scores:
+    """Score trajectories under a student, or find them scored.
+
+    Args:
+        student: a model folder or hub name, a loaded `Student`, or a transformers model with its tokenizer (which is known
+            by the digest of its weights).
+        data: files, folders, "hub:OWNER/NAME"; records such as {"messages": [...]} in a list or a datasets.Dataset; a chat
+            as a list of messages; or any of these by name of teacher.
+        sample: problems of each dataset.
+        outputs: where artefacts are kept; what is there is found again.
+
+    Raises:
+        InputError: whatever is wrong with student, data, settings or disk.
+    """
+    read = _read(student, data, sample, on_error)
+    scorer = scorer_of(student, settings or Settings())
+    label = label_of(data)
+    return score_sources(scorer, read, outputs, label=label, on_error=on_error, show_progress=show_progress)
+
+
+def rank(
+    scores: Scores | str | Path,
+    *,
+    metric: str = "rsr",
+    preset: str = "",
+    by: By = "dataset",
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Ranking:
+    """Datasets in the order of a metric; see `rsr.ranking.rank`.
+
+    Args:
+        scores: of `score`, or the folder that holds them.
+    """
+    return ranking.rank(_scores(scores).trajectories, metric, preset, by=by, resamples=resamples, seed=seed)
+
+
+def select(
+    scores: Scores | str | Path,
+    data: Data,
+    *,
+    metric: str = "rsr",
+    preset: str = "",
+    correct: Correct = "first",
+    per_problem: int | None = 1,
+    quota: int | None = None,
+    top: int | None = None,
+    share: float | None = None,
+    tokens: int | None = None,
+    group: str | None = None,
+    by_prompt: bool = False,
+    against: Sequence[str | Path] = (),
+    on_error: OnError = "error",
+) -> TrainingSet:
+    """Choose a training set; see `rsr.selection.Rule` and `rsr.training_set.select`.
+
+    Args:
+        data: what was scored, or part of it.
+        against: evaluation sets to look for overlap with.
+
+    Raises:
+        InputError: see there.
+    """
+    rule = Rule(correct, per_problem, quota, top, share, tokens)
+    read, known = sources.read(data, on_error=on_error), _scores(scores)
+    chosen = training_set.select(known, read, rule, metric=metric, preset=preset, group=group, by_prompt=by_prompt)
+    return chosen.against(against)
+
+
+def inspect(student: "Model", data: Data, which: str = "0", *, settings: Settings | None = None) -> Inspection:
+    """Look at one trajectory, by id or by place from 0.
+
+    Raises:
+        InputError: there is no such trajectory, or it cannot be scored.
+    """
+    datasets = [source.dataset for source in _read(student, data, None, "error")]
+    dataset, trajectory = inspection.find(datasets, which)
+    return inspection.inspect(scorer_of(student, settings or Settings()), dataset, trajectory)
+
+
+def compare(first: Scores | str | Path, second: Scores | str | Path) -> "Comparison":
+    """Compare two score sets: score tables, or files of the reference implementation.
+
+    Raises:
+        InputError: one cannot be read, or they have no trajectory in common.
+    """
+    sets = [score_sets.read(_folder(of)) for of in (first, second)]
+    from rsr import comparison
+
+    return comparison.compare(*sets)
+
+
+def score_sources(
+    scorer: "Scorer",
+    read: Sequence[Source],
+    outputs: str | Path = OUTPUTS,
+    *,
+    label: str = sources.OBJECTS,
+    on_error: OnError = "error",
+    show_progress: bool = True,
+) -> Scores:
+    """Score sources that are read already.
+
+    Args:
+        label: names the data in the folder of the tables, for people.
+
+    Raises:
+        InputError: see `score`.
+    """
+    datasets = [source.dataset for source in read]
+    full = f"{scorer.student.name}-{label}"
+    found = tables.score(scorer, datasets, Path(outputs), label=full, on_error=on_error, show_progress=show_progress)
+    assert found is not None, "one process is the first"
+    return found
+
+
+def label_of(data: Data) -> str:
+    """The name of data for people: of the first file or folder, "data" for objects."""
+    first = next(iter(data), None) if isinstance(data, tuple | list) else data
+    if not isinstance(first, str | Path):
+        return sources.OBJECTS
+    return Path(str(first).rpartition("=")[2].removeprefix("hub:")).absolute().stem or sources.OBJECTS
+
+
+def scorer_of(student: "Model", settings: Settings) -> "Scorer":
+    """The engine for a student.
+
+    Raises:
+        InputError: see `rsr.student.load` and `rsr.engine.Scorer`.
+    """
+    chat = dict(template=settings.template, template_variables=settings.template_variables)
+    if isinstance(student, Student):
+        loaded = student
+    elif isinstance(student, tuple):
+        loaded = of_model(*student, **chat)  # type: ignore[arg-type]
+    else:
+        names = ("dtype", "attention", "device", "revision", "trust_remote_code")
+        loaded = load(student, **chat, **{name: getattr(settings, name) for name in names})  # type: ignore[arg-type]
+    from rsr.engine import Scorer, Scoring
+
+    of_engine = ("max_length", "beyond_positions", "head_dtype", "token_budget")
+    return Scorer(loaded, Scoring(**{name: getattr(settings, name) for name in of_engine}))
+
+
+def _read(student: "Model", data: Data, sample: int | None, on_error: OnError) -> list[Source]:
+    """Data first: what is wrong with it shows before a model is loaded."""
+    if isinstance(student, str | Path):
+        check(student)
+    return sources.read(data, sample=sample, on_error=on_error)
+
+
+def _folder(scores: Scores | str | Path) -> Path:
+    return scores.artefact.path if isinstance(scores, Scores) else Path(scores)
+
+
+def _scores(scores: Scores | str | Path) -> Scores:
+    return scores if isinstance(scores, Scores) else tables.read(Path(scores))

@@ -1,0 +1,86 @@
+"""The command line, `rsr`.
+
+Exit status: 0 done, 1 bad input, 2 wrong usage, 130 interrupted, 141 the reader of a pipe went away. What is wrong is said
+in one line on standard error. Nothing heavy is imported before a command needs it.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from rsr import __version__
+from rsr.cli.commands import compare, inspect, rank, score
+from rsr.cli.selecting import select
+from rsr.errors import InputError
+
+BAD_INPUT, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit status: 0 done, 1 bad input, 2 wrong usage, 130 interrupted (the same command goes on).",
+)
+@click.version_option(__version__, prog_name="rsr")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Which reasoning trajectories will teach a student model best?
+
+    The Rank-Surprisal Ratio (RSR) asks the student itself: lower is better.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for command in (score, rank, select, inspect, compare):
+    cli.add_command(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit with its status."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; its exit status."""
+    try:
+        # Not `cli.main`, which would end a broken pipe its own way.
+        with cli.make_context("rsr", list(sys.argv[1:] if arguments is None else arguments)) as context:
+            cli.invoke(context)
+        sys.stdout.flush()
+        return 0
+    except click.exceptions.Exit as ended:  # of --help and --version
+        return ended.exit_code
+    except click.ClickException as error:
+        return _fail(USAGE, f"error: {error.format_message()}")
+    except InputError as error:
+        return _fail(BAD_INPUT, f"error: {error}")
+    except KeyboardInterrupt:
+        return _fail(INTERRUPTED, "interrupted: what is finished is kept, the same command goes on")
+    except BrokenPipeError:
+        _close_output()
+        return BROKEN_PIPE
+    except MemoryError:
+        return _fail(BAD_INPUT, "error: out of memory: a lower --token-budget or --max-length needs less")
+    except OSError as error:
+        _close_output()
+        return _fail(BAD_INPUT, f"error: {error.filename or 'standard output'}: {error.strerror or error}")
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for its name
+            raise
+        return _fail(BAD_INPUT, "error: out of memory on the device: a lower --token-budget or --max-length needs less")
+
+
+def _fail(status: int, line: str) -> int:
+    try:
+        print(" ".join(line.split()), file=sys.stderr, flush=True)
+    except OSError:
+        return status
+    return status
+
+
+def _close_output() -> None:
+    """Keep the interpreter from writing to a closed pipe again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,207 @@
+"""The commands. Each reads its options, calls a verb of `rsr.api`, and shows what it returns."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rsr.cli import options
+from rsr.cli.options import needs, settings_of, settings_options
+
+if TYPE_CHECKING:
+    from rsr.engine import Scorer
+    from rsr.sources import Source
+    from rsr.tables import Scores
+
+
+@click.command()
+@options.DATA
+@options.STUDENT
+@options.SAMPLE
+@options.OUTPUTS
+@options.ON_ERROR
+@settings_options
+@click.option("--dry-run", is_flag=True, help="Only say how many tokens, how long, how much memory and disk.")
+@options.JSON
+def score(
+    data: tuple[str, ...],
+    student: str | None,
+    sample: int | None,
+    outputs: Path,
+    on_error: Any,
+    dry_run: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Score trajectories under a student.
+
+    DATA are files or folders (teacher/generation.json) of chats in JSON, JSON Lines or Parquet; NAME=FILE names the
+    teacher, - reads JSON Lines from standard input. Interrupted, the same command goes on.
+    """
+    needs(data, student)
+    if dry_run:
+        from rsr.cli.show import show_estimate
+        from rsr.estimate import estimate
+
+        scorer, read = prepared(student, data, sample, on_error, settings)
+        _show(estimate(scorer, [source.dataset for source in read], outputs), as_json, show_estimate)
+        return
+    scores, _ = scored(student, data, sample, outputs, on_error, settings)
+    if as_json:
+        from rsr.cli.output import print_json
+
+        print_json({"folder": scores.artefact.path, "datasets": scores.datasets})
+    else:
+        from rsr.display import show_scores
+
+        show_scores(scores)
+
+
+@click.command(short_help="Order teachers (or datasets) for a student.")
+@options.DATA
+@options.STUDENT
+@options.SCORES
+@options.METRIC
+@options.PRESET
+@click.option(
+    "--by",
+    type=click.Choice(["dataset", "teacher"]),
+    default="dataset",
+    show_default=True,
+    help="Order generations, or teachers with their generations together.",
+)
+@click.option("--resamples", type=click.IntRange(100), default=10_000, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@options.SAMPLE
+@options.OUTPUTS
+@options.ON_ERROR
+@settings_options
+@options.JSON
+def rank(
+    data: tuple[str, ...],
+    student: str | None,
+    scores: str | None,
+    metric: str,
+    preset: str,
+    by: Any,
+    resamples: int,
+    seed: int,
+    sample: int | None,
+    outputs: Path,
+    on_error: Any,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Order teachers (or datasets) for a student, and say how sure that order is.
+
+    Scores DATA under the student first, where that was not done yet; with --scores it needs neither.
+    """
+    from rsr.metrics.base import by_name
+
+    by_name(metric)
+    if scores is not None:
+        if data or student:
+            raise click.UsageError("--scores says all: leave out --student and DATA.")
+        from rsr import tables
+
+        table = tables.read(options.scores_folder(scores))
+    else:
+        needs(data, student)
+        table, _ = scored(student, data, sample, outputs, on_error, settings)
+    from rsr.cli.show import show_ranking
+    from rsr.ranking import rank
+
+    _show(rank(table.trajectories, metric, preset, by=by, resamples=resamples, seed=seed), as_json, show_ranking)
+
+
+@click.command(short_help="Look at one trajectory, token by token.")
+@options.DATA
+@options.STUDENT
+@click.option("--trajectory", default="0", show_default=True, metavar="ID", help="By id, or by place from 0.")
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a page instead.")
+@click.option(
+    "--tokens", type=click.IntRange(1), default=400, show_default=True, help="How many to show on the terminal."
+)
+@settings_options
+@options.JSON
+def inspect(
+    data: tuple[str, ...],
+    student: str | None,
+    trajectory: str,
+    html: Path | None,
+    tokens: int,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Look at one trajectory: the rendered prompt, the mask, and every token's rank and surprisal."""
+    needs(data, student)
+    from rsr import api
+
+    found = api.inspect(str(student), data, trajectory, settings=settings_of(settings))
+    if html is not None:
+        from rsr.artefacts import write_text, writing
+
+        with writing(html):
+            write_text(html, found.to_html())
+        click.echo(f"Written to {html}", err=as_json)
+    if as_json or html is None:
+        from rsr.cli.show import show_inspection
+
+        _show(found, as_json, lambda of: show_inspection(of, tokens))
+
+
+@click.command(short_help="Compare two score sets.")
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+@options.JSON
+def compare(first: Path, second: Path, as_json: bool) -> None:
+    """Compare two score sets: how far do ranks, surprisals and orders agree?
+
+    Each is a folder of scores (outputs/scores/...), what `rsr score --json` printed, or what the reference implementation
+    writes: a .jsonl file of samples, or a folder of such files.
+    """
+    from rsr import score_sets
+
+    sets = [score_sets.read(options.scores_folder(of)) for of in (first, second)]
+    from rsr import comparison
+    from rsr.cli.show import show_comparison
+
+    _show(comparison.compare(*sets), as_json, show_comparison)
+
+
+def prepared(
+    student: str | None, data: tuple[str, ...], sample: int | None, on_error: Any, settings: dict[str, Any]
+) -> "tuple[Scorer, list[Source]]":
+    """The engine and the sources; data is read before the model is loaded."""
+    from rsr import sources
+    from rsr.student import check
+
+    check(str(student))
+    read = sources.read(data, sample=sample, on_error=on_error)
+    from rsr.api import scorer_of
+
+    return scorer_of(str(student), settings_of(settings)), read
+
+
+def scored(
+    student: str | None,
+    data: tuple[str, ...],
+    sample: int | None,
+    outputs: Path,
+    on_error: Any,
+    settings: dict[str, Any],
+) -> "tuple[Scores, list[Source]]":
+    options.check_writable(outputs)
+    scorer, read = prepared(student, data, sample, on_error, settings)
+    from rsr.api import label_of, score_sources
+
+    return score_sources(scorer, read, outputs, label=label_of(data), on_error=on_error), read
+
+
+def _show(value: Any, as_json: bool, show: Any) -> None:
+    if as_json:
+        from rsr.cli.output import print_json
+
+        print_json(value)
+    else:
+        show(value)

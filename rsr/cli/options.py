@@ -1,0 +1,150 @@
+"""Options that commands share."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from rsr.errors import InputError
+
+if TYPE_CHECKING:
+    from rsr.api import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DATA = click.argument("data", nargs=-1, metavar="DATA...")
+STUDENT = click.option("--student", metavar="MODEL", help="Model folder or hub name.")
+SCORES = click.option(
+    "--scores",
+    metavar="FOLDER",
+    help="Scores made before, instead of --student: their folder, or what `score --json` printed, - for standard input.",
+)
+OUTPUTS = click.option(
+    "--outputs",
+    type=click.Path(path_type=Path),
+    default=Path("outputs"),
+    show_default=True,
+    help="Where scores are kept.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+METRIC = click.option("--metric", default="rsr", show_default=True, help="Metric to go by.")
+PRESET = click.option("--preset", default="", help="Preset of the metric, such as 'r_max=50'.")
+SAMPLE = click.option("--sample", type=click.IntRange(1), metavar="N", help="Only N problems of each dataset.")
+ON_ERROR = click.option(
+    "--on-error",
+    type=click.Choice(["error", "skip"]),
+    default="error",
+    show_default=True,
+    help="Of a malformed record: stop, or leave it out and count it.",
+)
+
+_SETTINGS = (
+    click.option(
+        "--dtype",
+        type=click.Choice(["bfloat16", "float16", "float32"]),
+        default="bfloat16",
+        show_default=True,
+        help="Of the weights.",
+    ),
+    click.option(
+        "--head-dtype",
+        type=click.Choice(["model", "float32"]),
+        default="model",
+        show_default=True,
+        help="float32 computes the head in float32, which breaks ties of bfloat16.",
+    ),
+    click.option(
+        "--max-length",
+        type=click.IntRange(1),
+        metavar="TOKENS",
+        help="Of a chat; longer ones are cut. [default: 32768, or the model's positions where it has fewer]",
+    ),
+    click.option("--beyond-positions", is_flag=True, help="Allow a --max-length beyond the model's positions."),
+    click.option(
+        "--template", metavar="NAME", help="Chat template: chatml, llama3 or a .jinja file. [default: its own]"
+    ),
+    click.option(
+        "--template-variable", "template_variables", multiple=True, metavar="NAME=VALUE", help="Passed to the template."
+    ),
+    click.option("--device", help="Such as cuda:0 or cpu. [default: a GPU where there is one]"),
+    click.option("--attention", default="sdpa", show_default=True, help="Attention implementation of transformers."),
+    click.option(
+        "--token-budget",
+        type=click.IntRange(1),
+        default=4096,
+        show_default=True,
+        help="Padded tokens per forward pass.",
+    ),
+    click.option("--revision", help="Of a model on the hub."),
+    click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model."),
+)
+
+
+def settings_options(command: F) -> F:
+    """The options of loading and scoring; a command gets them as `settings`, keywords of `settings_of`."""
+
+    for option in reversed(_SETTINGS):
+        command = option(command)
+    return command
+
+
+def settings_of(options: dict[str, Any]) -> "Settings":
+    """Settings from options.
+
+    Raises:
+        UsageError: a template variable is not NAME=VALUE.
+    """
+    from rsr.api import Settings
+
+    variables = {}
+    for given in options.pop("template_variables"):
+        name, equals, value = given.partition("=")
+        if not (name and equals):
+            raise click.UsageError(f"--template-variable {given!r} is not NAME=VALUE")
+        variables[name] = value
+    return Settings(template_variables=variables, **options)
+
+
+def needs(data: tuple[str, ...], student: str | None) -> None:
+    """Refuse a command without data or student.
+
+    Raises:
+        UsageError: one is missing.
+    """
+    if student is None:
+        raise click.UsageError("Missing option '--student': a model folder or hub name.")
+    if not data:
+        raise click.UsageError("Missing argument 'DATA...': files or folders of trajectories.")
+
+
+def scores_folder(given: str | Path) -> Path:
+    """The folder of scores: named, or in what `rsr score --json` printed, in a file or on standard input ("-").
+
+    Raises:
+        InputError: it is not that.
+    """
+    path, piped = Path(given), str(given) == "-"
+    if not piped and not (path.suffix == ".json" and path.is_file()):
+        return path
+    try:
+        return Path(json.loads(sys.stdin.read() if piped else path.read_text(encoding="utf-8"))["folder"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{'standard input' if piped else path} is not what `rsr score --json` prints") from error
+
+
+def check_writable(outputs: Path) -> None:
+    """Refuse a place that cannot be written before a model is loaded for it.
+
+    Raises:
+        InputError: it cannot be made, or not be written.
+    """
+    from rsr.artefacts import writing
+
+    with writing(outputs):
+        outputs.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=outputs):
+            pass

@@ -1,0 +1,169 @@
+"""Results on a terminal."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from rsr.display import console, grid, interval, number
+from rsr.heatmap import to_text
+from rsr.metrics import METRICS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rsr.comparison import Comparison
+    from rsr.estimate import Estimate
+    from rsr.inspection import Inspection
+    from rsr.ranking import Length, Ranking
+    from rsr.training_set import TrainingSet
+
+
+def say(*lines: str) -> None:
+    out = console()
+    for line in lines:
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def show_estimate(found: "Estimate") -> None:
+    cut = f", {found.truncated} cut" if found.truncated else ""
+    say(
+        f"{found.trajectories:,} trajectories, {found.tokens:,} tokens ({found.response_tokens:,} of responses), "
+        f"longest {found.longest:,}{cut}",
+        f"time    about {_duration(found.seconds)} at {found.tokens_per_second:,.0f} tokens/s in a short probe",
+        f"memory  {_size(found.memory)} at the probe's peak, weights {_size(found.weights)} of it",
+        f"disk    about {_size(found.disk)}, free {_size(found.free)}",
+    )
+    if found.refused:
+        say(f"{found.refused} cannot be rendered verbatim and would stop the run, the first: {found.first_refused}")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.2f} MB"
+
+
+def show_ranking(ranking: "Ranking") -> None:
+    title = METRICS[ranking.metric].title + (f" ({ranking.preset})" if ranking.preset else "")
+    say(f"{title}, {ranking.direction} is better, on {ranking.problems} problems that all datasets have a value for")
+    if ranking.left_out:
+        say(f"{ranking.left_out} problems are left out: some dataset has no value for them")
+    table = grid("", "dataset", f"{title} [95 %]", "best", "beats next", "length")
+    for i, place in enumerate(ranking.places):
+        beats = f"{ranking.wins[i][i + 1]:.0%}" if i + 1 < len(ranking.places) else ""
+        values = interval(asdict(place))
+        table.add_row(str(i + 1), Text(place.dataset), values, f"{place.best:.0%}", beats, f"{place.length:.0f}")
+    console().print(table)
+    if len(ranking.places) < 2:
+        say("one dataset has no order: give several")
+        return
+    say(_settled(ranking), *_choices(ranking), *_lengths(ranking))
+
+
+def _settled(ranking: "Ranking") -> str:
+    first, second = (place.dataset for place in ranking.places[:2])
+    if ranking.to_settle is None:
+        return f"{first} and {second} are equal: nothing would settle their order"
+    if ranking.to_settle == 0:
+        return f"the order of {first} and {second} is settled: the 95 % interval of their difference excludes 0"
+    return (
+        f"to settle the order of {first} and {second}: about {ranking.to_settle:,} more problems, a trajectory "
+        "of each dataset for each (an estimate: bootstrap error over root n, if the difference stays)"
+    )
+
+
+def _choices(ranking: "Ranking") -> list[str]:
+    own = ranking.places[0].dataset
+    parts = [
+        f"{METRICS[name].title.lower()} {'the same' if chosen == own else chosen}"
+        for name, chosen in ranking.choices.items()
+    ]
+    return [f"others would choose: {', '.join(parts)}"] if parts else []
+
+
+def _lengths(ranking: "Ranking") -> list[str]:
+    def names(of: "list[Length]") -> str:
+        return ", ".join(length.dataset for length in of)
+
+    explained = [length for length in ranking.lengths if length.explains]
+    first = ranking.places[0].dataset
+    if not explained:
+        return [f"length explains the lead of {first} over none of the others"]
+    return [f"at equal length the lead of {first} cannot be told from 0 over: {names(explained)}"]
+
+
+def show_training_set(of: "TrainingSet", file: "Path") -> None:
+    chosen = of.choice.chosen
+    say(f"{len(chosen)} trajectories selected, {int(chosen['tokens'].sum()):,} response tokens")
+    table = grid("teacher", "selected", "share", f"mean {of.metric}", "correct", "wrong")
+    for row in of.composition.iter_rows(named=True):
+        score = number(row["mean_score"])
+        table.add_row(
+            Text(row["teacher"]),
+            str(row["selected"]),
+            f"{row['share']:.0%}",
+            score,
+            str(row["correct"]),
+            str(row["wrong"]),
+        )
+    console().print(table)
+    say(*(f"left out: {count} {reason}" for reason, count in of.reasons.items()))
+    if of.choice.ties:
+        say(f"{of.choice.ties} ties settled by content")
+    for overlap in of.overlaps:
+        short = f" ({overlap.too_short} too short to compare)" if overlap.too_short else ""
+        say(f"{len(overlap.hits)} selected overlap with {overlap.evaluation}, {overlap.problems} problems{short}")
+    say(*(f"note: {warning}" for warning in of.warnings), f"Written to {file}")
+
+
+def show_inspection(found: "Inspection", tokens: int) -> None:
+    out = console()
+    say(f"{found.dataset}, {found.trajectory} under {found.student}", found.summary, "")
+    text = Text()
+    for segment, scored in found.segments:
+        shown = segment if not scored else f"[{len(segment)} characters scored]"
+        text.append(shown, style="bold" if scored else "dim")
+    out.print(text, soft_wrap=True)
+    out.print(to_text(found.tokens[:tokens]), soft_wrap=True)
+    if len(found.tokens) > tokens:
+        say(f"(the first {tokens} of {len(found.tokens)} tokens)")
+    table = grid("highest rank", "rank", "surprisal", "highest surprisal", "rank", "surprisal")
+    for one, other in zip(found.highest("rank"), found.highest("surprisal"), strict=True):
+        cells = [(repr(t.text), str(t.rank), f"{t.surprisal:.2f}") for t in (one, other)]
+        table.add_row(*(Text(cell) for row in cells for cell in row))
+    out.print(table)
+
+
+def show_comparison(of: "Comparison") -> None:
+    say(f"first:  {of.first}", f"second: {of.second}")
+    say(f"{of.shared} trajectories in both, {of.only_first} only in the first, {of.only_second} only in the second")
+    say(*(f"warning: {warning}" for warning in of.warnings))
+    table = grid("", "Spearman", "median change", "largest change", "order of datasets")
+    for agreement in of.agreements:
+        table.add_row(
+            METRICS[agreement.metric].title,
+            _coefficient(agreement.spearman),
+            f"{agreement.median:.2%}",
+            f"{agreement.largest:.2%}",
+            _coefficient(agreement.order),
+        )
+    console().print(table)
+    values = grid("dataset", "RSR, first", "RSR, second", "change")
+    for name, (first, second) in of.agreements[0].datasets.items():
+        values.add_row(Text(name), f"{first:.3f}", f"{second:.3f}", f"{second / first - 1:+.2%}")
+    console().print(values)
+    if of.tokens is not None:
+        t = of.tokens
+        say(
+            f"of {t.tokens:,} tokens {t.same_rank:.1%} have the same clipped rank; surprisal differs by {t.mean:.4f} nats on "
+            f"average, by {t.largest:.4f} at most"
+        )
+
+
+def _coefficient(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

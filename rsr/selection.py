@@ -1,0 +1,142 @@
+"""Choose trajectories by their scores: best of n per problem, quota per group, and a size across problems.
+
+Pure functions of a table with one row per candidate. The order is total and does not depend on the order of rows: correct
+before unknown before wrong (where the rule wants it), then the score in the direction of its metric, then the hash of the
+content, then names. A candidate without a score is never chosen.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+from rsr.errors import InputError
+
+Correct = Literal["first", "only", "ignore"]
+Direction = Literal["lower", "higher"]
+
+CANDIDATES = {
+    "teacher": pl.String,
+    "generation": pl.String,
+    "trajectory": pl.String,
+    "problem": pl.String,
+    "group": pl.String,  # of a quota
+    "value": pl.Float64,  # the score; null where there is none
+    "tokens": pl.Int64,
+    "correct": pl.Boolean,  # null where it is not known
+    "content": pl.String,  # hash of the messages, settles ties
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What to choose; applied in the order of the attributes.
+
+    Attributes:
+        correct: put correct candidates first, choose only those, or ignore correctness.
+        per_problem: the best so many of each problem; None takes all.
+        quota: at most so many of each group, the best of it.
+        top, share, tokens: of what is left the best so many, the best share of it, or the best while their response
+            tokens fit into a budget; at most one of the three.
+
+    Raises:
+        InputError: a number is out of range, or two sizes are given.
+    """
+
+    correct: Correct = "first"
+    per_problem: int | None = 1
+    quota: int | None = None
+    top: int | None = None
+    share: float | None = None
+    tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("per_problem", "quota", "top", "tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} {value} is too small: the least is 1")
+        if self.share is not None and not 0 < self.share <= 1:
+            raise InputError(f"share {self.share} is no share: it lies above 0 and up to 1")
+        sizes = [name for name in ("top", "share", "tokens") if getattr(self, name) is not None]
+        if len(sizes) > 1:
+            raise InputError(f"{' and '.join(sizes)} are both sizes of the whole: give one of them")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a rule chose.
+
+    Attributes:
+        chosen: rows of the candidates, by problem, best first.
+        left_out: the other rows, with the `reason`.
+        ties: decisions (who is the last to be kept) between candidates of equal score and correctness, settled by content.
+    """
+
+    chosen: pl.DataFrame
+    left_out: pl.DataFrame
+    ties: int
+
+
+def choose(candidates: pl.DataFrame, direction: Direction, rule: Rule) -> Choice:
+    """Apply a rule.
+
+    Args:
+        candidates: columns `CANDIDATES`, in any order.
+
+    Raises:
+        InputError: nothing is left, and why.
+    """
+    left_out: list[pl.DataFrame] = []
+    ties = 0
+
+    def step(frame: pl.DataFrame, keep: pl.Expr, reason: str) -> pl.DataFrame:
+        left_out.append(frame.filter(~keep).with_columns(reason=pl.lit(reason)))
+        kept = frame.filter(keep)
+        if kept.is_empty():
+            raise InputError(f"nothing is selected: all of {len(frame)} candidates are {reason}")
+        return kept
+
+    def limit(frame: pl.DataFrame, keep: Callable[[pl.Expr], pl.Expr], reason: str, over: str | None) -> pl.DataFrame:
+        nonlocal ties
+        place = pl.int_range(pl.len())
+        marked = frame.with_columns(kept=keep(place if over is None else place.over(over)))
+        ties += _ties(marked, over)
+        return step(marked, pl.col("kept"), reason).drop("kept")
+
+    rest = step(candidates, pl.col("value").is_finite().fill_null(False), "without a score")
+    if rule.correct == "only":
+        rest = step(rest, pl.col("correct").fill_null(False), "not known to be correct")
+    rest = _ordered(rest, direction, rule.correct == "first")
+    if rule.per_problem is not None:
+        best = rule.per_problem
+        rest = limit(rest, lambda place: place < best, f"not among the best {best} of the problem", "problem")
+    if rule.quota is not None:
+        quota = rule.quota
+        rest = limit(rest, lambda place: place < quota, f"beyond the quota of {quota} of the group", "group")
+    if rule.tokens is not None:
+        fits = pl.col("tokens").cum_sum() <= rule.tokens
+        rest = limit(rest, lambda place: fits, f"beyond the budget of {rule.tokens} tokens", None)
+    elif rule.top is not None or rule.share is not None:
+        size = rule.top if rule.share is None else max(1, int(rule.share * len(rest) + 1e-9))
+        assert size is not None
+        rest = limit(rest, lambda place: place < size, f"beyond the best {size}", None)
+    columns = candidates.columns
+    out = pl.concat([frame.select(*columns, "reason") for frame in left_out])
+    names = ["teacher", "generation", "trajectory"]
+    return Choice(rest.select(columns).sort("problem", maintain_order=True), out.sort("problem", *names), ties)
+
+
+def _ordered(frame: pl.DataFrame, direction: Direction, correct_first: bool) -> pl.DataFrame:
+    rank = pl.col("correct").replace_strict({True: 0, False: 2}, default=1, return_dtype=pl.Int8)
+    value = pl.col("value") if direction == "lower" else -pl.col("value")
+    ranked = frame.with_columns(_correct=rank if correct_first else pl.lit(0, pl.Int8), _value=value + 0.0)
+    return ranked.sort("_correct", "_value", "content", "teacher", "generation", "trajectory")
+
+
+def _ties(frame: pl.DataFrame, over: str | None) -> int:
+    """Groups whose last kept and first left-out row do not differ in what the order is about."""
+    groups = [frame] if over is None else [of for _, of in frame.group_by(over)]
+    edges = [(g.filter("kept").tail(1), g.filter(~pl.col("kept")).head(1)) for g in groups]
+    order = ["_correct", "_value"]
+    return sum(bool(len(a) and len(b) and a.select(order).equals(b.select(order))) for a, b in edges)

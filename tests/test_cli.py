@@ -1,0 +1,376 @@
+"""What each command does, as a user runs it, and the same verbs from Python."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+
+import numpy as np
+import polars as pl
+import pytest
+
+import rsr.cli
+from experiments.config import ROOT
+from rsr import comparison, score_sets, trajectories
+from rsr.metrics import METRICS
+from tests.clients import alpaca, chat, replies, sharegpt, teachers, write
+from tests.clients import rsr as run
+from tests.models import save
+
+pytestmark = pytest.mark.full
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def loaded(model):
+    from rsr.student import load
+
+    return load(model, dtype="float32", device="cpu")
+
+
+def test_help_is_quick_and_imports_nothing_heavy(tmp_path):
+    code = (
+        "import sys, rsr.cli; rsr.cli.run(['--help']); "
+        "heavy = {'torch', 'transformers', 'polars', 'numpy', 'rich'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    )
+    began = time.perf_counter()
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert time.perf_counter() - began < 1
+    assert result.returncode == 0, result.stderr
+    assert all(verb in result.stdout for verb in ("score", "rank", "select", "inspect", "compare"))
+    assert run("--version", cwd=tmp_path).stdout == f"rsr, version {rsr.__version__}\n"
+
+
+def test_the_experiment_and_the_command_find_each_others_artefacts(tmp_path, model):
+    data = teachers(tmp_path / "data")
+    script = [sys.executable, str(ROOT / "experiments" / "score.py"), f"student={model}", f"teachers={data}"]
+    experiment = subprocess.run([*script, "paths.outputs=out"], cwd=tmp_path, capture_output=True, text=True)
+    assert experiment.returncode == 0, experiment.stderr
+    made = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
+    command = run("score", "--student", model, data, "--outputs", "out", cwd=tmp_path)
+    assert command.stdout == experiment.stdout
+    assert command.stderr == ""  # nothing was scored
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")} == made
+
+
+def within(capfd, *arguments):
+    """Run a command in this process, which has torch already; what it prints."""
+    assert rsr.cli.run([str(a) for a in arguments]) == 0
+    return capfd.readouterr().out
+
+
+def test_a_dry_run_counts_and_writes_nothing(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    data = teachers(tmp_path / "data")
+    found = json.loads(within(capfd, "score", "--student", model, data, "--dry-run", "--json", "--max-length", 90))
+    assert not (tmp_path / "outputs").exists()
+    assert "12 trajectories" in within(capfd, "score", "--student", model, data, "--dry-run")
+    scores = rsr.score(model, data, outputs=tmp_path / "out", settings=rsr.Settings(max_length=90))
+    one = scores.trajectories.filter(metric="rsr", preset="")
+    assert found["trajectories"] == len(one) == 12
+    assert found["response_tokens"] == one["tokens"].sum()
+    assert found["truncated"] == one["truncated"].sum() > 0
+    assert found["longest"] == 90
+    assert all(found[key] > 0 for key in ("seconds", "tokens_per_second", "memory", "disk", "free", "weights"))
+
+
+def test_scores_go_through_a_pipe(tmp_path, model):
+    teachers(tmp_path / "data")
+    shell = (
+        f"{sys.executable} -m rsr score --student {model} data --json | {sys.executable} -m rsr rank --scores - --json"
+        f" && cat data/terse/gen1.json | {sys.executable} -c 'import json, sys\n"
+        "for record in json.load(sys.stdin): print(json.dumps(record))' | "
+        f"{sys.executable} -m rsr select --student {model} - -o - 2>/dev/null"
+    )
+    result = subprocess.run(shell, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    ranking, end = json.JSONDecoder().raw_decode(result.stdout)
+    assert sum(place["best"] for place in ranking["places"]) == pytest.approx(1)
+    selected = [json.loads(line) for line in result.stdout[end:].strip().splitlines()]
+    given = json.loads((tmp_path / "data" / "terse" / "gen1.json").read_text())
+    assert sorted(selected, key=str) == sorted(given, key=str)
+
+
+@pytest.mark.parametrize("colour", [{"NO_COLOR": "1"}, {}])
+def test_colour_is_for_terminals_that_want_it(tmp_path, model, colour):
+    write(tmp_path / "a.jsonl", [chat(0, "1 + 2 = 3. \\boxed{42}")])
+    leader, follower = os.openpty()
+    environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | colour | {"TERM": "xterm-256color"}
+    command = [sys.executable, "-m", "rsr", "inspect", "--student", str(model), "a.jsonl"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=follower, stderr=subprocess.DEVNULL, env=environment)
+    os.close(follower)
+    shown = b""
+    while chunk := _read(leader):
+        shown += chunk
+    assert process.wait() == 0
+    assert (b"\x1b[30;48" in shown or b"\x1b[38;5" in shown or b"48;5" in shown) == (not colour)
+
+
+def _read(leader):
+    try:
+        return os.read(leader, 65536)
+    except OSError:  # the other end is closed
+        return b""
+
+
+def test_a_page_of_a_trajectory(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.jsonl", [chat(0, "x"), chat(1, "1 < 2 <script>alert(1)</script> \\boxed{42}", id="it")])
+    shown = within(capfd, "inspect", "--student", model, "a.jsonl", "--trajectory", "it", "--html", "it.html")
+    assert shown == "Written to it.html\n"
+    page = (tmp_path / "it.html").read_text()
+    assert "<script" not in page
+    assert "<mark>1 &lt; 2 &lt;script&gt;" in page
+    assert page.count('class="t"') == len(rsr.inspect(model, tmp_path / "a.jsonl", "it").tokens)
+
+
+# --- selecting ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "suffix"), [(chat, ".json"), (sharegpt, ".jsonl"), (alpaca, ".json"), (chat, ".parquet")]
+)
+def test_a_training_set_has_the_form_of_its_sources(tmp_path, loaded, make, suffix):
+    data = teachers(tmp_path / "data", make=make, suffix=".jsonl" if suffix == ".jsonl" else ".json")
+    if suffix == ".parquet":
+        for path in data.rglob("*.json"):
+            pl.DataFrame(json.loads(path.read_text())).write_parquet(path.with_suffix(".parquet"))
+            path.unlink()
+    scores = rsr.score(loaded, data, outputs=tmp_path / "out", show_progress=False)
+    chosen = rsr.select(scores, data)
+    file = chosen.write(tmp_path / "new")
+    assert file.name == f"train{suffix}"
+    written = [record for _, record in trajectories.records(file)]
+    sources = [record for p in data.rglob(f"*{suffix}") for _, record in trajectories.records(p)]
+    assert len(written) == 6
+    assert all(record in sources for record in written)
+    info = json.loads((tmp_path / "new" / "dataset_info.json").read_text())["rsr_selection"]
+    assert info["file_name"] == file.name
+    assert set(info["columns"].values()) <= set(written[0])
+    again = trajectories.read(file, "again")  # what was written can be scored
+    assert len(again.trajectories) == 6
+    assert chosen.write(tmp_path / "new") == file  # and is found
+
+
+def test_trl_trains_on_it_as_it_is(tmp_path, model):
+    trl, datasets = pytest.importorskip("trl"), pytest.importorskip("datasets")
+    data = teachers(tmp_path / "data", make=sharegpt)
+    scores = rsr.score(model, data, outputs=tmp_path / "out", show_progress=False)
+    file = rsr.select(scores, data).write(tmp_path / "new", as_messages=True)
+    train = datasets.load_dataset("json", data_files=str(file), split="train", cache_dir=str(tmp_path / "cache"))
+    config = trl.SFTConfig(str(tmp_path / "trained"), max_steps=1, use_cpu=True, bf16=False, report_to="none")
+    result = trl.SFTTrainer(str(model), args=config, train_dataset=train).train()
+    assert result.global_step == 1 and np.isfinite(result.training_loss)
+
+
+def test_names_are_text_not_markup(tmp_path, model, capfd):
+    path = write(tmp_path / "[x]*" / "a.jsonl", [chat(i, r) for i, r in enumerate(replies("a", 3))])
+    common = ["--student", str(model), f"[/x]={path}", "--outputs", str(path.parent / "out")]
+    for command in (["score"], ["rank"], ["select", "-o", str(tmp_path / "new")]):
+        assert "[/x]" in within(capfd, *command, *common)
+
+
+def test_what_is_selected_is_the_best_correct_answer(tmp_path, loaded):
+    data = teachers(tmp_path / "data")
+    scores = rsr.score(loaded, data, outputs=tmp_path / "out", show_progress=False)
+    chosen = rsr.select(scores, data).choice.chosen
+    assert chosen["correct"].all()
+    values = scores.trajectories.filter(metric="rsr", preset="")
+    for row in chosen.iter_rows(named=True):
+        odd = int(row["problem"].removeprefix("p")) % 2 == 1
+        candidates = values.filter(problem=row["problem"])
+        right = candidates if odd else candidates.filter(teacher="wordy")  # the terse one is wrong on the even ones
+        assert row["value"] == right["value"].min()
+    longest = rsr.select(scores, data, metric="avg_token_length", correct="ignore").choice.chosen
+    tokens = values.group_by("problem").agg(pl.col("tokens").max()).sort("problem")
+    assert longest["tokens"].to_list() == tokens["tokens"].to_list()
+
+
+def test_wrong_answers_are_taken_only_where_there_is_no_other_and_said(tmp_path, loaded):
+    given = replies("a", 4, right=lambda i: i == 0)
+    write(tmp_path / "a.json", [chat(i, r, answer="42") for i, r in enumerate(given)])
+    scores = rsr.score(loaded, tmp_path / "a.json", outputs=tmp_path / "out", show_progress=False)
+    chosen = rsr.select(scores, tmp_path / "a.json")
+    assert chosen.choice.chosen["correct"].sum() == 1
+    assert "3 of 4 selected are wrong: correct=only leaves them out" in chosen.warnings
+    assert "3 of 4 problems with an answer have no correct candidate" in chosen.warnings
+    assert len(rsr.select(scores, tmp_path / "a.json", correct="only").records) == 1
+
+
+def test_malformed_records_and_records_as_text_are_said(tmp_path, loaded):
+    records = [chat(i, r) for i, r in enumerate(replies("a", 3))]
+    as_text = [{"messages": str(record["messages"])} for record in records]  # as in the paper's data
+    path = write(tmp_path / "a.jsonl", [*as_text, {"messages": []}])
+    scores = rsr.score(loaded, path, outputs=tmp_path / "out", on_error="skip", show_progress=False)
+    chosen = rsr.select(scores, path, on_error="skip")
+    assert "1 malformed records were left out" in chosen.warnings
+    assert "the records keep messages as text, which trainers do not read: write them as messages" in chosen.warnings
+    assert list(chosen.records) == [as_text[t.row] for t in chosen.trajectories]
+    written = [record for _, record in trajectories.records(chosen.write(tmp_path / "new", as_messages=True))]
+    assert [record["messages"] for record in written] == [records[t.row]["messages"] for t in chosen.trajectories]
+
+
+def test_an_interrupted_export_leaves_nothing(tmp_path, loaded, monkeypatch):
+    data = teachers(tmp_path / "data")
+    chosen = rsr.select(rsr.score(loaded, data, outputs=tmp_path / "out", show_progress=False), data)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pl.DataFrame, "write_csv", full)
+    with pytest.raises(rsr.InputError, match="new: cannot be written: No space left"):
+        chosen.write(tmp_path / "new")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "out"]
+
+
+def test_many_answers_to_a_prompt_in_one_file(tmp_path, loaded):
+    path = write(tmp_path / "a.jsonl", [chat(i % 2, r) for i, r in enumerate(replies("a", 8))])
+    scores = rsr.score(loaded, path, outputs=tmp_path / "out", show_progress=False)
+    apart, together = rsr.select(scores, path), rsr.select(scores, path, by_prompt=True)
+    assert len(apart.records) == 8
+    assert "take them together by prompt" in apart.warnings[0]
+    assert len(together.records) == 2
+    assert together.warnings == ()
+
+
+def test_the_order_of_files_and_rows_changes_nothing(tmp_path, loaded):
+    data = teachers(tmp_path / "data", 8)
+    files = sorted(data.rglob("*.json"))
+    named = [f"{p.parent.name}={p}" for p in files]
+    shuffled = []
+    for p in files:
+        records = json.loads(p.read_text())
+        random.Random(0).shuffle(records)
+        shuffled.append(f"{p.parent.name}={write(tmp_path / 'shuffled' / p.parent.name / 'gen1.json', records)}")
+    settings = rsr.Settings(token_budget=1)  # one chat a batch: no rounding between batches
+    contents = []
+    for given in (named, named[::-1], shuffled):
+        scores = rsr.score(loaded, given, outputs=tmp_path / "out", settings=settings, show_progress=False)
+        contents.append(rsr.select(scores, given, share=0.6).content())
+    assert contents[0] == contents[1] == contents[2]
+
+
+def test_overlap_with_an_evaluation_set_is_listed(tmp_path, loaded):
+    problem = "A train leaves at noon and another leaves an hour later, so which of the two arrives first of all?"
+    path = write(tmp_path / "a.jsonl", [chat(0, f"You ask: {problem} \\boxed{{42}}", id="p"), chat(1, "No.", id="q")])
+    write(tmp_path / "eval.jsonl", [{"id": "e1", "problem": problem}])
+    scores = rsr.score(loaded, path, outputs=tmp_path / "out", show_progress=False)
+    chosen = rsr.select(scores, path, against=[tmp_path / "eval.jsonl"])
+    assert chosen.overlaps[0].hits == {"a, p": ["e1"]}
+    chosen.write(tmp_path / "new")
+    manifest = json.loads((tmp_path / "new" / "manifest.json").read_text())
+    assert manifest["overlaps"][0]["hits"] == {"a, p": ["e1"]}
+    assert manifest["sources"][0]["digest"] == trajectories.read(path, "a").digest()
+
+
+# --- the same verbs from Python --------------------------------------------------------------------------------------
+
+
+def test_data_may_be_objects(tmp_path, loaded):
+    datasets = pytest.importorskip("datasets")
+    records = [chat(i, r, id=f"p{i}") for i, r in enumerate(replies("a", 4))]
+    path = write(tmp_path / "data.jsonl", records)
+    given = [records, datasets.Dataset.from_list(records), path, [record["messages"] for record in records]]
+    tables = [rsr.score(loaded, of, outputs=tmp_path / "out", show_progress=False) for of in given]
+    assert len({scores.artefact.id for scores in tables[:3]}) == 1  # equal content is the same data, wherever it is
+    values = [scores.trajectories.filter(metric="rsr")["value"] for scores in tables]
+    assert all(v.equals(values[0]) for v in values)
+    one = rsr.score(loaded, records[0]["messages"], outputs=tmp_path / "out", show_progress=False)
+    assert one.trajectories["trajectory"].n_unique() == 1
+    teachers_of_two = rsr.score(loaded, {"x": records, "y": path}, outputs=tmp_path / "out", show_progress=False)
+    assert set(teachers_of_two.datasets["teacher"]) == {"x", "y"}
+
+
+def test_a_model_may_be_passed_in_and_is_known_by_its_weights(tmp_path, model):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    first, second = (AutoModelForCausalLM.from_pretrained(model) for _ in range(2))
+    data = [chat(i, r) for i, r in enumerate(replies("a", 3))]
+
+    def score(student):
+        return rsr.score((student, tokenizer), data, outputs=tmp_path / "out", show_progress=False)
+
+    one = score(first)
+    assert score(second).artefact.id == one.artefact.id
+    second.model.layers[0].mlp.up_proj.weight.data[0, 0] += 1
+    assert score(second).artefact.id != one.artefact.id
+    by_name = rsr.score(
+        model, data, outputs=tmp_path / "out", settings=rsr.Settings(dtype="float32"), show_progress=False
+    )
+    assert by_name.artefact.id != one.artefact.id
+    values = (of.trajectories.filter(metric="rsr", preset="")["value"].to_numpy() for of in (one, by_name))
+    np.testing.assert_allclose(*values, rtol=1e-6)
+
+
+def test_a_metric_of_ones_own(tmp_path, loaded):
+    declaration = dict(title="Mine", unit="nats", direction="lower", levels=("trajectory",), needs="tokens")
+    declaration |= dict(per_student=True, source="mine", name="mine")
+    data = [chat(i, r) for i, r in enumerate(replies("a", 4))]
+
+    def declared(function, formula):
+        METRICS.pop("mine", None)
+        rsr.metric(formula=formula, **declaration)(function)
+        scores = rsr.score(loaded, data, outputs=tmp_path / "out", show_progress=False)
+        return scores.trajectories.filter(metric="mine")["value"].to_list()
+
+    try:
+        mean = declared(lambda tokens: rsr.Parts(tokens.mean(tokens.surprisal.astype(float))), "mean of s")
+        twice = declared(lambda tokens: rsr.Parts(2 * tokens.mean(tokens.surprisal.astype(float))), "2 mean of s")
+        assert twice == pytest.approx([2 * v for v in mean])  # changed code is noticed, not taken from disk
+        scores = rsr.score(loaded, data, outputs=tmp_path / "out", show_progress=False)
+        chosen = rsr.select(scores, data, metric="mine", top=1)
+        assert chosen.choice.chosen["value"].item() == min(twice)
+    finally:
+        METRICS.pop("mine", None)
+
+
+# --- comparing --------------------------------------------------------------------------------------------------------
+
+
+def test_a_dtype_is_compared_token_by_token(tmp_path, model):
+    data = teachers(tmp_path / "data")
+    folders = [
+        rsr.score(model, data, outputs=tmp_path / "out", settings=rsr.Settings(dtype=dtype), show_progress=False)
+        for dtype in ("float32", "bfloat16")
+    ]
+    found = rsr.compare(*folders)
+    assert (found.shared, found.only_first, found.only_second, found.warnings) == (12, 0, 0, ())
+    assert 0.6 < found.tokens.same_rank < 1
+    assert 0 < found.tokens.mean < 0.1
+    same = rsr.compare(folders[0], folders[0])
+    assert same.tokens.same_rank == 1 and same.tokens.largest == 0
+    assert [a.spearman for a in same.agreements] == pytest.approx([1, 1, 1])
+
+
+def test_another_tokenizer_or_template_is_warned_about(tmp_path, model):
+    data = teachers(tmp_path / "data")
+    one = rsr.score(model, data, outputs=tmp_path / "out", show_progress=False)
+    short = rsr.score(model, data, outputs=tmp_path / "out", settings=rsr.Settings(max_length=90), show_progress=False)
+    assert "have another number of tokens" in rsr.compare(one, short).warnings[0]
+    sets = [score_sets.read(s.artefact.path) for s in (one, short)]
+    from dataclasses import replace
+
+    other = comparison.compare(sets[0], replace(sets[1], tokenizer="another"))
+    assert other.warnings[0].startswith("the tokenizers differ")
+
+
+def test_the_reference_implementations_files_are_read(shared, tmp_path):
+    float32 = shared / "golden" / "chatml-float32" / "samples.jsonl"
+    bfloat16 = shared / "golden" / "chatml-bfloat16" / "samples.jsonl"
+    result = run("compare", float32, bfloat16, "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    expected = [
+        json.loads(p.with_name("dataset.json").read_text())["rank_surprisal_ratio"] for p in (float32, bfloat16)
+    ]
+    assert found["agreements"][0]["datasets"]["samples"] == pytest.approx(expected)
+    assert found["shared"] == 33
+    shown = run("compare", float32, bfloat16, cwd=tmp_path)
+    assert "33 trajectories in both" in shown.stdout

@@ -1,0 +1,101 @@
+"""The order of datasets and how sure it is."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rsr.errors import InputError
+from rsr.ranking import rank
+from rsr.scores import SCHEMA, dataset_scores
+
+
+def table(rng, shifts, n=40, *, slope=0.0, lengths=None):
+    """Trajectory scores of datasets whose RSR is `shifts` higher, and grows with log length by `slope`."""
+    rows = []
+    for d, (name, shift) in enumerate(shifts.items()):
+        for p in range(n):
+            tokens = int((lengths or [200] * len(shifts))[d] * np.exp(rng.normal(0, 0.3)))
+            value = 3 + shift + slope * np.log(tokens / 200) + rng.normal(0, 0.2)
+            common = {"teacher": name, "trajectory": str(p), "problem": str(p), "tokens": tokens}
+            rows.append(common | {"metric": "rsr", "numerator": value * 0.9, "denominator": 0.9, "value": value})
+            for metric, of in (("avg_surprisal", 0.9), ("avg_rank_clipped", value * 0.9), ("avg_token_length", tokens)):
+                rows.append(common | {"metric": metric, "value": float(of)})
+    fixed = {"student": "s", "generation": "", "preset": "", "truncated": False, "artefact": "x"}
+    return pl.DataFrame([fixed | row for row in rows], schema=SCHEMA)
+
+
+def test_values_are_those_of_the_score_table():
+    scores = table(np.random.default_rng(0), {"a": 0.0, "b": 0.3})
+    ranking = rank(scores)
+    expected = dict(dataset_scores(scores).filter(metric="rsr").select("teacher", "value").iter_rows())
+    assert {p.dataset: p.value for p in ranking.places} == pytest.approx(expected)
+    assert [p.dataset for p in ranking.places] == ["a", "b"]
+
+
+def test_probabilities_are_consistent():
+    ranking = rank(table(np.random.default_rng(1), {"a": 0.0, "b": 0.02, "c": 0.5}))
+    wins = np.array(ranking.wins)
+    np.testing.assert_allclose(wins + wins.T, 1)
+    assert sum(p.best for p in ranking.places) == pytest.approx(1)
+    assert ranking.places[-1].best == 0
+    assert wins[0, 2] == 1
+
+
+def test_equal_datasets_share_the_first_place():
+    rng = np.random.default_rng(2)
+    one = table(rng, {"a": 0.0})
+    ranking = rank(pl.concat([one, one.with_columns(teacher=pl.lit("b"))]))
+    assert [p.best for p in ranking.places] == [0.5, 0.5]
+    assert ranking.to_settle is None
+
+
+def test_the_estimate_of_what_settles_the_order_shrinks_with_problems():
+    few = rank(table(np.random.default_rng(3), {"a": 0.0, "b": 0.03}, n=60))
+    many = rank(table(np.random.default_rng(3), {"a": 0.0, "b": 0.3}, n=60))
+    assert few.to_settle > 0
+    assert many.to_settle == 0
+    a, b = (p for p in few.places)
+    # With so many problems in all the interval of the difference would just exclude 0: sd of a difference is .2 root 2.
+    expected = (1.96 * 0.2 * np.sqrt(2) / (b.value - a.value)) ** 2
+    assert few.problems + few.to_settle == pytest.approx(expected, rel=0.3)
+
+
+def test_problems_without_a_value_everywhere_are_left_out_and_counted():
+    scores = table(np.random.default_rng(4), {"a": 0.0, "b": 0.1}, n=10)
+    missing = (pl.col("teacher") == "a") & (pl.col("problem") == "0")
+    ranking = rank(scores.with_columns(value=pl.when(missing).then(None).otherwise("value")))
+    assert (ranking.problems, ranking.left_out) == (9, 1)
+    with pytest.raises(InputError, match="0 of 20 problems have a value in all 2 datasets"):
+        rank(scores.with_columns(problem=pl.col("teacher") + pl.col("problem")))
+
+
+def test_length_explains_a_difference_that_is_only_length():
+    rng = np.random.default_rng(5)
+    only_length = rank(table(rng, {"a": 0.0, "b": 0.0}, n=200, slope=0.5, lengths=[150, 300]))
+    besides = rank(table(rng, {"a": 0.0, "b": 0.5}, n=200, slope=0.5, lengths=[150, 300]))
+    assert only_length.lengths[0].explains
+    assert only_length.lengths[0].at_equal_length == pytest.approx(0, abs=0.1)
+    assert not besides.lengths[0].explains
+    assert besides.lengths[0].at_equal_length == pytest.approx(0.5, abs=0.1)
+
+
+def test_baselines_choose_by_their_own_direction():
+    ranking = rank(table(np.random.default_rng(6), {"a": 0.0, "b": 0.5}, n=100, lengths=[100, 400]))
+    assert ranking.choices["avg_rank_clipped"] == "a"
+    assert ranking.choices["avg_token_length"] == "b"  # longer is better, says length
+
+
+def test_the_order_of_rows_changes_nothing():
+    scores = table(np.random.default_rng(7), {"a": 0.0, "b": 0.05, "c": 0.1})
+    assert rank(scores) == rank(scores.sample(fraction=1, shuffle=True, seed=1))
+
+
+def test_generations_of_a_teacher_go_together():
+    rng = np.random.default_rng(8)
+    first, second = (table(rng, {"a": 0.0, "b": 0.3}).with_columns(generation=pl.lit(g)) for g in ("gen1", "gen2"))
+    both = pl.concat([first, second])
+    assert len(rank(both).places) == 4
+    ranking = rank(both, by="teacher")
+    assert [p.dataset for p in ranking.places] == ["a", "b"]
+    own = both.filter(teacher="a", metric="rsr")
+    assert ranking.places[0].value == pytest.approx(own["numerator"].sum() / own["denominator"].sum())
