@@ -195,7 +195,7 @@ class GradientConfig:
     """G-Norm and GRACE (rsr.gradients)."""
 
     parameters: str = "all"  # or lora_b, or a pattern of names such as *.mlp.*
-    dimensions: int = 512
+    dimensions: int | None = None  # null: 512, or fewer where a dataset has too few trajectories to fill them
     seed: int = 0
     mask: LossMask = LossMask.response
     checkpointing: bool = False  # compute layers anew on the way back: less memory, a third more time

@@ -75,10 +75,11 @@ class Measures:
         return LocalSurprisal(self._scorer(), LocalSettings(of.window, of.splitter.value, of.prompt))
 
     def _gradients(self) -> Measure:
-        from rsr.gradients import GradientSettings, ProjectedGradients
+        from rsr.gradients import GradientSettings, ProjectedGradients, fitting_dimensions
 
         of = self.config.gradients
-        settings = GradientSettings(of.parameters, of.dimensions, of.seed, of.mask.value)
+        dimensions = of.dimensions or fitting_dimensions(min(len(dataset.trajectories) for dataset in self.data))
+        settings = GradientSettings(of.parameters, dimensions, of.seed, of.mask.value)
         return ProjectedGradients(self._scorer(), settings, checkpointing=of.checkpointing)
 
     def _influence(self) -> Measure:

@@ -197,6 +197,14 @@ def _seed(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "little", signed=True)
 
 
+def fitting_dimensions(trajectories: int) -> int:
+    """512, or the power of two that 90 % of the trajectories fill twice over (see `rsr.metrics.gradient.too_few`)."""
+    dimensions = 512
+    while dimensions > 1 and 2 * dimensions > 0.9 * trajectories:
+        dimensions //= 2
+    return dimensions
+
+
 def sketch(gradient: Tensor, seed: int, dimensions: int) -> Tensor:
     """Count sketch of a flat gradient, shape (dimensions,)."""
     # 2 d places: those with a positive and those with a negative sign.

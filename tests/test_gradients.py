@@ -221,3 +221,12 @@ def test_interrupted_and_resumed_is_unbroken(scorer, tmp_path, monkeypatch):
         measure_dataset(measure, many, tmp_path / "broken", "s")
     assert measure_dataset(measure, many, tmp_path / "broken", "s").rows.equals(unbroken)
     assert calls == ["t0", "t1", "t2", "t3", "t2", "t3", "t4"]
+
+
+@pytest.mark.parametrize(
+    ("trajectories", "dimensions"), [(5000, 512), (1138, 512), (1137, 256), (800, 256), (6, 2), (1, 1)]
+)
+def test_dimensions_are_filled_twice_over(trajectories, dimensions):
+    from rsr.gradients import fitting_dimensions
+
+    assert fitting_dimensions(trajectories) == dimensions
