@@ -192,7 +192,9 @@ def test_training_leaves_its_base_as_it_was(tmp_path):
     tokenizer.save_pretrained(folder)
     base = Base("tiny", str(folder), students.load_renderer(folder))
     settings = Training(**(SETTINGS | {"epochs": 1}), micro_batch=8)
+    before = base.renderer.identity()
     trained = fine_tune(base, dataset(), settings, tmp_path / "out")
+    assert base.renderer.identity() == before
     assert AutoTokenizer.from_pretrained(trained.path / sft.MODEL).eos_token == "<|im_end|>"
     assert fine_tune(base, dataset(), settings, tmp_path / "out") == trained
 

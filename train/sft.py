@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
@@ -47,6 +48,11 @@ class Base:
         Raises:
             InputError: see `rsr.student.identity_of`.
         """
+        return self._identity
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        """Of a folder it takes reading all weights, and every dataset asks for it."""
         return students.identity_of(
             self.model, self.renderer, revision=self.revision, trust_remote_code=self.trust_remote_code
         )
@@ -114,7 +120,7 @@ def fine_tune(
         _save(trainer, base, rows, training, artefact.path)
     if not state.is_main_process:
         return artefact
-    stops = _stop_rate(artefact.path / MODEL, rows, training)
+    stops = _stop_rate(base, artefact.path / MODEL, rows, training)
     write_text(artefact.path / HISTORY, json.dumps(history, indent=1) + "\n")
     complete = artefact.complete(
         student=base.name,
@@ -289,17 +295,19 @@ def _end_turns(model: "PreTrainedModel", eot: int) -> None:
     model.config.eos_token_id = eot
 
 
-def _stop_rate(model_folder: Path, rows: Rows, training: Training) -> float:
-    """Share of the first training prompts whose greedy answer ends within the longest trained response."""
+def _stop_rate(base: Base, model_folder: Path, rows: Rows, training: Training) -> float:
+    """Share of the first training prompts whose greedy answer ends before the chat is as long as the longest trained one."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    model: Any = AutoModelForCausalLM.from_pretrained(model_folder, attn_implementation=training.attention)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        model_folder, attn_implementation=training.attention, trust_remote_code=base.trust_remote_code
+    )
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    room = max(len(ids) for ids in rows.input_ids)
+    longest = max(len(ids) for ids in rows.input_ids)
     stopped = 0
     for prompt in rows.prompts:
-        ids = torch.tensor([prompt], device=model.device)
+        ids, room = torch.tensor([prompt], device=model.device), longest - len(prompt)
         answer = model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=room, do_sample=False, pad_token_id=rows.eot
         )
