@@ -18,7 +18,7 @@ from rich.progress import Progress
 from experiments import datasets, students, tracking, training
 from experiments.config import EvaluateConfig
 from experiments.entry import entry
-from experiments.evaluation import BASE, evaluate, find_grades, identity_of_base, identity_of_trained, load_benchmarks
+from experiments.evaluation import BASE, evaluate, find_samples, identity_of_base, identity_of_trained, load_benchmarks
 from rsr.artefacts import Artefact
 from rsr.errors import InputError
 from train.sft import MODEL
@@ -41,7 +41,7 @@ def main(config: EvaluateConfig) -> None:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for name, (model, identity) in models.items():
             label = f"{base.name}-{name}".replace("/", "-")
-            found = find_grades(config, label, identity, wanted)
+            found = find_samples(config, label, identity, wanted)
             if name in untrained and any(artefact.manifest is None for artefact in found):
                 continue
             total = sum(len(benchmark.documents) for benchmark in wanted) * config.evaluation.samples

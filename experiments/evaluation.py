@@ -46,8 +46,19 @@ def find_grades(
     Raises:
         InputError: see `rsr.artefacts.find_or_begin`.
     """
-    drawn = [samples.find(config.paths.outputs, label, model, benchmark, config.evaluation) for benchmark in wanted]
+    drawn = find_samples(config, label, model, wanted)
     return [performance.find(artefact, config.paths.outputs) for artefact in drawn]
+
+
+def find_samples(
+    config: EvaluateConfig, label: str, model: Mapping[str, Any], wanted: Sequence[Benchmark]
+) -> list[Artefact]:
+    """The samples of a model on each benchmark, complete or not; once they are complete its weights are not needed.
+
+    Raises:
+        InputError: see `rsr.artefacts.find_or_begin`.
+    """
+    return [samples.find(config.paths.outputs, label, model, benchmark, config.evaluation) for benchmark in wanted]
 
 
 def evaluate(
@@ -68,8 +79,7 @@ def evaluate(
         InputError: see `eval.samples.draw` and `eval.performance.grade`.
     """
     wanted = load_benchmarks(config)
-    outputs = config.paths.outputs
-    found = [samples.find(outputs, label, identity, benchmark, config.evaluation) for benchmark in wanted]
+    found = find_samples(config, label, identity, wanted)
     if any(artefact.manifest is None for artefact in found):
         from eval.model import StudentLM
 
@@ -89,7 +99,7 @@ def evaluate(
             artefact if artefact.manifest else samples.draw(artefact, lm, benchmark, config.evaluation)
             for artefact, benchmark in zip(found, wanted, strict=True)
         ]
-    return [performance.grade(artefact, outputs) for artefact in found]
+    return [performance.grade(artefact, config.paths.outputs) for artefact in found]
 
 
 def _dtype(config: EvaluateConfig) -> Any:

@@ -49,7 +49,7 @@ def verified_by_teacher(measured: Measured, config: CorrelationConfig) -> pl.Dat
 
 def incomplete(measured: Measured) -> list[str]:
     """Teachers of which a generation has no accuracy, since a cell failed: a mean over the others would not compare."""
-    return sorted({teacher for name, (teacher, _) in measured.models.items() if name not in measured.grades})
+    return sorted({teacher for name, (teacher, _) in measured.models.items() if name not in {BASE, *measured.grades}})
 
 
 def aggregates(measured: Measured, accuracies: pl.DataFrame, verified: pl.DataFrame, student: str) -> Aggregates:
@@ -79,6 +79,13 @@ def aggregates(measured: Measured, accuracies: pl.DataFrame, verified: pl.DataFr
         by_teacher.select(named, pl.all()),
         trained.agg(pl.col("accuracy").mean()).select(named, pl.all()),
     )
+
+
+def of_all_teachers(aggregated: Aggregates) -> set[str]:
+    """Names of the metrics that every teacher has a score of."""
+    teachers = aggregated.performance["teacher"]
+    counts = aggregated.scores.group_by("metric", "preset").agg(n=pl.col("teacher").is_in(teachers.implode()).sum())
+    return set(counts["metric"]) - set(counts.filter(pl.col("n") < len(teachers))["metric"])
 
 
 def subsets(aggregated: Aggregates, config: CorrelationConfig) -> dict[str, list[str]]:

@@ -24,6 +24,9 @@ def report(found: Measured, config: CorrelationConfig, folder: Path) -> None:
     Raises:
         InputError: results cannot be written.
     """
+    if not found.grades:
+        output.publish(folder, "# No student was evaluated\n", {"runs.csv": found.runs.frame()}, source="measured")
+        return
     accuracies = measured.performance(found, config)
     parts = ["# Scores and accuracies, measured", *_accuracies(accuracies, None, config)]
     tables = {"performance.csv": accuracies, "runs.csv": found.runs.frame()}
@@ -31,13 +34,16 @@ def report(found: Measured, config: CorrelationConfig, folder: Path) -> None:
         verified = measured.verified_by_teacher(found, config)
         aggregated = measured.aggregates(found, accuracies, verified, config.student.name)
         teachers = aggregated.performance["teacher"].to_list()
-        metrics = [m for m in select(config.compared) if m.name in set(aggregated.scores["metric"])]
+        chosen, known = select(config.compared), measured.of_all_teachers(aggregated)
+        metrics = [m for m in chosen if m.name in known]
+        unknown = [m.title for m in chosen if m.name not in known]
         found_tables = [t for metric in metrics for t in aggregated.tables(metric, [config.student.name], teachers)]
         compared, flat = _with_an_order(found_tables)
         results = [r for table in compared for r in compare(table, None, config.bootstrap)]
         parts = ["# Scores and accuracies, measured", meaning(results)]
         parts += [config.teachers.caveat or "", *_accuracies(accuracies, aggregated, config)]
         parts += [*_correlations(results, metrics, aggregated, config), flat, _left_out(found)]
+        parts += [f"Not measured of every teacher, and left out: {', '.join(unknown)}." if unknown else ""]
         parts += _generations(accuracies)
         parts += [
             "## Diagnosis",
@@ -59,6 +65,8 @@ def report(found: Measured, config: CorrelationConfig, folder: Path) -> None:
 
 def _with_an_order(tables: Sequence[Table]) -> tuple[list[Table], str]:
     """The tables that have an order to correlate, and what is said of the others."""
+    if any(len(table.teachers) < 3 for table in tables):
+        return [], "Fewer than three teachers: there is no order to correlate scores with."
     if any(len(set(table.accuracy[0])) == 1 for table in tables):
         return [], "All students have the same accuracy: there is no order to correlate scores with."
     kept = [table for table in tables if len(set(table.scores[0])) > 1]
@@ -135,6 +143,8 @@ def _accuracies(accuracies: pl.DataFrame, aggregated: Aggregates | None, config:
 def _correlations(
     results: Sequence[Result], metrics: Sequence[Metric], aggregated: Aggregates, config: CorrelationConfig
 ) -> list[str]:
+    if not results:
+        return []
     parts = []
     for title, header, rows in grids(results):
         kept = [i for i, name in enumerate(header) if name != "printed"]

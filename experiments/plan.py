@@ -64,7 +64,7 @@ def plan(config: CorrelationConfig) -> list[str]:
         f"evaluate    {models} models on {', '.join(evaluation.benchmarks)}, {evaluation.samples} samples a problem of at most "
         f"{evaluation.max_new_tokens:,} tokens; hours depend on the lengths, which are not known before",
         f"disk        {len(data) * weights:.3g} GB of trained weights, {tokens * 12 / 1e9:.3g} GB of token statistics; "
-        f"while it trains {6 * weights:.3g} GB for a checkpoint with its optimiser",
+        f"while it trains {12 * parameters / 1e9:.3g} GB for a checkpoint with its optimiser",
         f"assumed     {FLOPS:.0e} FLOP/s on one device (40 % of an H200's peak in bfloat16), 2 FLOP per parameter and token "
         "to score, 6 to train; attention not counted. An estimate, nothing of it is measured.",
     ]

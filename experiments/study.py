@@ -87,12 +87,12 @@ class _Study:
     runs: RunTable = field(init=False)
 
     def __post_init__(self) -> None:
-        self._datasets = {dataset.name: dataset for dataset in self.data}
         self._benchmarks = evaluation.load_benchmarks(self.config)
-        if evaluation.BASE in self._datasets:
+        if evaluation.BASE in {dataset.teacher for dataset in self.data}:
             raise InputError(f"a teacher cannot be called {evaluation.BASE!r}, which is the student before training")
         self.models = {evaluation.BASE: (evaluation.BASE, "")}
         self.models |= {d.name: (d.teacher, d.generation) for d in self.data}
+        _refuse_twins(self.data)
         self._trained = {d.name: training.find(self.config, self.base, d) for d in self.data}
         cells = [Cell(ALL, "", "score"), Cell(evaluation.BASE, "", "evaluate")]
         cells += [Cell(d.teacher, d.generation, stage) for d in self.data for stage in ("train", "evaluate")]
@@ -104,6 +104,11 @@ class _Study:
         """Grades of a model on every benchmark; None where one is missing."""
         found = evaluation.find_grades(self.config, self._label(name), self._identity(name), self._benchmarks)
         return found if all(artefact.manifest is not None for artefact in found) else None
+
+    def sampled(self, name: str) -> bool:
+        """Whether a model has answered every benchmark, so that it need not be there."""
+        found = evaluation.find_samples(self.config, self._label(name), self._identity(name), self._benchmarks)
+        return all(artefact.manifest is not None for artefact in found)
 
     def _label(self, name: str) -> str:
         return f"{self.base.name}-{name}".replace("/", "-")
@@ -125,11 +130,11 @@ class _Study:
             grades, trained = self.grades(name), self._trained.get(name)
             if trained is not None and trained.manifest is not None:
                 self._found(f"train {name}", trained.facts["seconds"])
-            elif trained is not None and grades is not None:
+            elif trained is not None and self.sampled(name):
                 self.runs.cells[f"train {name}"].state = "not needed"
             if grades is not None:
                 self._found(f"evaluate {name}", sum(artefact.facts["seconds"] for artefact in grades))
-            elif trained is None or trained.manifest is not None:
+            elif trained is None or trained.manifest is not None or self.sampled(name):
                 jobs.append(self._evaluate(name))
             else:
                 jobs.append(self._train(name))
@@ -169,7 +174,21 @@ class _Study:
             return True
         self.runs.update(job.name, state="failed", seconds=outcome.seconds, error=outcome.error)
         write_text(self._beside(job.name, "error"), f"{outcome.error}\nlog: {job.log}\n")
-        return self.config.study.on_error is OnFailure["continue"]
+        if self.config.study.on_error is OnFailure["continue"]:
+            return True
+        for cell in self.runs.cells.values():
+            if cell.state == "running":  # is ended as well
+                cell.state = "missing"
+        return False
+
+
+def _refuse_twins(data: Sequence[Dataset]) -> None:
+    """Datasets of the same content have the same artefacts, which two jobs must not fill at once."""
+    first: dict[str, str] = {}
+    for dataset in data:
+        other = first.setdefault(dataset.digest(), dataset.name)
+        if other != dataset.name:
+            raise InputError(f"{other} and {dataset.name} hold the same trajectories: take one of them out")
 
 
 # --- jobs, each in a process of its own --------------------------------------------------------------------------------

@@ -31,6 +31,15 @@ def prepare(tracking: Tracking, outputs: Path) -> None:
     }
 
 
+def finish(tracking: Tracking) -> None:
+    """End the run that a trainer has begun, which the next one would go on in."""
+    if tracking.wandb is Wandb.off:
+        return
+    import wandb
+
+    wandb.finish()
+
+
 def log(tracking: Tracking, name: str, tables: Mapping[str, pl.DataFrame]) -> None:
     """Log tables as one run; nothing where wandb is off."""
     if tracking.wandb is Wandb.off:

@@ -30,14 +30,17 @@ def train(
     """
     tracking.prepare(config.tracking, config.paths.outputs)
     base = students.base_of(config.student, config.scoring, config.paths)
-    return fine_tune(
-        base,
-        dataset,
-        config.student.training,
-        config.paths.outputs,
-        tracking=tracking_of(config, f"train {base.name} {dataset.name}"),
-        progress=progress,
-    )
+    try:
+        return fine_tune(
+            base,
+            dataset,
+            config.student.training,
+            config.paths.outputs,
+            tracking=tracking_of(config, f"train {base.name} {dataset.name}"),
+            progress=progress,
+        )
+    finally:
+        tracking.finish(config.tracking)
 
 
 def tracking_of(config: ScoreConfig, run_name: str) -> Tracking:

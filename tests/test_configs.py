@@ -69,7 +69,10 @@ def test_teacher_table_agrees_with_print():
 def test_accelerate_reads_its_configurations(path):
     from accelerate.commands.config.config_args import load_config_from_file
 
-    assert load_config_from_file(str(path)).mixed_precision == "bf16"
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == "bf16"
+    # The paper's students ask for it themselves, and the trainer refuses it twice.
+    assert not (config.fsdp_config or {}).get("fsdp_activation_checkpointing")
 
 
 def test_a_student_brings_its_teachers_and_its_evaluation():

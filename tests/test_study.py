@@ -156,8 +156,9 @@ def test_what_is_deleted_is_made_again_alone(student, unbroken, tmp_path):
     changed = {path for path in after if after[path] != before[path]}
     assert changed == {f"out/{path.parent.name}/{path.name}/manifest.json" for path in gone}
     assert same(tables(tmp_path), tables(folder))
-    # Weights that nobody asks for are not trained again.
-    shutil.rmtree(next((tmp_path / "out" / "trained").glob("*rarely*")))
+    # Weights that nobody asks for are not trained again, not even to grade anew.
+    for stage in ("trained", "grades"):
+        shutil.rmtree(next((tmp_path / "out" / stage).glob("*rarely*")))
     assert study(student, tmp_path).returncode == 0
     assert states(tmp_path)["train", "rarely"] == "not needed"
     assert same(tables(tmp_path), tables(folder))
@@ -229,12 +230,54 @@ def test_a_failed_cell_leaves_its_error_and_the_others_go_on(student, data, unbr
     assert "since a cell of theirs failed: endless" in " ".join(done.stdout.split())
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("base", "often", "a teacher cannot be called 'base'"),
+        ("twin", "often", "often/gen1 and twin/gen1 hold the same trajectories"),
+    ],
+)
+def test_teachers_that_would_be_mistaken_for_others_are_refused(student, data, tmp_path, name, content, message):
+    shutil.copytree(data / "teachers", tmp_path / "teachers")
+    shutil.copytree(data / "teachers" / content, tmp_path / "teachers" / name)
+    done = study(student, tmp_path, f"teachers={tmp_path}/teachers")
+    assert done.returncode == 1 and message in done.stderr
+    assert not list((tmp_path / "out").glob("trained/*/manifest.json"))
+
+
+def test_where_no_student_can_be_evaluated_every_error_is_told(student, data, tmp_path):
+    done = study(student, tmp_path, "evaluation.max_new_tokens=600")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "error: 4 of 8 cells failed" in done.stderr and "beyond the 512 positions" in done.stderr
+    assert (tmp_path / "res" / "correlation" / "pupil-teachers" / "runs.csv").exists()
+
+
+def test_two_teachers_and_unknown_answers_are_no_reason_to_lose_the_tables(student, unbroken, data, tmp_path):
+    folder, _ = unbroken
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (shorter := tmp_path / "two").mkdir()
+    for name in ("often", "rarely"):
+        shutil.copytree(data / "teachers" / name, shorter / name)
+    done = study(student, tmp_path, f"teachers={shorter}")
+    assert done.returncode == 0 and "Fewer than three teachers" in done.stdout, done.stderr
+    shutil.copytree(data / "teachers", tmp_path / "unknown")
+    path = tmp_path / "unknown" / "often" / "gen1.json"
+    chats = json.loads(path.read_text())
+    path.write_text(json.dumps([{k: v for k, v in chat.items() if k != "answer"} for chat in chats]))
+    done = study(student, tmp_path, f"teachers={tmp_path}/unknown")
+    assert done.returncode == 0, done.stderr
+    said = (tmp_path / "res" / "correlation" / "pupil-unknown" / "table.md").read_text()
+    (line,) = (line for line in said.splitlines() if line.startswith("Not measured of every teacher, and left out"))
+    assert "Verified accuracy" in line and "RSR" not in line
+
+
 def test_a_study_can_stop_at_the_first_failure(student, data, tmp_path):
     stopping = ("study.on_error=stop", "study.processes=1", "student.training.max_length=5")
     done = study(student, tmp_path, *stopping)
     assert done.returncode == 1
     found = states(tmp_path)
     assert sum(state == "failed" for state in found.values()) == 1 and "missing" in found.values()
+    assert "running" not in found.values()
 
 
 def test_a_costly_study_shows_its_plan_and_waits(student, data, tmp_path):

@@ -3,9 +3,13 @@
 import json
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from rsr import student as students
@@ -44,6 +48,11 @@ class Base:
         Raises:
             InputError: see `rsr.student.identity_of`.
         """
+        return self._identity
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        """Of a folder it takes reading all weights, and every dataset asks for it."""
         return students.identity_of(
             self.model, self.renderer, revision=self.revision, trust_remote_code=self.trust_remote_code
         )
@@ -86,7 +95,8 @@ def fine_tune(
         progress: called after every step with its number and the number of all.
 
     Raises:
-        InputError: a trajectory cannot be rendered or is too long, a setting fits nothing, or the disk is full.
+        InputError: a trajectory cannot be rendered or is too long, a setting fits nothing, the loss diverges, or the disk
+            is full.
     """
     from accelerate import PartialState
 
@@ -103,14 +113,16 @@ def fine_tune(
     with writing(artefact.path):
         result = trainer.train(resume_from_checkpoint=_last_checkpoint(artefact.path / CHECKPOINTS))
         seconds = time.perf_counter() - began
+        history = trainer.state.log_history
+        losses = [entry["loss"] for entry in history if "loss" in entry]  # of every step, those before a kill as well
+        if not all(map(isfinite, losses)):
+            raise InputError(f"the loss on {dataset.name} is not finite: lower student.training.learning_rate")
         _save(trainer, base, rows, training, artefact.path)
     if not state.is_main_process:
         return artefact
-    stops = _stop_rate(artefact.path / MODEL, rows, training)
-    history = trainer.state.log_history
+    stops = _stop_rate(base, artefact.path / MODEL, rows, training)
     write_text(artefact.path / HISTORY, json.dumps(history, indent=1) + "\n")
-    _remove(artefact.path / CHECKPOINTS)
-    return artefact.complete(
+    complete = artefact.complete(
         student=base.name,
         teacher=dataset.teacher,
         generation=dataset.generation,
@@ -126,7 +138,7 @@ def fine_tune(
         truncated=rows.truncated,
         dropped=rows.dropped,
         steps=result.global_step,
-        loss=result.training_loss,
+        loss=fmean(losses),
         stopped={"prompts": len(rows.prompts), "rate": stops},
         seconds=round(seconds, 3),
         computed_with={
@@ -136,6 +148,8 @@ def fine_tune(
         },
         versions={name: version(name) for name in ("torch", "transformers", "trl", "peft")},
     )
+    _remove(complete.path / CHECKPOINTS)  # not before: killed in between, the weights would be trained anew
+    return complete
 
 
 def _trainer(
@@ -217,6 +231,7 @@ def _trainer(
         save_steps=min(0.999, 1 / training.checkpoints),  # a share of the steps, too
         save_total_limit=1,
         logging_steps=1,
+        logging_nan_inf_filter=False,  # which would show a diverged run as one of loss 0
         report_to=list(tracking.report_to),
         run_name=tracking.run_name,
         disable_tqdm=True,
@@ -227,10 +242,14 @@ def _trainer(
         model,
         config,
         train_dataset=table,
-        processing_class=base.renderer.tokenizer,
+        processing_class=deepcopy(base.renderer.tokenizer),  # the trainer sets its special tokens
         peft_config=lora or None,
         callbacks=[Report()],
     )
+    if lora and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        raise InputError(
+            "adapters cannot be merged into weights that FSDP or DeepSpeed spread: train them on one device"
+        )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -248,7 +267,7 @@ def _save(trainer: "SFTTrainer", base: Base, rows: Rows, training: Training, fol
     """Save weights (LoRA merged), tokenizer, template and what ends a turn, as a folder that any loader takes."""
     import torch
 
-    tokenizer = base.renderer.tokenizer
+    tokenizer = deepcopy(base.renderer.tokenizer)
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     if training.lora:
         model = model.merge_and_unload()
@@ -276,17 +295,19 @@ def _end_turns(model: "PreTrainedModel", eot: int) -> None:
     model.config.eos_token_id = eot
 
 
-def _stop_rate(model_folder: Path, rows: Rows, training: Training) -> float:
-    """Share of the first training prompts whose greedy answer ends within the longest trained response."""
+def _stop_rate(base: Base, model_folder: Path, rows: Rows, training: Training) -> float:
+    """Share of the first training prompts whose greedy answer ends before the chat is as long as the longest trained one."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    model: Any = AutoModelForCausalLM.from_pretrained(model_folder, attn_implementation=training.attention)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        model_folder, attn_implementation=training.attention, trust_remote_code=base.trust_remote_code
+    )
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    room = max(len(ids) for ids in rows.input_ids)
+    longest = max(len(ids) for ids in rows.input_ids)
     stopped = 0
     for prompt in rows.prompts:
-        ids = torch.tensor([prompt], device=model.device)
+        ids, room = torch.tensor([prompt], device=model.device), longest - len(prompt)
         answer = model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=room, do_sample=False, pad_token_id=rows.eot
         )
