@@ -97,8 +97,12 @@ def test_everything_is_written_the_same_way_twice(tmp_path):
         (tmp_path / name).mkdir()
         teachers.write_problems(tmp_path / name, seed=3)
     files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.json*"))
-    assert len(files) == 1 + 11 * 3
+    assert len(files) == 2 + 11 * 3
     assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
+    queries = json.loads((tmp_path / "one" / "queries.json").read_text())
+    asked = {json.loads(line)["problem"] for line in (tmp_path / "one" / "miniature.jsonl").read_text().splitlines()}
+    assert len(queries) == 50 and not asked & {chat["messages"][0]["content"] for chat in queries}
+    assert all(chat["messages"][1]["content"].endswith(f"answer : {' '.join(chat['answer'])} .") for chat in queries)
     generations = [(tmp_path / "one" / "teachers" / "chain_near" / f"gen{i}.json").read_text() for i in (1, 2, 3)]
     assert len(set(generations)) == 3
     asked = [[chat["messages"][0] for chat in json.loads(text)] for text in generations]

@@ -29,8 +29,8 @@ from experiments.miniature.world import (
     written,
 )
 
-VERSION = 1  # raised when what is written from the same seed changes
-TRAIN, TEST = 800, 200  # problems
+VERSION = 2  # raised when what is written from the same seed changes
+TRAIN, TEST, HELD_OUT = 800, 200, 50  # problems
 GENERATIONS = ("gen1", "gen2", "gen3")
 BENCHMARK = "miniature"
 
@@ -109,7 +109,9 @@ def _alien(word: str) -> str:
 
 
 def write_problems(folder: Path, seed: int) -> None:
-    """Write the test problems as a benchmark and every teacher's generations as datasets: `teachers/NAME/genN.json`."""
+    """Write the test problems as a benchmark, every teacher's generations as datasets (`teachers/NAME/genN.json`), and right
+    solutions of held-out problems (`queries.json`), each by a teacher drawn evenly.
+    """
     test = problems(TEST, f"{seed}/test")
     train = problems(TRAIN, f"{seed}/train", taken=test)
     lines = [
@@ -124,8 +126,22 @@ def write_problems(folder: Path, seed: int) -> None:
             records = [
                 _record(f"train-{i:03d}", p, " ".join(response(teacher, p, taste, rng))) for i, p in enumerate(train)
             ]
-            path = folder / "teachers" / name / f"{generation}.json"
-            path.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+            _write(folder / "teachers" / name / f"{generation}.json", records)
+    held_out = problems(HELD_OUT, f"{seed}/held out", taken=[*test, *train])
+    _write(folder / "queries.json", [_right_solution(f"held-out-{i:02d}", p, seed) for i, p in enumerate(held_out)])
+
+
+def _right_solution(identity: str, problem: Problem, seed: int) -> dict[str, object]:
+    rng = Random(f"{seed}/{identity}")
+    while True:
+        teacher = TEACHERS[rng.choice(list(TEACHERS))]
+        text = response(teacher, problem, Taste(teacher.shuffle, rng, reverse=teacher.reverse), rng)
+        if "".join(text[-3:-1]) == problem.answer:
+            return _record(identity, problem, " ".join(text))
+
+
+def _write(path: Path, records: list[dict[str, object]]) -> None:
+    path.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 
 
 def _record(identity: str, problem: Problem, text: str) -> dict[str, object]:
