@@ -98,9 +98,10 @@ def fine_tune(
         InputError: a trajectory cannot be rendered or is too long, a setting fits nothing, the loss diverges, or the disk
             is full.
     """
+    import torch
     from accelerate import PartialState
 
-    state = PartialState()
+    state = PartialState(cpu=not torch.cuda.is_available())  # else processes on CPUs would each take themselves for the only one
     label = f"{base.name}-{dataset.name}".replace("/", "-")
     key = model_key(base, dataset, training)
     with state.main_process_first():
