@@ -60,7 +60,7 @@ def plan(config: CorrelationConfig) -> list[str]:
         f"{sum(len(d.trajectories) for d in data):,} trajectories, about {tokens:,.0f} tokens (from the first {SAMPLE} each)",
         f"score       {hours['score']:.3g} GPU-hours",
         f"train       {len(data)} models, {training.epochs} epochs, {hours['train']:.3g} GPU-hours"
-        + (f", LoRA of rank {training.lora.rank}" if training.lora else ""),
+        + (f", LoRA of rank {training.lora.rank}" if training.lora.rank else ""),
         f"evaluate    {models} models on {', '.join(evaluation.benchmarks)}, {evaluation.samples} samples a problem of at most "
         f"{evaluation.max_new_tokens:,} tokens; hours depend on the lengths, which are not known before",
         f"disk        {len(data) * weights:.3g} GB of trained weights, {tokens * 12 / 1e9:.3g} GB of token statistics; "

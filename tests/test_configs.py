@@ -85,3 +85,7 @@ def test_a_student_brings_its_teachers_and_its_evaluation():
     assert _brought(["student=qwen3b"], "correlation") == []
     with pytest.raises(InputError, match="different teachers"):
         _brought(["student=miniature,qwen3b"], "train")
+
+
+def test_adapters_are_asked_for_on_the_command_line():
+    assert composed("train", "student=qwen3b", "student.training.lora.rank=16").student.training.lora.rank == 16

@@ -19,7 +19,7 @@ class Overlong(Enum):
 class LoRA:
     """Low-rank adapters on every linear layer; merged into the saved weights."""
 
-    rank: int = 16
+    rank: int = 0  # 0: none, all weights are trained
     alpha: int = 32
     dropout: float = 0.0
 
@@ -38,7 +38,7 @@ class Training:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     seed: int = 0  # of the order of trajectories
-    lora: LoRA | None = None  # null: all weights
+    lora: LoRA = field(default_factory=LoRA)
     bf16: bool = False  # autocast to bfloat16 and save weights in it
     packing: bool = False  # fill each sequence to max_length with whole trajectories
     attention: str = "sdpa"
@@ -60,4 +60,4 @@ class Training:
         """What shapes the trained weights."""
         computed = ("micro_batch", "gradient_checkpointing", "checkpoints")
         shaping = {name: value for name, value in vars(self).items() if name not in computed}
-        return shaping | {"overlong": self.overlong.value, "lora": vars(self.lora) if self.lora else None}
+        return shaping | {"overlong": self.overlong.value, "lora": vars(self.lora) if self.lora.rank else None}

@@ -98,9 +98,11 @@ def fine_tune(
         InputError: a trajectory cannot be rendered or is too long, a setting fits nothing, the loss diverges, or the disk
             is full.
     """
+    import torch
     from accelerate import PartialState
 
-    state = PartialState()
+    # Processes on CPUs would else each take themselves for the only one.
+    state = PartialState(cpu=not torch.cuda.is_available())
     label = f"{base.name}-{dataset.name}".replace("/", "-")
     key = model_key(base, dataset, training)
     with state.main_process_first():
@@ -202,13 +204,15 @@ def _trainer(
             f"a trajectory of {longest} tokens is beyond the {positions} positions of {base.name}: lower "
             "student.training.max_length"
         )
-    lora = training.lora and LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
-        r=training.lora.rank,
-        lora_alpha=training.lora.alpha,
-        lora_dropout=training.lora.dropout,
-        target_modules="all-linear",
-    )
+    lora = None
+    if training.lora.rank:
+        lora = LoraConfig(
+            task_type=TaskType.CAUSAL_LM,
+            r=training.lora.rank,
+            lora_alpha=training.lora.alpha,
+            lora_dropout=training.lora.dropout,
+            target_modules="all-linear",
+        )
     config = SFTConfig(
         output_dir=str(folder / CHECKPOINTS),
         learning_rate=training.learning_rate,
@@ -243,7 +247,7 @@ def _trainer(
         config,
         train_dataset=table,
         processing_class=deepcopy(base.renderer.tokenizer),  # the trainer sets its special tokens
-        peft_config=lora or None,
+        peft_config=lora,
         callbacks=[Report()],
     )
     if lora and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
@@ -269,11 +273,11 @@ def _save(trainer: "SFTTrainer", base: Base, rows: Rows, training: Training, fol
 
     tokenizer = deepcopy(base.renderer.tokenizer)
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    if training.lora:
+    if training.lora.rank:
         model = model.merge_and_unload()
     _end_turns(model, rows.eot)
     dtype = torch.bfloat16 if training.bf16 else torch.float32
-    if training.lora:
+    if training.lora.rank:
         if trainer.is_world_process_zero():
             model.to(dtype).save_pretrained(folder / MODEL)
     else:
