@@ -90,13 +90,9 @@ class StudentLM(HFLM):  # type: ignore[misc]
 
     def _answer(self, batch: "Sequence[tuple[Instance, int, list[int]]]") -> list[Answer]:
         settings: dict[str, Any] = batch[0][0].args[1]
-        limit, longest = settings["max_gen_toks"], max(len(prompt) for _, _, prompt in batch)
-        positions = self.student.max_positions
-        if positions is not None and longest + limit > positions:
-            raise InputError(
-                f"a prompt of {longest} tokens with {limit} new ones goes beyond the {positions} positions of "
-                f"{self.student.name}: lower evaluation.max_new_tokens"
-            )
+        lengths = [len(prompt) for _, _, prompt in batch]
+        rooms = [self._room(length, settings["max_gen_toks"]) for length in lengths]
+        limit, longest = max(rooms), max(lengths)
         pad = self.stop_tokens[0]
         ids = torch.tensor([[pad] * (longest - len(prompt)) + prompt for _, _, prompt in batch])
         mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for _, _, prompt in batch])
@@ -114,7 +110,21 @@ class StudentLM(HFLM):  # type: ignore[misc]
                 ),
                 logits_processor=LogitsProcessorList(sampling),
             )[:, longest:].tolist()
-        return [self._ended(prompt, tokens) for (_, _, prompt), tokens in zip(batch, written, strict=True)]
+        # What a batch went on writing for the others' sake is cut away.
+        return [
+            self._ended(prompt, tokens[:room])
+            for (_, _, prompt), tokens, room in zip(batch, written, rooms, strict=True)
+        ]
+
+    def _room(self, prompt: int, limit: int) -> int:
+        """New tokens for a prompt: up to the limit, or to the model's last position."""
+        positions = self.student.max_positions
+        room = limit if positions is None else min(limit, positions - prompt)
+        if room < 1:
+            raise InputError(
+                f"a prompt of {prompt} tokens leaves no room in the {positions} positions of {self.student.name}"
+            )
+        return room
 
     def _ended(self, prompt: list[int], tokens: list[int]) -> Answer:
         end = next((i for i, token in enumerate(tokens) if token in self.stop_tokens), None)

@@ -121,7 +121,7 @@ def stability(accuracies: pl.DataFrame) -> list[tuple[str, str, int, float]]:
     found = []
     for one, other in combinations(trained["generation"].unique(maintain_order=True), 2):
         both = trained.filter(generation=one).join(trained.filter(generation=other), on="teacher")
-        if len(both) >= 3:
-            x, y = (both[name].to_numpy().astype(np.float64) for name in ("accuracy", "accuracy_right"))
+        x, y = (both[name].to_numpy().astype(np.float64) for name in ("accuracy", "accuracy_right"))
+        if len(both) >= 3 and np.ptp(x) > 0 and np.ptp(y) > 0:
             found.append((one, other, len(both), float(correlate(x, y, "spearman"))))
     return found

@@ -11,12 +11,12 @@ SAMPLE = 200  # trajectories that the length is estimated from
 
 
 def refuse_or_go(config: CorrelationConfig) -> None:
-    """Go ahead with a student made on the spot; of any other show the plan and ask for run=true.
+    """Go ahead with a study whose teachers are made on the spot; of any other show the plan and ask for run=true.
 
     Raises:
         InputError: the plan was shown and not agreed to.
     """
-    if config.student.recipe is not None or config.run:
+    if config.teachers.recipe is not None or config.run:
         return
     print("\n".join(plan(config)))
     raise InputError("nothing has been run: add run=true to go ahead with this plan")

@@ -8,6 +8,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
@@ -101,7 +102,10 @@ def run_all(
 def alone(run: Callable[..., Any], *arguments: Any) -> Any:
     """The result of a function called in a process of its own, which writes where this one does; its errors are raised."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_watch_parent) as pool:
-        return pool.submit(run, *arguments).result()
+        try:
+            return pool.submit(run, *arguments).result()
+        except BrokenProcessPool as error:
+            raise InputError("a process of this study was ended from outside (out of memory?)") from error
 
 
 def _child(connection: Connection, run: Callable[..., Any], arguments: tuple[Any, ...], log: Path) -> None:

@@ -38,10 +38,11 @@ def _line(name: str, trained: Artefact) -> str:
     facts = trained.facts
     counts = {kind: facts["counts"][kind] for kind in ("truncated", "dropped", "malformed") if facts["counts"][kind]}
     said = "".join(f", {count} {kind}" for kind, count in counts.items())
-    stopped = facts["stopped"]
+    rate = facts["stopped"]["rate"]
+    stopped = "" if rate is None else f"{rate:.0%} of {facts['stopped']['prompts']} answers end by themselves, "
     return (
         f"{name}: {facts['counts']['rows']} trajectories{said}, {facts['steps']} steps, loss {facts['loss']:.3f}, "
-        f"{stopped['rate']:.0%} of {stopped['prompts']} answers end by themselves, {facts['seconds']:.0f} s: {trained.path}"
+        f"{stopped}{facts['seconds']:.0f} s: {trained.path}"
     )
 
 

@@ -163,9 +163,30 @@ def test_killed_between_shards_it_goes_on_to_the_same_samples(student, problems,
 
 
 @pytest.mark.full
-def test_a_prompt_without_room_is_refused(student, problems, tmp_path):
-    with pytest.raises(InputError, match="goes beyond the 2048 positions of tiny"):
-        answers(student, problems(), settings(max_new_tokens=2048), tmp_path)
+def test_answers_end_at_the_last_position(student, problems, tmp_path, monkeypatch):
+    """Each prompt has the room that it leaves, whatever stands beside it in a batch."""
+    lengths = [len(lm_prompt) for lm_prompt in prompts(student, problems())]
+    monkeypatch.setattr(student.model.config, "max_position_embeddings", max(lengths) + 4)
+    evaluation = settings(max_new_tokens=12)
+    drawn = answers(student, problems(), evaluation, tmp_path / "all", batch_size=100)
+    assert answers(student, problems(), evaluation, tmp_path / "one", batch_size=1).equals(drawn)
+    room = (max(lengths) + 4 - drawn["prompt_tokens"]).clip(upper_bound=12)
+    assert ((drawn["tokens"].list.len() == room) == (drawn["finish_reason"] == "length")).all()
+    assert room.min() == 4 and "length" in set(drawn.filter(room == 4)["finish_reason"])
+
+
+@pytest.mark.full
+def test_a_prompt_without_room_is_refused(student, problems, tmp_path, monkeypatch):
+    longest = max(map(len, prompts(student, problems())))
+    monkeypatch.setattr(student.model.config, "max_position_embeddings", longest)
+    with pytest.raises(InputError, match=f"a prompt of {longest} tokens leaves no room in the {longest} positions"):
+        answers(student, problems(), settings(), tmp_path)
+
+
+def prompts(student, benchmark):
+    lm = StudentLM(student, 4, 0)
+    benchmark.task.build_all_requests(apply_chat_template=True, chat_template=lm.apply_chat_template)
+    return [lm.prompt_ids(request.args[0]) for request in benchmark.task.instances]
 
 
 @pytest.mark.parametrize(

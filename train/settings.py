@@ -21,7 +21,6 @@ class LoRA:
 
     rank: int = 0  # 0: none, all weights are trained
     alpha: int = 32
-    dropout: float = 0.0
 
 
 @dataclass

@@ -122,7 +122,8 @@ def fine_tune(
         _save(trainer, base, rows, training, artefact.path)
     if not state.is_main_process:
         return artefact
-    stops = _stop_rate(base, artefact.path / MODEL, rows, training)
+    # In the first of several processes alone it could not load weights that are spread, and would keep the others waiting.
+    stops = _stop_rate(base, artefact.path / MODEL, rows, training) if state.num_processes == 1 else None
     write_text(artefact.path / HISTORY, json.dumps(history, indent=1) + "\n")
     complete = artefact.complete(
         student=base.name,
@@ -210,7 +211,6 @@ def _trainer(
             task_type=TaskType.CAUSAL_LM,
             r=training.lora.rank,
             lora_alpha=training.lora.alpha,
-            lora_dropout=training.lora.dropout,
             target_modules="all-linear",
         )
     config = SFTConfig(
