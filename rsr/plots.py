@@ -115,8 +115,8 @@ def forest(estimates: Sequence[Estimate], title: str, x_label: str, path: Path) 
         axes.legend(loc="lower right", fontsize=8)
     axes.axvline(0, color=GREY, lw=0.8)
     axes.set_yticks(range(len(ordered)), [e.label for e in ordered], fontsize=9)
-    axes.set(xlabel=x_label, xlim=(-1.02, 1.02))
-    axes.set_title(title, fontsize=10)
+    axes.set(xlabel=x_label, xlim=(-1.02, 1.02), ylim=(-0.7, len(ordered) - 0.3))
+    figure.suptitle(title, fontsize=10)  # over the labels, too: it is wider than the axes
     axes.grid(axis="x", alpha=0.25)
     _save(figure, path)
 
