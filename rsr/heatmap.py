@@ -44,13 +44,21 @@ def tokens_of(
     rows = zip(chat.positions(), tokens.rank[part], tokens.surprisal[part], strict=True)
     return [
         Token(
-            text=str(renderer.tokenizer.decode([chat.ids[position]])),
+            text=_spelling(renderer, chat, position),
             rank=int(rank),
             surprisal=float(surprisal),
             ratio=min(int(rank), r_max) / float(surprisal) if surprisal > 0 else float("inf"),
         )
         for position, rank, surprisal in rows
     ]
+
+
+def _spelling(renderer: ChatRenderer, chat: RenderedChat, position: int) -> str:
+    """What a token adds to the text: decoded alone it would lose the space before it where the tokenizer keeps that apart."""
+    before = str(renderer.tokenizer.decode(chat.ids[position - 1 : position]))
+    both = str(renderer.tokenizer.decode(chat.ids[position - 1 : position + 1]))
+    alone = str(renderer.tokenizer.decode(chat.ids[position : position + 1]))
+    return both.removeprefix(before) if both.startswith(before) else alone
 
 
 def shade(token: Token) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.config import Paths
+from experiments.miniature import words
 from experiments.page import page
 from rsr.chat import ChatRenderer
 from rsr.heatmap import to_html, tokens_of
@@ -89,3 +90,14 @@ def test_the_page_in_a_browser(browser, run, tmp_path):
 
 def test_a_title_is_text():
     assert "<b>" not in page("<b>bold</b>", "", "command")
+
+
+def test_tokens_together_spell_the_response():
+    """Of a tokenizer whose tokens are words, too, which stand apart only when they are decoded together."""
+    renderer = ChatRenderer(words.tokenizer())
+    response = "first 0 7 + 0 5 = 1 2 . answer : 1 2 ."
+    chat = renderer.render([Message("user", "what is 0 7 + 0 5 ?"), Message("assistant", response)])
+    n = len(chat.positions())
+    zeros = np.zeros(n, np.float32)
+    tokens = Tokens(np.ones(n, np.uint32), zeros, zeros, np.array([0, n]))
+    assert "".join(token.text for token in tokens_of(renderer, chat, tokens, 0)).strip() == response
