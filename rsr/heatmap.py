@@ -55,9 +55,8 @@ def tokens_of(
 
 def _spelling(renderer: ChatRenderer, chat: RenderedChat, position: int) -> str:
     """What a token adds to the text: decoded alone it would lose the space before it where the tokenizer keeps that apart."""
-    before = str(renderer.tokenizer.decode(chat.ids[position - 1 : position]))
-    both = str(renderer.tokenizer.decode(chat.ids[position - 1 : position + 1]))
-    alone = str(renderer.tokenizer.decode(chat.ids[position : position + 1]))
+    ids = list(chat.ids[position - 1 : position + 1])
+    before, alone, both = (str(renderer.tokenizer.decode(part)) for part in (ids[:1], ids[1:], ids))
     return both.removeprefix(before) if both.startswith(before) else alone
 
 
