@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from eval import samples
-from rsr.artefacts import Artefact, digest, find_or_begin, writing
+from rsr.artefacts import Artefact, begin, digest, locate, writing
 from rsr.grader import VERSION, Grader, Outcome
 
 STAGE = "grades"
@@ -44,10 +44,10 @@ def find(drawn: Artefact, root: Path) -> Artefact:
     """The grades of samples, complete or not.
 
     Raises:
-        InputError: see `rsr.artefacts.find_or_begin`.
+        InputError: see `rsr.artefacts.locate`.
     """
     key = {"stage": STAGE, "version": VERSION, "samples": digest(drawn.key)}
-    return find_or_begin(root, STAGE, drawn.path.name.removesuffix(".partial").rpartition("-")[0], key)
+    return locate(root, STAGE, drawn.path.name.removesuffix(".partial").rpartition("-")[0], key)
 
 
 def grade(drawn: Artefact, root: Path) -> Artefact:
@@ -59,6 +59,7 @@ def grade(drawn: Artefact, root: Path) -> Artefact:
     artefact = find(drawn, root)
     if artefact.manifest is not None:
         return artefact
+    begin(artefact)
     began = time.perf_counter()
     rows = samples.read(drawn)
     with Grader() as grader:

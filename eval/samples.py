@@ -11,7 +11,7 @@ import polars as pl
 
 from eval.benchmarks import Benchmark
 from eval.settings import Evaluation
-from rsr.artefacts import Artefact, find_or_begin, writing
+from rsr.artefacts import Artefact, begin, locate, writing
 from rsr.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def find(root: Path, label: str, model: Mapping[str, Any], benchmark: Benchmark,
     """The samples of a model, complete or to be filled by `draw`.
 
     Raises:
-        InputError: see `rsr.artefacts.find_or_begin`.
+        InputError: see `rsr.artefacts.locate`.
     """
-    return find_or_begin(root, STAGE, f"{label}-{benchmark.name}", samples_key(model, benchmark, evaluation))
+    return locate(root, STAGE, f"{label}-{benchmark.name}", samples_key(model, benchmark, evaluation))
 
 
 def draw(
@@ -68,6 +68,7 @@ def draw(
     Raises:
         InputError: a prompt is too long, all samples are copies of one another, or the disk is full.
     """
+    begin(artefact)
     began, drawn = time.perf_counter(), 0
     paths = []
     for i in range(0, len(benchmark.documents), SHARD):

@@ -44,7 +44,7 @@ def find_grades(
     """The grades of a model on each benchmark, complete or not.
 
     Raises:
-        InputError: see `rsr.artefacts.find_or_begin`.
+        InputError: see `rsr.artefacts.locate`.
     """
     drawn = find_samples(config, label, model, wanted)
     return [performance.find(artefact, config.paths.outputs) for artefact in drawn]
@@ -56,7 +56,7 @@ def find_samples(
     """The samples of a model on each benchmark, complete or not; once they are complete its weights are not needed.
 
     Raises:
-        InputError: see `rsr.artefacts.find_or_begin`.
+        InputError: see `rsr.artefacts.locate`.
     """
     return [samples.find(config.paths.outputs, label, model, benchmark, config.evaluation) for benchmark in wanted]
 

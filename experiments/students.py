@@ -15,7 +15,7 @@ from experiments.miniature import student as miniature
 from experiments.miniature.corpus import World
 from experiments.miniature.world import SEED
 from rsr import student as rsr_student
-from rsr.artefacts import Artefact, find_or_begin, writing
+from rsr.artefacts import Artefact, begin, locate, writing
 from rsr.errors import InputError
 from train import Base
 
@@ -84,6 +84,7 @@ def model_of(student: Student, paths: Paths) -> str:
         return student.model
     artefact = _artefact(student, paths)
     if artefact.manifest is None:
+        begin(artefact)
         print(f"making {student.name} in {artefact.path}", file=sys.stderr, flush=True)
         began = time.perf_counter()
         with writing(artefact.path):
@@ -103,7 +104,7 @@ def _artefact(student: Student, paths: Paths) -> Artefact:
     if recipe is None:
         raise InputError(f"student {student.name!r}: unknown recipe {student.recipe!r}; known are {', '.join(RECIPES)}")
     key = {"stage": "students", "recipe": student.recipe, **recipe.key}
-    return find_or_begin(paths.outputs, "students", student.name, key)
+    return locate(paths.outputs, "students", student.name, key)
 
 
 def base_of(student: Student, scoring: ScoringConfig, paths: Paths) -> Base:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from experiments import students, tracking
 from experiments.config import ScoreConfig, Wandb
-from rsr.artefacts import Artefact, find_or_begin
+from rsr.artefacts import Artefact, locate
 from rsr.trajectories import Dataset
 from train import Base, Tracking, fine_tune
 from train.sft import STAGE, model_key
@@ -14,10 +14,10 @@ def find(config: ScoreConfig, base: Base, dataset: Dataset) -> Artefact:
     """The trained student of a dataset, complete or not.
 
     Raises:
-        InputError: see `rsr.artefacts.find_or_begin`.
+        InputError: see `rsr.artefacts.locate`.
     """
     label = f"{base.name}-{dataset.name}".replace("/", "-")
-    return find_or_begin(config.paths.outputs, STAGE, label, model_key(base, dataset, config.student.training))
+    return locate(config.paths.outputs, STAGE, label, model_key(base, dataset, config.student.training))
 
 
 def train(

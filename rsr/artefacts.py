@@ -71,11 +71,11 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=True, allow_nan=False)
 
 
-def find_or_begin(root: Path, stage: str, label: str, key: Mapping[str, Any]) -> Artefact:
-    """The complete artefact of a key, or a partial one to fill.
+def locate(root: Path, stage: str, label: str, key: Mapping[str, Any]) -> Artefact:
+    """The complete artefact of a key, or else the place of its partial folder; nothing is written.
 
     Raises:
-        InputError: a folder of that name holds something of another key (both are shown), or cannot be written.
+        InputError: a folder of that name holds something of another key (both are shown).
     """
     key = json.loads(_canonical(key))
     short = digest(key)[:8]
@@ -85,14 +85,33 @@ def find_or_begin(root: Path, stage: str, label: str, key: Mapping[str, Any]) ->
         _check(path, manifest.get("key"), key)
         return Artefact(path, key, manifest)
     begun = sorted((root / stage).glob(f"*-{short}.partial"))
-    partial = begun[0] if begun else root / stage / f"{label}-{short}.partial"
-    with writing(partial):
-        partial.mkdir(parents=True, exist_ok=True)
-        if (partial / KEY).exists():
-            _check(partial, _load(partial / KEY), key)
+    return Artefact(begun[0] if begun else root / stage / f"{label}-{short}.partial", key, None)
+
+
+def begin(artefact: Artefact) -> None:
+    """Make the partial folder of an incomplete artefact, or go on in it.
+
+    Raises:
+        InputError: it holds something of another key (both are shown), or cannot be written.
+    """
+    with writing(artefact.path):
+        artefact.path.mkdir(parents=True, exist_ok=True)
+        if (artefact.path / KEY).exists():
+            _check(artefact.path, _load(artefact.path / KEY), artefact.key)
         else:
-            write_text(partial / KEY, json.dumps(key, indent=2) + "\n")
-    return Artefact(partial, key, None)
+            write_text(artefact.path / KEY, json.dumps(artefact.key, indent=2) + "\n")
+
+
+def find_or_begin(root: Path, stage: str, label: str, key: Mapping[str, Any]) -> Artefact:
+    """The complete artefact of a key, or a partial one to fill.
+
+    Raises:
+        InputError: see `locate` and `begin`.
+    """
+    artefact = locate(root, stage, label, key)
+    if artefact.manifest is None:
+        begin(artefact)
+    return artefact
 
 
 def _load(path: Path) -> Any:
