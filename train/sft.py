@@ -22,6 +22,7 @@ from train.settings import Training
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+    from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
 # Raised when what a trained model of the same key is changes.
@@ -129,15 +130,7 @@ def fine_tune(
         student=base.name,
         teacher=dataset.teacher,
         generation=dataset.generation,
-        counts={
-            "trajectories": len(dataset.trajectories),
-            "rows": len(rows.input_ids),
-            "tokens": rows.tokens,
-            "response_tokens": rows.response_tokens,
-            "truncated": len(rows.truncated),
-            "dropped": len(rows.dropped),
-            "malformed": len(dataset.skipped),
-        },
+        counts=_counts(dataset, rows),
         truncated=rows.truncated,
         dropped=rows.dropped,
         steps=result.global_step,
@@ -155,6 +148,18 @@ def fine_tune(
     return complete
 
 
+def _counts(dataset: Dataset, rows: Rows) -> dict[str, int]:
+    return {
+        "trajectories": len(dataset.trajectories),
+        "rows": len(rows.input_ids),
+        "tokens": rows.tokens,
+        "response_tokens": rows.response_tokens,
+        "truncated": len(rows.truncated),
+        "dropped": len(rows.dropped),
+        "malformed": len(dataset.skipped),
+    }
+
+
 def _trainer(
     base: Base,
     rows: Rows,
@@ -163,14 +168,12 @@ def _trainer(
     tracking: Tracking,
     progress: Callable[[int, int], None],
 ) -> "SFTTrainer":
-    import torch
     from accelerate import PartialState
     from datasets import Dataset as Table
     from datasets import disable_progress_bars
     from peft import LoraConfig, TaskType
-    from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
     from transformers.utils import logging
-    from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
     class Report(TrainerCallback):
@@ -178,19 +181,52 @@ def _trainer(
             progress(state.global_step, state.max_steps)
 
     logging.disable_progress_bar()
+    disable_progress_bars()
+    devices = PartialState().num_processes
+    _check(training, devices)
+    lora = None
+    if training.lora.rank:
+        lora = LoraConfig(
+            task_type=TaskType.CAUSAL_LM,
+            r=training.lora.rank,
+            lora_alpha=training.lora.alpha,
+            target_modules="all-linear",
+        )
+    trainer = SFTTrainer(
+        _untrained(base, rows, training),
+        _arguments(training, devices, folder, tracking),
+        train_dataset=Table.from_dict({"input_ids": rows.input_ids, "labels": rows.labels}),
+        processing_class=deepcopy(base.renderer.tokenizer),  # the trainer sets its special tokens
+        peft_config=lora,
+        callbacks=[Report()],
+    )
+    if lora and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        raise InputError(
+            "adapters cannot be merged into weights that FSDP or DeepSpeed spread: train them on one device"
+        )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _check(training: Training, devices: int) -> None:
+    """Refuse settings that do not go together."""
     if training.packing and training.attention not in KEEPS_PACKED_APART:
         raise InputError(
             f"packing with attention={training.attention} may let trajectories see one another: choose "
             f"student.training.attention={KEEPS_PACKED_APART[0]}, or packing=false"
         )
-    disable_progress_bars()
-    devices = PartialState().num_processes
-    per_pass = training.micro_batch * devices
-    if training.batch_size % per_pass:
+    if training.batch_size % (training.micro_batch * devices):
         raise InputError(
             f"student.training.batch_size={training.batch_size} is no multiple of micro_batch={training.micro_batch} "
             f"times {devices} devices"
         )
+
+
+def _untrained(base: Base, rows: Rows, training: Training) -> "PreTrainedModel":
+    """The student before training, in float32."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
     model = AutoModelForCausalLM.from_pretrained(
         base.model,
         revision=base.revision,
@@ -205,19 +241,19 @@ def _trainer(
             f"a trajectory of {longest} tokens is beyond the {positions} positions of {base.name}: lower "
             "student.training.max_length"
         )
-    lora = None
-    if training.lora.rank:
-        lora = LoraConfig(
-            task_type=TaskType.CAUSAL_LM,
-            r=training.lora.rank,
-            lora_alpha=training.lora.alpha,
-            target_modules="all-linear",
-        )
-    config = SFTConfig(
+    return model
+
+
+def _arguments(training: Training, devices: int, folder: Path, tracking: Tracking) -> "SFTConfig":
+    """The settings in the trainer's terms."""
+    import torch
+    from trl.trainer.sft_config import SFTConfig
+
+    return SFTConfig(
         output_dir=str(folder / CHECKPOINTS),
         learning_rate=training.learning_rate,
         per_device_train_batch_size=training.micro_batch,
-        gradient_accumulation_steps=training.batch_size // per_pass,
+        gradient_accumulation_steps=training.batch_size // (training.micro_batch * devices),
         num_train_epochs=training.epochs,
         lr_scheduler_type="cosine",
         warmup_steps=training.warmup,  # below 1: a share of the steps
@@ -241,21 +277,6 @@ def _trainer(
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-    table = Table.from_dict({"input_ids": rows.input_ids, "labels": rows.labels})
-    trainer = SFTTrainer(
-        model,
-        config,
-        train_dataset=table,
-        processing_class=deepcopy(base.renderer.tokenizer),  # the trainer sets its special tokens
-        peft_config=lora,
-        callbacks=[Report()],
-    )
-    if lora and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        raise InputError(
-            "adapters cannot be merged into weights that FSDP or DeepSpeed spread: train them on one device"
-        )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
 
 
 def _last_checkpoint(folder: Path) -> str | None:
