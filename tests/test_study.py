@@ -96,10 +96,10 @@ def states(folder):
 
 
 def artefacts(folder, *stages):
+    """Manifests of what is complete, and their times; a running study may rename a folder at any moment."""
+    found = [path for stage in stages for path in (folder / "out" / stage).glob("*") if path.suffix != ".partial"]
     return {
-        str(path.relative_to(folder)): path.stat().st_mtime_ns
-        for stage in stages
-        for path in (folder / "out" / stage).glob("*/manifest.json")
+        str(path.relative_to(folder) / "manifest.json"): (path / "manifest.json").stat().st_mtime_ns for path in found
     }
 
 
