@@ -10,7 +10,7 @@ from experiments import datasets
 from experiments.config import EvaluateConfig
 from rsr import student as students
 from rsr.artefacts import Artefact, digest
-from train import Base
+from train.sft import Base
 
 BASE = "base"  # the student before training, in the place of a teacher's name
 

