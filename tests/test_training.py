@@ -13,9 +13,9 @@ from rsr import trajectories
 from rsr.errors import InputError
 from tests.models import save
 from train import sft
+from train.rows import IGNORED, training_rows
 from train.settings import LoRA, Overlong, Training
 from train.sft import Base, fine_tune
-from train.rows import IGNORED, training_rows
 
 SETTINGS = dict(learning_rate=1e-3, batch_size=8, epochs=2, max_length=600)
 
