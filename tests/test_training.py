@@ -32,7 +32,7 @@ def dataset(n=24, turns=1):
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = save(tmp_path_factory.mktemp("models") / "tiny")
-    return Base("tiny", str(folder), students.load_renderer(folder))
+    return Base("tiny", str(folder))
 
 
 def curve(artefact):
@@ -192,7 +192,7 @@ def test_training_leaves_its_base_as_it_was(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.eos_token, tokenizer.pad_token = "<|endoftext|>", None
     tokenizer.save_pretrained(folder)
-    base = Base("tiny", str(folder), students.load_renderer(folder))
+    base = Base("tiny", str(folder))
     settings = Training(**(SETTINGS | {"epochs": 1}), micro_batch=8)
     before = base.renderer.identity()
     trained = fine_tune(base, dataset(), settings, tmp_path / "out")
