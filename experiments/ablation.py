@@ -8,7 +8,9 @@ stores of score.py, without another forward pass, and how far its order of teach
 results/ablation/<student>/.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -30,6 +32,7 @@ from rsr.store import TokenStore
 from rsr.tokens import Tokens, divide
 
 Variant = Callable[[Tokens], Parts]
+THREADS = 4  # stores that are read at once, each a shard in memory; NumPy and Parquet leave the interpreter free
 WEIGHTINGS = (
     "rsr_simple_average",
     "avg_rank_clipped",
@@ -147,9 +150,10 @@ def measured(stores: Sequence[TokenStore], settings: Ablation, seed: int) -> pl.
     if len(stores) < 3:
         raise InputError(f"an ablation compares the order of datasets: {len(stores)} are too few, give at least 3")
     names = [f"{s.teacher}/{s.generation}".rstrip("/") for s in stores]
-    parts = {
-        (group, name): [_stacked(store, compute) for store in stores] for group, name, compute in variants(settings)
-    }
+    wanted = list(variants(settings))
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        of_stores = list(pool.map(partial(_stacked, computes=[compute for _, _, compute in wanted]), stores))
+    parts = {(group, name): [of[i] for of in of_stores] for i, (group, name, _) in enumerate(wanted)}
     default = _scores(parts["default", "RSR"])
     rows = []
     for (group, name), of in parts.items():
@@ -160,16 +164,17 @@ def measured(stores: Sequence[TokenStore], settings: Ablation, seed: int) -> pl.
     return pl.DataFrame(rows)
 
 
-def _stacked(store: TokenStore, compute: Variant) -> NDArray[np.float64]:
-    """Numerators and denominators (or values and ones) of the trajectories that have a value, shape (n, 2)."""
-    found = [compute(shard.tokens) for shard in store]
-    rows = np.concatenate(
-        [
-            np.stack([p.numerator, np.ones_like(p.numerator) if p.denominator is None else p.denominator], 1)
-            for p in found
-        ]
-    )
-    return np.asarray(rows[np.isfinite(rows).all(axis=1)])
+def _stacked(store: TokenStore, computes: Sequence[Variant]) -> list[NDArray[np.float64]]:
+    """Per variant the numerators and denominators (or values and ones) of the trajectories that have a value, shape (n, 2);
+    all variants in one pass over the shards.
+    """
+    found: list[list[NDArray[np.float64]]] = [[] for _ in computes]
+    for shard in store:
+        for rows, compute in zip(found, computes, strict=True):
+            numerator, denominator = compute(shard.tokens)
+            rows.append(np.stack([numerator, np.ones_like(numerator) if denominator is None else denominator], 1))
+    stacked = [np.concatenate(rows) for rows in found]
+    return [rows[np.isfinite(rows).all(axis=1)] for rows in stacked]
 
 
 def _scores(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
