@@ -31,6 +31,9 @@ SCHEMA = pa.schema(
         "entropy": pa.list_(pa.float32()),
     }
 )
+# How columns are written, not what they hold: floats hardly repeat, but their upper bytes are alike.
+REPEATING = ["id", "problem", "reason", "rank.list.element"]
+FLOATS, SPLIT = ("surprisal.list.element", "entropy.list.element"), "BYTE_STREAM_SPLIT"
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,13 @@ def write_shard(path: Path, shard: Shard) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         try:
-            pq.write_table(table, temporary, compression="zstd")
+            pq.write_table(
+                table,
+                temporary,
+                compression="zstd",
+                use_dictionary=REPEATING,
+                column_encoding=dict.fromkeys(FLOATS, SPLIT),
+            )
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
