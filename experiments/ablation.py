@@ -8,9 +8,7 @@ stores of score.py, without another forward pass, and how far its order of teach
 results/ablation/<student>/.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -28,11 +26,10 @@ from rsr.agreement import correlate
 from rsr.errors import InputError
 from rsr.metrics import METRICS, Parts, select
 from rsr.metrics.token import avg_rsr_token_filtered, rsr
-from rsr.store import TokenStore
+from rsr.store import TokenStore, of_each
 from rsr.tokens import Tokens, divide
 
 Variant = Callable[[Tokens], Parts]
-THREADS = 4  # stores that are read at once, each a shard in memory; NumPy and Parquet leave the interpreter free
 WEIGHTINGS = (
     "rsr_simple_average",
     "avg_rank_clipped",
@@ -151,8 +148,7 @@ def measured(stores: Sequence[TokenStore], settings: Ablation, seed: int) -> pl.
         raise InputError(f"an ablation compares the order of datasets: {len(stores)} are too few, give at least 3")
     names = [f"{s.teacher}/{s.generation}".rstrip("/") for s in stores]
     wanted = list(variants(settings))
-    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        of_stores = list(pool.map(partial(_stacked, computes=[compute for _, _, compute in wanted]), stores))
+    of_stores = of_each(partial(_stacked, computes=[compute for _, _, compute in wanted]), stores)
     parts = {(group, name): [of[i] for of in of_stores] for i, (group, name, _) in enumerate(wanted)}
     default = _scores(parts["default", "RSR"])
     rows = []

@@ -5,9 +5,11 @@ unit of resuming, and of work where several processes score. Its content does no
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,9 @@ from rsr.artefacts import Artefact, writing
 from rsr.errors import InputError
 from rsr.tokens import Tokens
 
+T = TypeVar("T")
 STAGE = "tokens"
+THREADS = 4
 SHARD = 128
 SCHEMA = pa.schema(
     {
@@ -66,6 +70,15 @@ class TokenStore:
         """
         for index in range(self.artefact.facts["shards"]):
             yield read_shard(shard_path(self.artefact, index))
+
+
+def of_each(compute: Callable[[TokenStore], T], stores: Iterable[TokenStore]) -> list[T]:
+    """What is computed of each store, several at once: NumPy and Parquet leave the interpreter to other threads.
+
+    Memory is that of one shard a thread.
+    """
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:
+        return list(threads.map(compute, stores))
 
 
 def shard_path(artefact: Artefact, index: int) -> Path:
