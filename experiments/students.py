@@ -16,6 +16,7 @@ from experiments.miniature.corpus import World
 from experiments.miniature.world import SEED
 from rsr import student as rsr_student
 from rsr.artefacts import Artefact, begin, locate, writing
+from rsr.claims import claiming
 from rsr.errors import InputError
 from train import Base
 
@@ -72,6 +73,7 @@ RECIPES = {
 }
 
 
+@claiming
 def model_of(student: Student, paths: Paths) -> str:
     """Hub name or folder of a student's model; one with a recipe is made where it is not there yet.
 
@@ -82,9 +84,8 @@ def model_of(student: Student, paths: Paths) -> str:
         if student.model is None:
             raise InputError(f"student {student.name!r} has no model: it can be compared, not run")
         return student.model
-    artefact = _artefact(student, paths)
+    artefact = begin(_artefact(student, paths))
     if artefact.manifest is None:
-        begin(artefact)
         print(f"making {student.name} in {artefact.path}", file=sys.stderr, flush=True)
         began = time.perf_counter()
         with writing(artefact.path):
