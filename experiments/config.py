@@ -1,6 +1,6 @@
 """The schema of every configuration: what is not declared here is refused, by name."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -108,12 +108,14 @@ class Study:
     """How the cells of a study are run."""
 
     processes: int | None = None  # cells at a time; null: one per core, or one where there is a GPU
+    worker: int = 0  # number of this worker among those that share a study; results are those of the first
     on_error: OnFailure = OnFailure["continue"]  # after a cell that failed
     floor: float = 5.0  # percent; students below it have learned nothing that an order could be made of
     verified: float = 95.0  # percent; teachers below it write wrong solutions too often to be compared by form alone
 
     def __post_init__(self) -> None:
         _at_least(1, processes=self.processes)
+        _at_least(0, worker=self.worker)
 
 
 @dataclass
@@ -262,6 +264,10 @@ class EvaluateConfig(MetricsConfig):
 class StudyConfig(EvaluateConfig):
     run: bool = False  # go ahead with a measured study of which only the plan would be shown
     study: Study = field(default_factory=Study)
+
+    def __post_init__(self) -> None:
+        if self.study.worker:
+            self.paths = replace(self.paths, results=self.paths.outputs / "workers" / str(self.study.worker))
 
 
 @dataclass

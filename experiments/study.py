@@ -1,6 +1,5 @@
 """A study: datasets that are scored, trained on and evaluated; what is there already is found."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,7 +11,7 @@ import polars as pl
 from experiments import baselines, datasets, evaluation, scoring, students, training
 from experiments.config import CorrelationConfig, OnFailure, StudyConfig
 from experiments.learners import Learned, Learner
-from experiments.processes import Job, Outcome, alone, run_all
+from experiments.processes import Job, Outcome, alone, cores, run_all
 from experiments.runs import Cell, RunTable
 from rsr.artefacts import Artefact, write_text
 from rsr.errors import InputError
@@ -70,7 +69,7 @@ def learn(config: StudyConfig, data: Sequence[Dataset], seeds: Sequence[int] = (
 def _processes() -> int:
     import torch
 
-    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    return 1 if torch.cuda.is_available() else cores()
 
 
 @dataclass
@@ -124,6 +123,7 @@ class _Study:
                 self.config.study.processes or _processes(),
                 started=lambda job: self.runs.update(job.name, state="running"),
                 advanced=lambda job, done, of: self.runs.update(job.name, progress=done / of),
+                put_off=lambda job: self.runs.update(job.name, state="elsewhere"),
                 ended=self.ended,
             )
         found = {name: grades for name in self.learners if (grades := self.grades(name)) is not None}
@@ -192,17 +192,17 @@ class _Study:
         return Job(name, run, arguments, log, then)
 
     def _beside(self, name: str, kind: str) -> Path:
-        return (
-            self.config.paths.outputs / "runs" / self.base.name / f"{name.replace('/', '-').replace(' ', '-')}.{kind}"
-        )
+        folder = self.config.paths.outputs / "runs" / self.base.name
+        if self.config.study.worker:
+            folder /= f"worker-{self.config.study.worker}"
+        return folder / f"{name.replace('/', '-').replace(' ', '-')}.{kind}"
 
     def ended(self, job: Job, outcome: Outcome) -> bool:
         """Note how a cell ended; whether the others are to go on."""
         if outcome.error is None:
-            seconds = outcome.seconds
+            result, seconds = outcome.result
             if job.run is _score:
-                folder, seconds = outcome.result
-                self.scores = pl.read_parquet(Path(folder) / DATASETS)
+                self.scores = pl.read_parquet(Path(result) / DATASETS)
             self.runs.update(job.name, state="done", seconds=seconds)
             return True
         self.runs.update(job.name, state="failed", seconds=outcome.seconds, error=outcome.error)
@@ -239,11 +239,13 @@ def _score(config: CorrelationConfig, advance: Any) -> tuple[str, float]:
     return str(scores.artefact.path), seconds
 
 
-def _train(config: StudyConfig, dataset: Dataset, advance: Any) -> None:
-    training.train(config, dataset, advance)
+def _train(config: StudyConfig, dataset: Dataset, advance: Any) -> tuple[None, float]:
+    return None, training.train(config, dataset, advance).facts["seconds"]
 
 
-def _evaluate(config: StudyConfig, label: str, dataset: Dataset | None, identity: dict[str, Any], advance: Any) -> None:
+def _evaluate(
+    config: StudyConfig, label: str, dataset: Dataset | None, identity: dict[str, Any], advance: Any
+) -> tuple[None, float]:
     base = students.base_of(config.student, config.scoring, config.paths)
     model = base.model if dataset is None else str(training.find(config, base, dataset).path / MODEL)
     wanted = evaluation.load_benchmarks(config)
@@ -254,4 +256,5 @@ def _evaluate(config: StudyConfig, label: str, dataset: Dataset | None, identity
         done += answers
         advance(done, total)
 
-    evaluation.evaluate(config, label, base, model, identity, advanced)
+    grades = evaluation.evaluate(config, label, base, model, identity, advanced)
+    return None, sum(artefact.facts["seconds"] for artefact in grades)
