@@ -33,29 +33,32 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 
 
-def samples_key(model: Mapping[str, Any], benchmark: Benchmark, evaluation: Evaluation) -> dict[str, Any]:
+def samples_key(model: Mapping[str, Any], benchmark: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
     """Everything that shapes the samples.
 
     Args:
         model: what identifies the model and its dtype; of a trained one the key that it was trained under, so that an
             evaluation outlives the weights.
+        benchmark: its identity (`eval.benchmarks.Benchmark.identity`).
     """
     return {
         "stage": STAGE,
         "version": VERSION,
         "model": dict(model),
-        "benchmark": benchmark.identity(),
+        "benchmark": dict(benchmark),
         "sampling": evaluation.identity(),
     }
 
 
-def find(root: Path, label: str, model: Mapping[str, Any], benchmark: Benchmark, evaluation: Evaluation) -> Artefact:
-    """The samples of a model, complete or to be filled by `draw`.
+def find(
+    root: Path, label: str, model: Mapping[str, Any], benchmark: Mapping[str, Any], evaluation: Evaluation
+) -> Artefact:
+    """The samples of a model, complete or to be filled by `draw`; the arguments are those of `samples_key`.
 
     Raises:
         InputError: see `rsr.artefacts.locate`.
     """
-    return locate(root, STAGE, f"{label}-{benchmark.name}", samples_key(model, benchmark, evaluation))
+    return locate(root, STAGE, f"{label}-{benchmark['name']}", samples_key(model, benchmark, evaluation))
 
 
 @claiming

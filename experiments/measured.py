@@ -93,8 +93,7 @@ def over(
         for metric in metrics
         for table in aggregated.tables(metric, [config.student.name], teachers)
         if len(set(table.scores[0])) > 1 and len(set(table.accuracy[0])) > 1
-        for result in compare(table, None, config.bootstrap)
-        if result.coefficient == "spearman"
+        for result in compare(table, None, config.bootstrap, ["spearman"])
     ]
 
 

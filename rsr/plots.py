@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-matplotlib.use("Agg")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart by colour-blind readers.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
@@ -32,7 +32,7 @@ def scatter(panels: Sequence[Panel], path: Path) -> None:
     """Draw panels side by side, at most three in a row and four as a square, and save them."""
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(5.6 * columns, 4.6 * rows), layout="constrained")
+    figure = _figure(5.6 * columns, 4.6 * rows)
     for i, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, i + 1)
         axes.plot(panel.x, panel.y, "o", color=BLUE, markersize=6)
@@ -44,7 +44,7 @@ def scatter(panels: Sequence[Panel], path: Path) -> None:
     _save(figure, path)
 
 
-def _name_points(figure: Figure, axes: Axes, panel: Panel) -> None:
+def _name_points(figure: "Figure", axes: "Axes", panel: Panel) -> None:
     """Write each name where it covers no point and no other name, near its point; a thin line where it must move."""
     figure.draw_without_rendering()
     to_pixels, to_data = axes.transData.transform, axes.transData.inverted().transform
@@ -104,7 +104,7 @@ class Estimate:
 def forest(estimates: Sequence[Estimate], title: str, x_label: str, path: Path) -> None:
     """Draw one line per metric: the coefficient, its interval and the printed value, strongest on top."""
     ordered = sorted(estimates, key=lambda e: e.value)
-    figure = Figure(figsize=(7.2, 1.2 + 0.32 * len(ordered)), layout="constrained")
+    figure = _figure(7.2, 1.2 + 0.32 * len(ordered))
     axes = figure.add_subplot()
     for i, e in enumerate(ordered):
         axes.plot([e.low, e.high], [i, i], color=BLUE, lw=2, alpha=0.45, solid_capstyle="round")
@@ -125,7 +125,7 @@ def stacked_bars(
     parts: Mapping[str, NDArray[np.float64]], *, x_label: str, y_label: str, title: str, path: Path
 ) -> None:
     """Draw bars made of named parts, one on the other, over 1, 2, 3, ..."""
-    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    figure = _figure(7.2, 3.6)
     axes = figure.add_subplot()
     base: NDArray[np.float64] | float = 0.0
     for (name, heights), colour in zip(parts.items(), (BLUE, ORANGE, GREY), strict=False):
@@ -148,7 +148,7 @@ def heatmap(
     path: Path,
 ) -> None:
     """Draw titled grids of values from 0 to 1 side by side, each value written in its cell."""
-    figure = Figure(figsize=(4.2 * len(panels), 3.9), layout="constrained")
+    figure = _figure(4.2 * len(panels), 3.9)
     figure.suptitle(title, fontsize=11)
     for i, (name, values) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), i + 1)
@@ -163,7 +163,16 @@ def heatmap(
     _save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _figure(width: float, height: float) -> "Figure":
+    """An empty figure, in inches; matplotlib is imported when something is drawn."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.use("Agg")
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: "Figure", path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # No date and no version in the file, so that drawing the same numbers again changes nothing.
     figure.savefig(path, dpi=130, metadata={"Software": None})

@@ -2,9 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from math import isfinite
@@ -36,24 +36,46 @@ KEEPS_PACKED_APART = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
 
 @dataclass(frozen=True)
 class Base:
-    """The student before training: a folder or hub name, and how its chats are rendered."""
+    """The student before training: a folder or hub name, and how its chats are rendered.
+
+    Attributes:
+        template: name or file of a chat template; None takes the tokenizer's own.
+        known: its identity, where that has been found before.
+    """
 
     name: str
     model: str
-    renderer: ChatRenderer
     revision: str | None = None
+    template: str | None = None
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
+    known: Mapping[str, Any] | None = None
 
-    def identity(self) -> dict[str, Any]:
+    @cached_property
+    def renderer(self) -> ChatRenderer:
+        """Of its tokenizer, which is loaded when it is asked for.
+
+        Raises:
+            InputError: see `rsr.student.load_renderer`.
+        """
+        return students.load_renderer(
+            self.model,
+            revision=self.revision,
+            template=self.template,
+            template_variables=self.template_variables,
+            trust_remote_code=self.trust_remote_code,
+        )
+
+    def identity(self) -> Mapping[str, Any]:
         """Weights, tokenizer and template.
 
         Raises:
             InputError: see `rsr.student.identity_of`.
         """
-        return self._identity
+        return self._identity if self.known is None else self.known
 
     @cached_property
-    def _identity(self) -> dict[str, Any]:
+    def _identity(self) -> Mapping[str, Any]:
         """Of a folder it takes reading all weights, and every dataset asks for it."""
         return students.identity_of(
             self.model, self.renderer, revision=self.revision, trust_remote_code=self.trust_remote_code
