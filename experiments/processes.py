@@ -88,10 +88,10 @@ def run_all(
             while len(running) < processes and (job := _next(waiting, elsewhere)):
                 ours, theirs = context.Pipe(duplex=False)
                 process = context.Process(target=_child, args=(theirs, job.run, job.arguments, job.log), daemon=True)
+                started(job)
                 process.start()
                 theirs.close()
                 running[ours] = (job, process, time.perf_counter())
-                started(job)
             if not running:
                 time.sleep(LOOK_AGAIN)
             for connection in wait(list(running), LOOK_AGAIN if len(running) < processes else None):

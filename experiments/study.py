@@ -65,6 +65,18 @@ def learn(config: StudyConfig, data: Sequence[Dataset], seeds: Sequence[int] = (
     return _Study(config, [Learner(dataset, seed) for dataset in data for seed in each]).run()
 
 
+def cells(config: StudyConfig) -> list[Cell]:
+    """The cells of a study of teachers, those that are there marked; nothing is run.
+
+    Raises:
+        InputError: see `measure`.
+    """
+    data = datasets.load(config.teachers, config.scoring, config.paths)
+    study = _Study(config, [Learner(dataset) for dataset in data], scored=True)
+    study.missing()
+    return list(study.runs.cells.values())
+
+
 def _processes() -> int:
     return 1 if has_gpu() else cores()
 
@@ -118,7 +130,7 @@ class _Study:
             run_all(
                 self.missing(),
                 self.config.study.processes or _processes(),
-                started=lambda job: self.runs.update(job.name, state="running"),
+                started=self.started,
                 advanced=lambda job, done, of: self.runs.update(job.name, progress=done / of),
                 put_off=lambda job: self.runs.update(job.name, state="elsewhere"),
                 ended=self.ended,
@@ -200,11 +212,14 @@ class _Study:
         return self._job(f"evaluate {name}", _evaluate, arguments)
 
     def _job(self, name: str, run: Any, arguments: tuple[Any, ...], then: Any = lambda result: ()) -> Job:
-        log = self._beside(name, "log")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.unlink(missing_ok=True)
-        self._beside(name, "error").unlink(missing_ok=True)
-        return Job(name, run, arguments, log, then)
+        return Job(name, run, arguments, self._beside(name, "log"), then)
+
+    def started(self, job: Job) -> None:
+        """Make room for what a job leaves beside its artefacts."""
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        for kind in ("log", "error"):
+            self._beside(job.name, kind).unlink(missing_ok=True)
+        self.runs.update(job.name, state="running")
 
     def _beside(self, name: str, kind: str) -> Path:
         folder = self.config.paths.outputs / "runs" / self.base.name

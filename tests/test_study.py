@@ -294,14 +294,21 @@ def test_a_costly_study_shows_its_plan_and_waits(student, data, tmp_path):
     done = study(student, tmp_path, "run=false")
     assert done.returncode == 1
     assert done.stderr == "error: nothing has been run: add run=true to go ahead with this plan\n"
-    for said in ("datasets    3 from 3 teachers", "GPU-hours", "disk", "An estimate, nothing of it is measured"):
+    nothing = "score 0 of 1 done, evaluate 0 of 4 done, train 0 of 3 done"
+    for said in (
+        "datasets    3 from 3 teachers",
+        nothing,
+        "GPU-hours",
+        "disk",
+        "An estimate, nothing of it is measured",
+    ):
         assert said in done.stdout
     assert not (tmp_path / "out" / "trained").exists()
 
 
 def test_a_hub_student_out_of_reach_is_one_line(run, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    result = run("correlation.py", "student=qwen3b", "source=measured", "paths.outputs=out")
+    result = run("correlation.py", "student=qwen3b", "source=measured", "run=true", "paths.outputs=out")
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: Qwen/Qwen2.5-3B: no folder here, and cannot be loaded from the hub")
