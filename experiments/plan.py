@@ -8,6 +8,7 @@ Prints the study's cells and which are done, and an estimate of tokens, GPU-hour
 (configuration group `plan`). Nothing is run or written.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from experiments import budget, students
@@ -17,6 +18,7 @@ from experiments.entry import entry
 from experiments.output import markdown_table
 from rsr.errors import InputError
 from train import memory
+from train.memory import Memory, Spread
 
 
 def refuse_or_go(config: StudyConfig) -> None:
@@ -50,9 +52,11 @@ def plan(config: StudyConfig) -> list[str]:
         f"{evaluation.max_new_tokens:,} tokens",
         f"cells       {_cells(config)}",
         "",
-        *_stages(found, config.plan),
+        _stages(found, config.plan),
         "",
-        *_memory(found, config.plan),
+        f"memory of training, chats of {training.max_length:,} tokens, micro-batch {training.micro_batch}, checkpointing "
+        + ("on" if training.gradient_checkpointing else "off"),
+        memory_table(found.memory, config.plan.memory),
         "",
         *_assumed(found, config.plan),
         "",
@@ -80,7 +84,7 @@ def _cells(config: StudyConfig) -> str:
     return ", ".join(f"{stage} {sum(s in settled for s in of)} of {len(of)} done" for stage, of in by_stage.items())
 
 
-def _stages(found: Budget, assumed: Assumptions) -> list[str]:
+def _stages(found: Budget, assumed: Assumptions) -> str:
     rows = [
         [
             s.name,
@@ -94,18 +98,19 @@ def _stages(found: Budget, assumed: Assumptions) -> list[str]:
     ]
     hours, disk = sum(s.hours for s in found.stages), sum(s.disk for s in found.stages)
     rows.append(["all", "", "", f"{hours:,.3g}", f"{hours * assumed.price:,.0f}", f"{disk / 1e9:,.3g}"])
-    return markdown_table(["stage", "datasets or models", "tokens", "GPU-hours", "cost", "disk, GB"], rows).split("\n")
+    return markdown_table(["stage", "datasets or models", "tokens", "GPU-hours", "cost", "disk, GB"], rows)
 
 
-def _memory(found: Budget, assumed: Assumptions) -> list[str]:
+def memory_table(ways: Mapping[tuple[Spread, int], Memory], device: float) -> str:
+    """What training takes, for each way to spread it over so many devices of so many bytes."""
     columns = ("weights", "gradients", "optimiser", "gathered", "activations", "logits")
     rows = []
-    for (way, devices), of in found.memory.items():
-        fits = "yes" if of.device <= assumed.memory else "no"
+    for (way, devices), of in ways.items():
         gigabytes = [f"{getattr(of, name) / 1e9:,.1f}" for name in (*columns, "device", "main_memory")]
-        rows.append([f"{way.value}, {devices} GPU" + "s" * (devices > 1), *gigabytes, fits])
-    fits = f"fits {assumed.memory / 1e9:.0f} GB"
-    return markdown_table(["training, GB on each GPU", *columns, "together", "main memory", fits], rows).split("\n")
+        label = way.value if way is Spread.none else f"{way.value}, {devices} GPUs"
+        rows.append([label, *gigabytes, "yes" if of.device <= device else "no"])
+    header = ["GB on each GPU", *columns, "together", "main memory", f"fits {device / 1e9:.0f} GB"]
+    return markdown_table(header, rows)
 
 
 def _assumed(found: Budget, assumed: Assumptions) -> list[str]:

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from experiments import budget, plan  # noqa: F401 (registers the schema of configs/plan.yaml)
+from experiments import budget, plan
 from experiments.config import ROOT
 from train import memory
 from train.memory import Shape, Spread
@@ -134,3 +134,10 @@ def test_hours_follow_from_assumptions():
     assert half["evaluate"] == usual["evaluate"]
     assert hours("student.training.epochs=5")["train"] == pytest.approx(5 / 10 * usual["train"])
     assert hours("evaluation.samples=8", "evaluation.batch_size=32")["evaluate"] < 1.2 * usual["evaluate"]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_documented_table_is_the_computed_one(checkpointing):
+    ways = [(Spread.none, 1), (Spread.fsdp, 8), (Spread.offloaded, 8)]
+    of = {(way, n): memory.of_training(QWEN14B, 32_768, n, way, checkpointing=checkpointing) for way, n in ways}
+    assert plan.memory_table(of, 141e9) in (ROOT / "docs/cluster.md").read_text()

@@ -75,9 +75,9 @@ class Shape:
 class Spread(Enum):
     """Where weights, gradients and optimiser are."""
 
-    none = "one device"
+    none = "one GPU"
     fsdp = "FSDP"
-    offloaded = "ZeRO-3, optimiser in main memory"
+    offloaded = "ZeRO-3 with offloading"
 
 
 @dataclass(frozen=True)
