@@ -16,6 +16,7 @@ from rich.table import Table as Grid
 from experiments import datasets, measures, scoring
 from experiments.config import MetricsConfig
 from rsr.artefacts import digest, find_or_begin, writing
+from rsr.claims import claiming, in_turn
 from rsr.display import show_scores
 from rsr.errors import InputError
 from rsr.measurements import Measure, Measured, measure_dataset
@@ -66,6 +67,7 @@ def score(config: MetricsConfig) -> Scores | None:
     return None if baselines is None else _tabulate(tokens, by_tokens, baselines, config)
 
 
+@claiming
 def _tabulate(tokens: Scores | None, by_tokens: list[str], baselines: Baselines, config: MetricsConfig) -> Scores:
     """Tables of the chosen token metrics and of baselines, made once for the same measurements."""
     bootstrap = config.bootstrap
@@ -128,19 +130,21 @@ def _measure(measure: Measure, data: Sequence[Dataset], config: MetricsConfig, s
     if state.is_main_process:
         print(f"measuring {measure.stage}", file=sys.stderr, flush=True)
     with TokenProgress(data, state.num_processes if state.is_main_process else 0) as progress:
-        return [
-            measure_dataset(
+        process = (state.process_index, state.num_processes)
+
+        def measured(dataset: Dataset) -> Measured:
+            return measure_dataset(
                 measure,
                 dataset,
                 config.paths.outputs,
                 config.student.name,
                 on_error=config.scoring.on_error.value,
-                process=(state.process_index, state.num_processes),
+                process=process,
                 barrier=state.wait_for_everyone,
                 progress=progress.of(dataset),
             )
-            for dataset in data
-        ]
+
+        return in_turn(measured, data, process)
 
 
 # --- tables --------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The schema of every configuration: what is not declared here is refused, by name."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from omegaconf import MISSING
 
 from eval.settings import Evaluation
 from rsr.errors import InputError
+from train.memory import Shape
 from train.settings import Training
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,6 +53,7 @@ class Student:
     template_variables: dict[str, Any] = field(default_factory=dict)
     dtype: Dtype = Dtype.bfloat16  # in which it is scored and evaluated
     source: Source = Source.measured
+    shape: Shape | None = None  # as in its config.json, so that a plan needs no hub
     training: Training = field(default_factory=Training)
 
 
@@ -108,12 +110,14 @@ class Study:
     """How the cells of a study are run."""
 
     processes: int | None = None  # cells at a time; null: one per core, or one where there is a GPU
+    worker: int = 0  # number of this worker among those that share a study; results are those of the first
     on_error: OnFailure = OnFailure["continue"]  # after a cell that failed
     floor: float = 5.0  # percent; students below it have learned nothing that an order could be made of
     verified: float = 95.0  # percent; teachers below it write wrong solutions too often to be compared by form alone
 
     def __post_init__(self) -> None:
         _at_least(1, processes=self.processes)
+        _at_least(0, worker=self.worker)
 
 
 @dataclass
@@ -259,9 +263,33 @@ class EvaluateConfig(MetricsConfig):
 
 
 @dataclass
+class Assumptions:
+    """Behind the plan of a study; nothing of it is measured. The device is an H200 by its data sheet."""
+
+    flops: float = 9.9e14  # per second and device, dense bfloat16
+    utilisation: float = 0.4  # share of them that scoring and training reach
+    bandwidth: float = 4.8e12  # bytes per second of a device's memory
+    step: float = 0.03  # seconds that a step of generation takes at least (transformers, in Python)
+    memory: float = 141e9  # bytes of a device
+    devices: int = 8  # that the training of one student is spread over, where one does not hold it
+    price: float = 3.0  # per GPU-hour, in whatever currency
+
+    def __post_init__(self) -> None:
+        _at_least(1, **{"plan.devices": self.devices, "plan.flops": self.flops, "plan.bandwidth": self.bandwidth})
+        _at_least(0, **{"plan.price": self.price, "plan.step": self.step})
+        if not 0 < self.utilisation <= 1:
+            raise InputError(f"plan.utilisation={self.utilisation} is no share: it lies above 0 and up to 1")
+
+
+@dataclass
 class StudyConfig(EvaluateConfig):
+    plan: Assumptions = field(default_factory=Assumptions)
     run: bool = False  # go ahead with a measured study of which only the plan would be shown
     study: Study = field(default_factory=Study)
+
+    def __post_init__(self) -> None:
+        if self.study.worker:
+            self.paths = replace(self.paths, results=self.paths.outputs / "workers" / str(self.study.worker))
 
 
 @dataclass

@@ -10,10 +10,12 @@ from experiments.miniature import teachers as miniature
 from experiments.miniature.world import SEED
 from rsr import trajectories
 from rsr.artefacts import find_or_begin, writing
+from rsr.claims import claiming
 from rsr.errors import InputError
 from rsr.trajectories import Dataset
 
 
+@claiming
 def made(teachers: Teachers, paths: Paths) -> Path:
     """The folder of teachers that are made on the spot: `teachers/`, and the benchmark that goes with them.
 

@@ -18,6 +18,7 @@ from experiments.miniature.world import SEED
 from rsr import student as rsr_student
 from rsr.artefacts import Artefact, begin, locate, writing
 from rsr.chat import load_template
+from rsr.claims import claiming
 from rsr.errors import InputError
 from train.sft import Base
 
@@ -74,6 +75,7 @@ RECIPES = {
 }
 
 
+@claiming
 def model_of(student: Student, paths: Paths) -> str:
     """Hub name or folder of a student's model; one with a recipe is made where it is not there yet.
 
@@ -84,9 +86,8 @@ def model_of(student: Student, paths: Paths) -> str:
         if student.model is None:
             raise InputError(f"student {student.name!r} has no model: it can be compared, not run")
         return student.model
-    artefact = _artefact(student, paths)
+    artefact = begin(_artefact(student, paths))
     if artefact.manifest is None:
-        begin(artefact)
         print(f"making {student.name} in {artefact.path}", file=sys.stderr, flush=True)
         began = time.perf_counter()
         with writing(artefact.path):

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from rsr.artefacts import find_or_begin, writing
+from rsr.claims import claiming
 from rsr.trajectories import Dataset
 
 STAGE = "verified"
@@ -24,6 +25,7 @@ def verified(data: Sequence[Dataset], answer: str | None, outputs: Path) -> pl.D
     return pl.concat([_of_dataset(dataset, answer, outputs) for dataset in data])
 
 
+@claiming
 def _of_dataset(dataset: Dataset, answer: str | None, outputs: Path) -> pl.DataFrame:
     from rsr.grader import VERSION, Grader
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rsr.artefacts import Artefact, find_or_begin
+from rsr.artefacts import Artefact, find_or_begin, locate
 from rsr.chat import RenderedChat
+from rsr.claims import claiming
 from rsr.engine import NotFinite, Scorer, Scoring
 from rsr.errors import InputError
 from rsr.store import SHARD, STAGE, Shard, TokenStore, read_shard, reasons, shard_path, write_shard
@@ -33,6 +34,7 @@ def store_key(student: Student, scoring: Scoring, dataset: Dataset) -> dict[str,
     }
 
 
+@claiming
 def score_dataset(
     scorer: Scorer,
     dataset: Dataset,
@@ -55,7 +57,7 @@ def score_dataset(
     """
     student = scorer.student
     label = f"{student.name}-{dataset.name}".replace("/", "-")
-    artefact = find_or_begin(root, STAGE, label, store_key(student, scorer.scoring, dataset))
+    artefact = find_or_begin(root, STAGE, label, store_key(student, scorer.scoring, dataset), process, barrier)
     names = (student.name, dataset.teacher, dataset.generation)
     if artefact.manifest is not None:
         if on_error == "error":
@@ -80,7 +82,7 @@ def score_dataset(
     if index == 0:
         artefact = artefact.complete(**_facts(artefact, len(shards), scorer, dataset, began, tokens))
     barrier()
-    return TokenStore(find_or_begin(root, STAGE, label, artefact.key), *names, skipped=len(dataset.skipped))
+    return TokenStore(locate(root, STAGE, label, artefact.key), *names, skipped=len(dataset.skipped))
 
 
 def _refuse_left_out(dataset: Dataset, left_out: Mapping[str, str]) -> None:

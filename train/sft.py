@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rsr import student as students
 from rsr.artefacts import Artefact, find_or_begin, write_text, writing
 from rsr.chat import ChatRenderer
+from rsr.claims import claiming
 from rsr.errors import InputError
 from rsr.trajectories import Dataset
 from train.rows import Rows, training_rows
@@ -100,6 +101,7 @@ def model_key(base: Base, dataset: Dataset, training: Training) -> dict[str, obj
     }
 
 
+@claiming
 def fine_tune(
     base: Base,
     dataset: Dataset,
@@ -123,13 +125,14 @@ def fine_tune(
     """
     import torch
     from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
 
     # Processes on CPUs would else each take themselves for the only one.
     state = PartialState(cpu=not torch.cuda.is_available())
     label = f"{base.name}-{dataset.name}".replace("/", "-")
     key = model_key(base, dataset, training)
-    with state.main_process_first():
-        artefact = find_or_begin(root, STAGE, label, key)
+    claimed = find_or_begin(root, STAGE, label, key) if state.is_main_process else None
+    artefact: Artefact = broadcast_object_list([claimed])[0]  # the first process claims it for all
     if artefact.manifest is not None:
         return artefact
     rows = training_rows(base.renderer, dataset, training.max_length, training.overlong)
@@ -314,6 +317,8 @@ def _save(trainer: "SFTTrainer", base: Base, rows: Rows, training: Training, fol
     """Save weights (LoRA merged), tokenizer, template and what ends a turn, as a folder that any loader takes."""
     import torch
 
+    if trainer.is_world_process_zero():
+        _remove(folder / MODEL)  # what was half written is not written over: whoever wrote it may be asleep
     tokenizer = deepcopy(base.renderer.tokenizer)
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     if training.lora.rank:
