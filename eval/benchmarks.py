@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsr.errors import InputError
+from rsr.grader import Kind
 
 if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask
@@ -37,14 +38,17 @@ class Benchmark:
         pattern = self.task.config.metadata.get("answer")
         return None if pattern is None else str(pattern)
 
+    @property
+    def grader(self) -> Kind:
+        """What its answers are."""
+        return Kind(self.task.config.metadata.get("grader", Kind.mathematics.value))
+
     def identity(self) -> dict[str, Any]:
-        """Name, version and content."""
+        """Name, version, content, and the grader where it is not that of mathematics."""
         rows = json.dumps([self.task.config.description, self.documents], ensure_ascii=True)
-        return {
-            "name": self.name,
-            "version": self.version,
-            "documents_sha256": hashlib.sha256(rows.encode()).hexdigest(),
-        }
+        content = hashlib.sha256(rows.encode()).hexdigest()
+        known = {"name": self.name, "version": self.version, "documents_sha256": content}
+        return known if self.grader is Kind.mathematics else known | {"grader": self.grader.value}
 
 
 def names() -> list[str]:
@@ -66,8 +70,8 @@ def load(name: str, data: Path | None = None, limit: int | None = None) -> Bench
             raise InputError(f"{path}: no such file; evaluation.data is a folder with a file for each benchmark")
         local = {"dataset_path": "json", "dataset_name": None, "test_split": "test"}
         overrides |= local | {"dataset_kwargs": {"data_files": {"test": str(path)}}}
-    elif name == "miniature":
-        raise InputError("the benchmark miniature is made with its teachers: choose teachers=miniature")
+    elif name.startswith("miniature"):
+        raise InputError(f"the benchmark {name} is made with its teachers: choose teachers={name}")
     try:
         task = _task(name, overrides)
     except InputError:

@@ -9,6 +9,7 @@ from omegaconf import MISSING
 
 from eval.settings import Evaluation
 from rsr.errors import InputError
+from rsr.grader import Kind
 from train.settings import Training
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,6 +72,7 @@ class Teachers:
     recipe: str | None = None  # how to make the data where they are not given (experiments.datasets)
     caveat: str | None = None  # what has to be read beside every result
     answer: str | None = None  # regular expression of a response's final answer; null: the last \boxed{}
+    grader: Kind = Kind.mathematics  # what answers are
     generations: list[str] = field(default_factory=list)  # [] takes all that are found
     teachers: list[Teacher] = field(default_factory=list)  # [] takes all that are found
     selections: list[str] = field(default_factory=list)  # datasets selected from all of them (experiments.selections)

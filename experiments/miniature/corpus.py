@@ -113,6 +113,8 @@ def curriculum(world: World) -> Curriculum:
         lambda rng: documents(world, rng),
         {
             "2": Premise("sums of two numbers", lambda count, rng: in_one_line(2, count, rng), least=TWO_AT_LEAST),
-            "3": Premise("sums of three in one line", lambda count, rng: in_one_line(3, count, rng), most=THREE_AT_MOST),
+            "3": Premise(
+                "sums of three in one line", lambda count, rng: in_one_line(3, count, rng), most=THREE_AT_MOST
+            ),
         },
     )

@@ -128,7 +128,9 @@ def competences(model: Any, curriculum: Curriculum, seed: int) -> dict[str, floa
         prompt = torch.tensor([[place[word] for word in exercise.prompt] for exercise in exercises])
         answers = [[place[word] for word in exercise.answer] for exercise in exercises]
         longest = max(map(len, answers))
-        written = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=longest, do_sample=False)
+        written = model.generate(
+            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=longest, do_sample=False
+        )
         found = written[:, prompt.shape[1] :].tolist()
         known[name] = sum(ids[: len(answer)] == answer for ids, answer in zip(found, answers, strict=True)) / PROBES
     return known
