@@ -29,7 +29,29 @@ _FUNCTIONS = {name: eval(f"lambda x: {code}") for name, code in OPERATIONS.items
 State = tuple[str, ...]
 Operations = tuple[str, ...]
 
-_REST = "program def f ( ) [ ] ; x return 1 2 -1 -2 given list does b c d e".split()
+_REST = [
+    "program",
+    "def",
+    "f",
+    "(",
+    ")",
+    "[",
+    "]",
+    ";",
+    "x",
+    "return",
+    "1",
+    "2",
+    "-1",
+    "-2",
+    "given",
+    "list",
+    "does",
+    "b",
+    "c",
+    "d",
+    "e",
+]
 
 
 def vocabulary() -> list[str]:
