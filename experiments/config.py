@@ -10,7 +10,7 @@ from omegaconf import MISSING
 from eval.settings import Evaluation
 from rsr.errors import InputError
 from rsr.grader import Kind
-from train.settings import Training
+from train.settings import Reinforcement, Training
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -275,6 +275,11 @@ class CorrelationConfig(StudyConfig):
     def compared(self) -> list[str]:
         """Names of metrics or groups."""
         return _names(self.metric, "metric")
+
+
+@dataclass
+class BeyondSftConfig(CorrelationConfig):
+    reinforcement: Reinforcement = field(default_factory=Reinforcement)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from experiments import baselines, datasets, evaluation, scoring, students, training
-from experiments.config import CorrelationConfig, OnFailure, StudyConfig
+from experiments.config import CorrelationConfig, OnFailure, Study, StudyConfig
 from experiments.learners import Learned, Learner
 from experiments.processes import Job, Outcome, alone, run_all
 from experiments.runs import Cell, RunTable
@@ -67,10 +67,11 @@ def learn(config: StudyConfig, data: Sequence[Dataset], seeds: Sequence[int] = (
     return _Study(config, [Learner(dataset, seed) for dataset in data for seed in each]).run()
 
 
-def _processes() -> int:
+def processes_of(study: Study) -> int:
+    """Cells at a time."""
     import torch
 
-    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    return study.processes or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
 
 
 @dataclass
@@ -121,7 +122,7 @@ class _Study:
         with self.runs.shown():
             run_all(
                 self.missing(),
-                self.config.study.processes or _processes(),
+                processes_of(self.config.study),
                 started=lambda job: self.runs.update(job.name, state="running"),
                 advanced=lambda job, done, of: self.runs.update(job.name, progress=done / of),
                 ended=self.ended,

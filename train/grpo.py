@@ -142,7 +142,7 @@ def _trainer(
 
     tokenizer = tokenizer_of(base.renderer, eot)
 
-    class Trainer(GRPOTrainer):  # type: ignore[misc]
+    class Trainer(GRPOTrainer):
         def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
             """The prompts' text is whole; TRL's own way would add what the tokenizer puts before any text."""
             return [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts], None, {}
@@ -151,9 +151,11 @@ def _trainer(
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             progress(state.global_step, state.max_steps)
 
-    def reward(completion_ids: list[list[int]], answer: list[str], **_: Any) -> list[float]:
+    def reward(completion_ids: list[list[int]], answer: list[str], **_: Any) -> list[float | None]:
         ended = [ids[:-1] if ids and ids[-1] == eot else ids for ids in completion_ids]
-        texts = [tokenizer.decode(i, skip_special_tokens=False, clean_up_tokenization_spaces=False) for i in ended]
+        texts = [
+            str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)) for ids in ended
+        ]
         grades = grader.grade(zip(answer, texts, strict=True), task.pattern)
         return [float(grade.correct) for grade in grades]
 
