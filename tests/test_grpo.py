@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from rsr import trajectories
 from rsr.artefacts import MANIFEST
 from rsr.errors import InputError
 from rsr.grader import Kind
 from rsr.student import load_renderer
-from rsr.trajectories import Dataset, Message, Trajectory
 from tests import models
 from train import Base, Reinforcement, Task, reinforce
 from train.grpo import reinforced_key, task_of
@@ -16,11 +16,12 @@ from train.grpo import reinforced_key, task_of
 SETTINGS = Reinforcement(steps=2, learning_rate=1e-2, prompts=2, samples=4, max_new_tokens=8, micro_batch=4)
 
 
-def problems(n=4, answer="42"):
-    chats = [
-        Trajectory(f"p{i}", (Message("user", f"What is {i}?"), Message("assistant", "?")), answer) for i in range(n)
+def problems(n=4, **known):
+    reply = {"role": "assistant", "content": "?"}
+    records = [
+        (f"record {i}", {"messages": [{"role": "user", "content": f"What is {i}?"}, reply], **known}) for i in range(n)
     ]
-    return Dataset("teacher", "gen1", tuple(chats), "test")
+    return trajectories.parse(records, "teacher", "gen1")
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +31,12 @@ def base(tmp_path_factory):
 
 
 def test_the_prompts_are_those_of_the_renderer(base):
-    task = task_of(base.renderer, problems(), None, Kind.mathematics)
+    task = task_of(base.renderer, problems(answer="1"), None, Kind.mathematics)
     tokenizer = base.renderer.tokenizer
     for t, prompt in zip(problems().trajectories, task.prompts, strict=True):
         assert tokenizer(prompt, add_special_tokens=False)["input_ids"] == base.renderer.prompt_ids(t.messages[:1])
-    with pytest.raises(InputError, match="p0: no answer is known"):
-        task_of(base.renderer, problems(answer=None), None, Kind.mathematics)
+    with pytest.raises(InputError, match="no answer is known"):
+        task_of(base.renderer, problems(), None, Kind.mathematics)
 
 
 def test_every_setting_that_shapes_the_weights_is_in_the_key():

@@ -33,9 +33,17 @@ class Premise:
 
 @dataclass(frozen=True)
 class Curriculum:
-    """A world as a student meets it: its vocabulary, documents without end, and the premises, by the name of their seed."""
+    """A world as a student meets it.
+
+    Attributes:
+        documents: without end, each closed by the end token.
+        premises: by the name of their seed.
+        threads: that the student is trained in; fixed, since their number changes the last digits, and so in the end the
+            student.
+    """
 
     name: str
     vocabulary: tuple[str, ...]
     documents: Callable[[Random], Iterator[Words]]
     premises: dict[str, Premise]
+    threads: int = 2

@@ -32,7 +32,6 @@ SEQUENCE, BATCH, STEPS = 192, 8, 1800
 TOKENS = SEQUENCE * BATCH * STEPS  # 2.8 million
 MUON_RATE, ADAM_RATE = 0.02, 3e-3  # of hidden matrices; of everything else
 WARMUP, LAST = 0.05, 0.05  # share of the steps; share of the rate that is left at the end
-THREADS = 2  # fixed, since the number of threads changes the last digits, and so in the end the student
 
 PROBES = 200
 
@@ -46,7 +45,7 @@ def make(folder: Path, curriculum: Curriculum, seed: int) -> None:
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(curriculum.threads)
     try:
         model = pretrained(curriculum, seed)
         known = competences(model, curriculum, seed)
