@@ -94,7 +94,7 @@ class Memory:
 
     @property
     def device(self) -> float:
-        return sum(asdict(self).values()) - self.main_memory
+        return float(sum(asdict(self).values())) - self.main_memory
 
 
 def of_training(shape: Shape, tokens: int, devices: int, spread: Spread, *, checkpointing: bool) -> Memory:
