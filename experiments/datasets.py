@@ -6,12 +6,15 @@ from pathlib import Path
 
 from experiments import selections
 from experiments.config import Paths, ScoringConfig, Teachers
+from experiments.miniature import lengths
 from experiments.miniature import teachers as miniature
 from experiments.miniature.world import SEED
 from rsr import trajectories
 from rsr.artefacts import find_or_begin, writing
 from rsr.errors import InputError
 from rsr.trajectories import Dataset
+
+RECIPES = {"miniature": miniature.write_problems, "miniature_lengths": lengths.write_problems}
 
 
 def made(teachers: Teachers, paths: Paths) -> Path:
@@ -20,13 +23,13 @@ def made(teachers: Teachers, paths: Paths) -> Path:
     Raises:
         InputError: there is no such recipe.
     """
-    if teachers.recipe != "miniature":
-        raise InputError(f"teachers {teachers.name!r}: unknown recipe {teachers.recipe!r}; known is miniature")
+    if teachers.recipe not in RECIPES:
+        raise InputError(f"teachers {teachers.name!r}: unknown recipe {teachers.recipe!r}; known: {', '.join(RECIPES)}")
     key = {"stage": "data", "recipe": teachers.recipe, "seed": SEED, "version": miniature.VERSION}
     artefact = find_or_begin(paths.outputs, "data", teachers.name, key)
     if artefact.manifest is None:
         with writing(artefact.path):
-            miniature.write_problems(artefact.path, SEED)
+            RECIPES[teachers.recipe](artefact.path, SEED)
         artefact = artefact.complete(train=miniature.TRAIN, test=miniature.TEST)
     return artefact.path
 

@@ -15,6 +15,7 @@ from typing import Literal
 from experiments.miniature import words
 from experiments.miniature.corpus import DOMINANT, ELABORATE
 from experiments.miniature.world import (
+    Line,
     Problem,
     Step,
     Taste,
@@ -79,10 +80,23 @@ COARSE = Step(2, take=False, keep=False)
 
 def response(teacher: Teacher, problem: Problem, taste: Taste, rng: Random) -> Words:
     """What a teacher answers, without the end-of-turn token."""
+    text = opening(teacher, problem, taste, rng)
+    return told(teacher, text, solved(teacher, problem, rng), taste, rng)
+
+
+def opening(teacher: Teacher, problem: Problem, taste: Taste, rng: Random) -> Words:
+    """What stands before the first line."""
     text = introduction(taste, rng) if rng.random() < teacher.introduction else []
-    if teacher.restate:
-        text += restated(problem.numbers)
-    lines = solve(problem.numbers, _steps(teacher, rng), teacher.error, rng)
+    return text + restated(problem.numbers) if teacher.restate else text
+
+
+def solved(teacher: Teacher, problem: Problem, rng: Random) -> list[Line]:
+    """The lines of a teacher's solution, its errors among them."""
+    return solve(problem.numbers, _steps(teacher, rng), teacher.error, rng)
+
+
+def told(teacher: Teacher, text: Words, lines: list[Line], taste: Taste, rng: Random) -> Words:
+    """An opening, the lines in the teacher's way, and the answer."""
     for line in reversed(lines) if teacher.backwards else lines:
         text += written(line, taste, rng, connective=teacher.connective)
         if teacher.check:
@@ -112,23 +126,35 @@ def write_problems(folder: Path, seed: int) -> None:
     """Write the test problems as a benchmark, every teacher's generations as datasets (`teachers/NAME/genN.json`), and right
     solutions of held-out problems (`queries.json`), each by a teacher drawn evenly.
     """
+    test, train = write_benchmark(folder, seed)
+    for name, teacher in TEACHERS.items():
+        taste = taste_of(name, seed)
+        (folder / "teachers" / name).mkdir(parents=True, exist_ok=True)
+        for generation in GENERATIONS:
+            rng = Random(f"{seed}/{name}/{generation}")
+            records = [
+                record(f"train-{i:03d}", p, " ".join(response(teacher, p, taste, rng))) for i, p in enumerate(train)
+            ]
+            write(folder / "teachers" / name / f"{generation}.json", records)
+    held_out = problems(HELD_OUT, f"{seed}/held out", taken=[*test, *train])
+    write(folder / "queries.json", [_right_solution(f"held-out-{i:02d}", p, seed) for i, p in enumerate(held_out)])
+
+
+def write_benchmark(folder: Path, seed: int) -> tuple[list[Problem], list[Problem]]:
+    """Write the test problems as a benchmark; returns them and those that teachers solve."""
     test = problems(TEST, f"{seed}/test")
     train = problems(TRAIN, f"{seed}/train", taken=test)
     lines = [
         json.dumps({"id": f"test-{i:03d}", "problem": p.text, "answer": p.answer}) + "\n" for i, p in enumerate(test)
     ]
     (folder / f"{BENCHMARK}.jsonl").write_text("".join(lines), encoding="utf-8")
-    for name, teacher in TEACHERS.items():
-        taste = Taste(teacher.shuffle, Random(f"{seed}/{name}/taste"), reverse=teacher.reverse)
-        (folder / "teachers" / name).mkdir(parents=True, exist_ok=True)
-        for generation in GENERATIONS:
-            rng = Random(f"{seed}/{name}/{generation}")
-            records = [
-                _record(f"train-{i:03d}", p, " ".join(response(teacher, p, taste, rng))) for i, p in enumerate(train)
-            ]
-            _write(folder / "teachers" / name / f"{generation}.json", records)
-    held_out = problems(HELD_OUT, f"{seed}/held out", taken=[*test, *train])
-    _write(folder / "queries.json", [_right_solution(f"held-out-{i:02d}", p, seed) for i, p in enumerate(held_out)])
+    return test, train
+
+
+def taste_of(name: str, seed: int) -> Taste:
+    """A teacher's taste in words."""
+    teacher = TEACHERS[name]
+    return Taste(teacher.shuffle, Random(f"{seed}/{name}/taste"), reverse=teacher.reverse)
 
 
 def _right_solution(identity: str, problem: Problem, seed: int) -> dict[str, object]:
@@ -137,13 +163,13 @@ def _right_solution(identity: str, problem: Problem, seed: int) -> dict[str, obj
         teacher = TEACHERS[rng.choice(list(TEACHERS))]
         text = response(teacher, problem, Taste(teacher.shuffle, rng, reverse=teacher.reverse), rng)
         if "".join(text[-3:-1]) == problem.answer:
-            return _record(identity, problem, " ".join(text))
+            return record(identity, problem, " ".join(text))
 
 
-def _write(path: Path, records: list[dict[str, object]]) -> None:
+def write(path: Path, records: list[dict[str, object]]) -> None:
     path.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 
 
-def _record(identity: str, problem: Problem, text: str) -> dict[str, object]:
+def record(identity: str, problem: Problem, text: str) -> dict[str, object]:
     messages = [{"role": "user", "content": problem.text}, {"role": "assistant", "content": text}]
     return {"id": identity, "answer": problem.answer, "messages": messages}
