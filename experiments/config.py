@@ -356,3 +356,24 @@ class CaseStudyConfig(ScoreConfig):
 @dataclass
 class ReportConfig:
     paths: Paths = field(default_factory=Paths)
+
+
+@dataclass
+class MismatchConfig(CorrelationConfig):
+    others: list[str] = field(default_factory=list)  # students beside the configured one, where they are measured
+    dtypes: list[Dtype] = field(default_factory=lambda: list(Dtype))
+
+
+@dataclass
+class FailuresConfig:
+    student: Student = field(default_factory=Student)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    examples: int = 100  # of each kind
+    appended: list[int] = field(default_factory=lambda: [8, 16, 32, 64])  # tokens
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    paths: Paths = field(default_factory=Paths)
+
+    def __post_init__(self) -> None:
+        _at_least(2, examples=self.examples)
+        for tokens in self.appended:
+            _at_least(1, appended=tokens)
