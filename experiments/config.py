@@ -381,3 +381,15 @@ class FailuresConfig:
         _at_least(2, examples=self.examples)
         for tokens in self.appended:
             _at_least(1, appended=tokens)
+
+
+@dataclass
+class LengthConfig(StudyConfig):
+    prefixes: list[int] = field(default_factory=lambda: [4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048])  # tokens
+    mark: str = "</think>"  # regular expression that parts the answer from what stands before it
+    bins: int = 4  # by length, of equal size, that the trajectories of each dataset are divided into
+
+    def __post_init__(self) -> None:
+        _at_least(2, bins=self.bins)
+        for tokens in self.prefixes:
+            _at_least(1, prefixes=tokens)

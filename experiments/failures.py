@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -94,7 +94,7 @@ def scored(scorer: "Scorer", answers: Sequence[Answer]) -> Scored:
     renderer = scorer.student.renderer
     chats = [_rendered(scorer, answer) for answer in answers]
     ids = [chat.ids[position] for chat in chats for position in chat.positions()]
-    texts = cast(list[str], renderer.tokenizer.batch_decode([[i] for i in ids]))
+    texts = renderer.tokenizer.batch_decode([[i] for i in ids])
     return Scored(scorer.score(chats), [text.strip() for text in texts])
 
 
@@ -233,7 +233,8 @@ def _continued(scorer: "Scorer", shown: Examples, tokens: int) -> Iterator[Answe
     """Solutions, each followed by what the student most likely writes next."""
     import torch
 
-    tokenizer, model = scorer.student.renderer.tokenizer, scorer.student.model
+    tokenizer = scorer.student.renderer.tokenizer
+    model: Any = scorer.student.model
     for prompt, response in track(shown.known.answers, "continuing", console=Console(stderr=True)):
         chat = _rendered(scorer, (prompt, response))
         (turn,) = chat.turns

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from numpy.typing import NDArray
 
 matplotlib.use("Agg")
@@ -153,6 +154,7 @@ def curves(
     y_label: str,
     title: str,
     path: Path,
+    log: bool = False,
 ) -> None:
     """Draw titled panels of curves side by side, intervals as bands and expectations dashed."""
     figure = Figure(figsize=(5.2 * len(panels) + 1.8, 4.2), layout="constrained")
@@ -164,6 +166,9 @@ def curves(
             axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.2, lw=0)
             if curve.expected is not None:
                 axes.plot(curve.x, curve.expected, "--", color=colour, lw=1.2)
+        if log:
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.set(xlabel=x_label, ylabel=y_label if i == 0 else "")
         axes.set_title(name, fontsize=10)
         axes.grid(alpha=0.25)
