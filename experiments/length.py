@@ -95,36 +95,42 @@ def _order(
     for name in [*(prefix(k) for k in cuts), BEFORE, AFTER]:
         if np.isnan(scores[name].value).any():
             continue
+        if not np.ptp(scores[name].value):
+            rows.append([name, "all datasets alike: no order", ""])
+            continue
         effects[name] = agreement(scores[name], scores[ALL])
         whole = next((f"{share:.0%}" for k, share in shorter.items() if prefix(k) == name), "")
         rows.append([name, effects[name].text(), whole])
     basis = f"{len(data)} datasets, bootstrap over problems"
     findings = []
-    if cuts:
-        settled = [k for k in cuts if all(effects[prefix(n)].value >= SETTLED for n in cuts if n >= k)]
-        first = effects[prefix(cuts[0])]
+    if ordered := [k for k in cuts if prefix(k) in effects]:
+        settled = [k for k in ordered if all(effects[prefix(n)].value >= SETTLED for n in ordered if n >= k)]
+        first = effects[prefix(ordered[0])]
         answer = (
             f"From {settled[0]} tokens on the order of datasets agrees with the final one at {SETTLED:g} or more "
             f"({shorter[settled[0]]:.0%} of the trajectories are no longer than that)"
             if settled
-            else f"No cut up to {cuts[-1]} tokens reaches an agreement of {SETTLED:g} that lasts"
+            else f"No cut up to {ordered[-1]} tokens reaches an agreement of {SETTLED:g} that lasts"
         )
-        answer += f"; after {cuts[0]} tokens the agreement is {first.value:+.2f}."
+        answer += f"; after {ordered[0]} tokens the agreement is {first.value:+.2f}."
         question = "How early is the order of datasets by RSR known?"
-        findings.append(Finding(question, answer, *first.numbers(), f"Spearman after {cuts[0]} tokens", basis))
+        findings.append(Finding(question, answer, *first.numbers(), f"Spearman after {ordered[0]} tokens", basis))
     for name, question in (
         (BEFORE, "Is what stands before the answer's mark enough for the order?"),
         (AFTER, "Is the answer from its mark on enough for the order?"),
     ):
         if of := effects.get(name):
             findings.append(Finding(question, f"The agreement is {of.value:+.2f}.", *of.numbers(), "Spearman", basis))
-    marked = [f"{of.name} {(of.parts[AFTER][:, 1] > 0).mean():.0%}" for of in data]
+    shares = {of.name: f"{(of.parts[AFTER][:, 1] > 0).mean():.0%}" for of in data}
+    marked = ", ".join(f"{name} {share}" for name, share in shares.items())
+    if len(set(shares.values())) == 1:
+        marked = f"{next(iter(shares.values()))} of every dataset"
     parts = [
         "## The order from a part of each trajectory",
         f"Spearman between RSR over a part and over all tokens, {len(data)} datasets, 95 % intervals over problems; a "
         "trajectory that is shorter than a prefix counts whole.",
         output.markdown_table(["part", "agreement with the final order [95 %]", "trajectories not longer"], rows),
-        f"Trajectories with the mark `{config.mark}`: {', '.join(marked)}."
+        f"Trajectories with the mark `{config.mark}`: {marked}."
         + ("" if AFTER in effects else " A dataset without it leaves no order to compare."),
     ]
     return findings, parts
