@@ -1,7 +1,7 @@
 """Where RSR goes wrong: each known mechanism with a minimal example, measured beside its closed form.
 
     python experiments/failures.py                      # the miniature's student, in its own words
-    python experiments/failures.py student=smollm2      # a real student of 135M parameters, in English
+    python experiments/failures.py student=smollm2 examples=50   # a real student of 135M parameters, in English
 
 Three mechanisms: digits that cannot be known have a bounded rank; fluent text has RSR 1 / mean surprisal; tokens drawn from
 a small closed set have RSR (k + 1) / (2 ln k). Writes results/failures/<student>/.
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rsr.engine import Scorer
 
 Floats = NDArray[np.float64]
+BATCH = 25  # chats that are continued at a time
 OWN, NOISE = "the student's own most likely words", "random digits"
 
 
@@ -235,19 +236,27 @@ def _continued(scorer: "Scorer", shown: Examples, tokens: int) -> Iterator[Answe
 
     tokenizer = scorer.student.renderer.tokenizer
     model: Any = scorer.student.model
-    for prompt, response in track(shown.known.answers, "continuing", console=Console(stderr=True)):
-        chat = _rendered(scorer, (prompt, response))
-        (turn,) = chat.turns
-        ids = torch.tensor([chat.ids[: turn.end]], device=scorer.student.device)
+    answers = shown.known.answers
+    for start in track(range(0, len(answers), BATCH), "continuing", console=Console(stderr=True)):
+        batch = answers[start : start + BATCH]
+        chats = [_rendered(scorer, answer) for answer in batch]
+        longest = max(chat.turns[0].end for chat in chats)
+        ids = torch.full((len(batch), longest), tokenizer.eos_token_id)
+        mask = torch.zeros_like(ids)
+        for row, chat in enumerate(chats):  # padded on the left
+            ids[row, longest - chat.turns[0].end :] = torch.tensor(chat.ids[: chat.turns[0].end])
+            mask[row, longest - chat.turns[0].end :] = 1
         written = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
+            ids.to(scorer.student.device),
+            attention_mask=mask.to(scorer.student.device),
             max_new_tokens=tokens,
             min_new_tokens=tokens,
             do_sample=False,
             pad_token_id=tokenizer.eos_token_id,
         )
-        yield prompt, str(tokenizer.decode(written[0, turn.start :], skip_special_tokens=True))
+        for (prompt, _), chat, row in zip(batch, chats, written, strict=True):
+            response = row[longest - chat.turns[0].end + chat.turns[0].start :]
+            yield prompt, str(tokenizer.decode(response, skip_special_tokens=True))
 
 
 def closed(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Path) -> Mechanism:
