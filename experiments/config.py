@@ -395,3 +395,36 @@ class CaseStudyConfig(ScoreConfig):
 @dataclass
 class ReportConfig:
     paths: Paths = field(default_factory=Paths)
+
+
+@dataclass
+class MismatchConfig(CorrelationConfig):
+    others: list[str] = field(default_factory=list)  # students beside the configured one, where they are measured
+    dtypes: list[Dtype] = field(default_factory=lambda: list(Dtype))
+
+
+@dataclass
+class FailuresConfig:
+    student: Student = field(default_factory=Student)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    examples: int = 100  # of each kind
+    appended: list[int] = field(default_factory=lambda: [8, 16, 32, 64])  # tokens
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    paths: Paths = field(default_factory=Paths)
+
+    def __post_init__(self) -> None:
+        _at_least(2, examples=self.examples)
+        for tokens in self.appended:
+            _at_least(1, appended=tokens)
+
+
+@dataclass
+class LengthConfig(StudyConfig):
+    prefixes: list[int] = field(default_factory=lambda: [4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048])  # tokens
+    mark: str = "</think>"  # regular expression that parts the answer from what stands before it
+    bins: int = 4  # by length, of equal size, that the trajectories of each dataset are divided into
+
+    def __post_init__(self) -> None:
+        _at_least(2, bins=self.bins)
+        for tokens in self.prefixes:
+            _at_least(1, prefixes=tokens)

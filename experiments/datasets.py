@@ -6,6 +6,7 @@ from pathlib import Path
 
 from experiments import selections
 from experiments.config import Paths, ScoringConfig, Teachers
+from experiments.miniature import lengths
 from experiments.miniature import teachers as miniature
 from experiments.miniature.programs import teachers as programs
 from experiments.miniature.world import SEED
@@ -17,6 +18,7 @@ from rsr.trajectories import Dataset
 
 RECIPES = {  # of teachers that are made on the spot: what writes them, and its version
     "miniature": (miniature.write_problems, miniature.VERSION),
+    "miniature_lengths": (lengths.write_problems, miniature.VERSION),
     "miniature_programs": (programs.write_problems, programs.VERSION),
 }
 
