@@ -74,6 +74,7 @@ class Teachers:
     generations: list[str] = field(default_factory=list)  # [] takes all that are found
     teachers: list[Teacher] = field(default_factory=list)  # [] takes all that are found
     selections: list[str] = field(default_factory=list)  # datasets selected from all of them (experiments.selections)
+    fewer: list[str] = field(default_factory=list)  # the teachers of a selection from fewer teachers
 
 
 def from_print(student: Student, teachers: Teachers) -> bool:
@@ -269,6 +270,32 @@ class CorrelationConfig(EvaluateConfig):
     def compared(self) -> list[str]:
         """Names of metrics or groups."""
         return _names(self.metric, "metric")
+
+
+class Setting(Enum):
+    """What a selection is made from (experiments.selections)."""
+
+    all = "all"  # every generation of every teacher
+    one_generation = "one_generation"  # the first of every teacher
+    fewer_teachers = "fewer_teachers"  # every generation of `Teachers.fewer`
+    correct_first = "correct_first"  # as all, with right answers before others
+
+
+METHODS = ["random", "rsr", "avg_surprisal", "g_norm", "avg_token_length", "rule_based_quality", "llm_judged_quality"]
+
+
+@dataclass
+class Selection:
+    """Training sets selected problem by problem."""
+
+    settings: list[Setting] = field(default_factory=lambda: [Setting.all, Setting.one_generation])
+    methods: list[str] = field(default_factory=lambda: list(METHODS))  # random, none (all candidates), or metrics
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
+
+
+@dataclass
+class SelectionConfig(CorrelationConfig):
+    selection: Selection = field(default_factory=Selection)
 
 
 @dataclass

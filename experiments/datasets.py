@@ -56,7 +56,7 @@ def load(
     datasets = [trajectories.read(file, name, gen, on_error=scoring.on_error.value) for name, gen, file in chosen]
     if scoring.limit is not None:
         datasets = [replace(d, trajectories=d.trajectories[: scoring.limit]) for d in datasets]
-    datasets += [selections.select(method, datasets) for method in teachers.selections]
+    datasets += [selections.as_teacher(method, datasets) for method in teachers.selections]
     return [d for d in datasets if only is None or (d.teacher, d.generation) == only]
 
 
