@@ -260,11 +260,15 @@ class EvaluateConfig(MetricsConfig):
 
 
 @dataclass
-class CorrelationConfig(EvaluateConfig):
-    source: Source = MISSING
-    metric: Any = MISSING  # a name or a list of names
+class StudyConfig(EvaluateConfig):
     run: bool = False  # go ahead with a measured study of which only the plan would be shown
     study: Study = field(default_factory=Study)
+
+
+@dataclass
+class CorrelationConfig(StudyConfig):
+    source: Source = MISSING
+    metric: Any = MISSING  # a name or a list of names
 
     @property
     def compared(self) -> list[str]:

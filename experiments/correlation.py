@@ -70,12 +70,7 @@ def of_measurements(config: CorrelationConfig) -> None:
     refuse_or_go(config)
     measured = measure(config)
     measured_output.report(measured, config, folder_of(config))
-    failed = measured.runs.failed()
-    if failed:
-        reasons = "; ".join(f"{cell.name}: {cell.error}" for cell in failed)
-        raise InputError(
-            f"{len(failed)} of {len(measured.runs.cells)} cells failed, the same command tries them again: {reasons}"
-        )
+    measured.runs.refuse_failed()
 
 
 def folder_of(config: CorrelationConfig) -> Path:

@@ -31,13 +31,8 @@ def made(teachers: Teachers, paths: Paths) -> Path:
     return artefact.path
 
 
-def load(
-    teachers: Teachers, scoring: ScoringConfig, paths: Paths, only: tuple[str, str] | None = None
-) -> list[Dataset]:
+def load(teachers: Teachers, scoring: ScoringConfig, paths: Paths) -> list[Dataset]:
     """Read every dataset of a teacher table, in its order, then those selected from them; without a table, all that is found.
-
-    Args:
-        only: teacher and generation of the one that is wanted.
 
     Raises:
         InputError: a teacher or generation of the table is not there, its folder is not the only one that fits, or a file
@@ -51,13 +46,10 @@ def load(
         raise InputError(f"teachers {teachers.name!r} have no data: give teachers.data=FOLDER")
     found = trajectories.find(source)
     chosen = _by_table(teachers, source, found) if teachers.teachers else found
-    if only is not None and only[1] != selections.GENERATION:
-        chosen = [(name, gen, file) for name, gen, file in chosen if (name, gen) == only]
     datasets = [trajectories.read(file, name, gen, on_error=scoring.on_error.value) for name, gen, file in chosen]
     if scoring.limit is not None:
         datasets = [replace(d, trajectories=d.trajectories[: scoring.limit]) for d in datasets]
-    datasets += [selections.as_teacher(method, datasets) for method in teachers.selections]
-    return [d for d in datasets if only is None or (d.teacher, d.generation) == only]
+    return datasets + [selections.as_teacher(method, datasets) for method in teachers.selections]
 
 
 def _by_table(teachers: Teachers, source: str, found: list[tuple[str, str, Path]]) -> list[tuple[str, str, Path]]:

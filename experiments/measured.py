@@ -6,7 +6,6 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
-from eval.performance import GRADES, overall
 from experiments import selections, verification
 from experiments.comparison import Aggregates, Result, compare
 from experiments.config import CorrelationConfig
@@ -15,22 +14,6 @@ from experiments.study import Measured
 from rsr.agreement import correlate
 from rsr.metrics import Metric
 from rsr.metrics.baselines import VERIFIED_ACCURACY
-
-PERCENT = ["accuracy", "low", "high", "error", "truncated", "unanswered", "ungradable"]
-
-
-def performance(measured: Measured, config: CorrelationConfig) -> pl.DataFrame:
-    """One row per model, the base first: teacher, generation, benchmarks, problems, k, accuracy with interval over problems,
-    mean length and what could not be counted; shares in percent.
-    """
-    rows = []
-    for name, grades in measured.grades.items():
-        tables = [pl.read_parquet(artefact.path / GRADES) for artefact in grades]
-        found = overall(tables, resamples=config.bootstrap.resamples, seed=config.bootstrap.seed)
-        teacher, generation = measured.models[name]
-        benchmarks = "+".join(artefact.facts["benchmark"] for artefact in grades)
-        rows.append({"teacher": teacher, "generation": generation, "benchmarks": benchmarks, **vars(found)})
-    return pl.DataFrame(rows).with_columns(pl.col(PERCENT) * 100)
 
 
 def of_teachers(accuracies: pl.DataFrame) -> pl.DataFrame:
@@ -49,7 +32,7 @@ def verified_by_teacher(measured: Measured, config: CorrelationConfig) -> pl.Dat
 
 def incomplete(measured: Measured) -> list[str]:
     """Teachers of which a generation has no accuracy, since a cell failed: a mean over the others would not compare."""
-    return sorted({teacher for name, (teacher, _) in measured.models.items() if name not in {BASE, *measured.grades}})
+    return sorted({of.teacher for name, of in measured.learners.items() if name not in {BASE, *measured.grades}})
 
 
 def aggregates(measured: Measured, accuracies: pl.DataFrame, verified: pl.DataFrame, student: str) -> Aggregates:

@@ -27,7 +27,7 @@ def report(found: Measured, config: CorrelationConfig, folder: Path) -> None:
     if not found.grades:
         output.publish(folder, "# No student was evaluated\n", {"runs.csv": found.runs.frame()}, source="measured")
         return
-    accuracies = measured.performance(found, config)
+    accuracies = found.performance(resamples=config.bootstrap.resamples, seed=config.bootstrap.seed).drop("seed")
     parts = ["# Scores and accuracies, measured", *_accuracies(accuracies, None, config)]
     tables = {"performance.csv": accuracies, "runs.csv": found.runs.frame()}
     if found.scores is not None and len(accuracies) > 1:

@@ -1,7 +1,7 @@
 """What a measured study would cost, before anything is spent."""
 
 from experiments import datasets, students
-from experiments.config import CorrelationConfig
+from experiments.config import StudyConfig
 from rsr import student
 from rsr.errors import InputError
 
@@ -10,7 +10,7 @@ FLOPS = 4e14  # per second: 40 % of one H200's peak in bfloat16
 SAMPLE = 200  # trajectories that the length is estimated from
 
 
-def refuse_or_go(config: CorrelationConfig) -> None:
+def refuse_or_go(config: StudyConfig) -> None:
     """Go ahead with a study whose teachers are made on the spot; of any other show the plan and ask for run=true.
 
     Raises:
@@ -22,7 +22,7 @@ def refuse_or_go(config: CorrelationConfig) -> None:
     raise InputError("nothing has been run: add run=true to go ahead with this plan")
 
 
-def plan(config: CorrelationConfig) -> list[str]:
+def plan(config: StudyConfig) -> list[str]:
     """Models, datasets, tokens, hours and disk of a study.
 
     Raises:

@@ -17,10 +17,12 @@ from experiments import output
 from experiments.case_study import BODY
 from experiments.config import ReportConfig
 from experiments.entry import command_line, entry
+from experiments.findings import summary
 from experiments.page import page
 from rsr.artefacts import write_text, writing
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+FOUND = "What the experiments found"
 NAMES = ("table.md", "scoring.md")
 
 
@@ -73,7 +75,13 @@ def main(config: ReportConfig) -> None:
 def html(results: Path) -> str:
     """The body of the page."""
     contents = "".join(f'<li><a href="#s{i}">{escape(s.title)}</a></li>' for i, s in enumerate(SECTIONS))
-    parts = [_about(), f'<nav aria-label="contents"><ul>{contents}</ul></nav>']
+    found = MARKDOWN.render(summary(results)).replace("<table>", '<div class="scroll"><table>')
+    found = found.replace("</table>", "</table></div>")
+    parts = [
+        _about(),
+        f'<section id="findings"><h2>{FOUND}</h2>{found}</section>' if found else "",
+        f'<nav aria-label="contents"><ul>{contents}</ul></nav>',
+    ]
     for i, section in enumerate(SECTIONS):
         parts.append(f'<section id="s{i}"><h2>{escape(section.title)}</h2>')
         folders = _folders(results, section)
@@ -128,6 +136,8 @@ def _folder_html(folder: Path, results: Path) -> str:
 def markdown(results: Path) -> str:
     """The same for those who read text, with links to the figures."""
     parts = ["# The rank-surprisal ratio study"]
+    if found := summary(results):
+        parts += [f"## {FOUND}", found]
     for section in SECTIONS:
         parts.append(f"## {section.title}")
         folders = [f for f in _folders(results, section) if _text(f)]  # coloured tokens need the page

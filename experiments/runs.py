@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table as Grid
 
+from rsr.errors import InputError
+
 STATES = {"missing": "", "running": "…", "done": "done", "failed": "FAILED", "not needed": "not needed"}
 
 
@@ -84,6 +86,18 @@ class RunTable:
 
     def failed(self) -> list[Cell]:
         return [cell for cell in self.cells.values() if cell.state == "failed"]
+
+    def refuse_failed(self) -> None:
+        """Say which cells failed; the last thing that a study does.
+
+        Raises:
+            InputError: some did.
+        """
+        if failed := self.failed():
+            reasons = "; ".join(f"{cell.name}: {cell.error}" for cell in failed)
+            raise InputError(
+                f"{len(failed)} of {len(self.cells)} cells failed, the same command tries them again: {reasons}"
+            )
 
     def frame(self) -> pl.DataFrame:
         """Columns: those of `Cell`."""

@@ -1,15 +1,17 @@
-"""A study measured: every teacher's dataset scored, trained on and evaluated; what is there already is found."""
+"""A study: datasets that are scored, trained on and evaluated; what is there already is found."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from experiments import baselines, datasets, evaluation, scoring, students, training
-from experiments.config import CorrelationConfig, OnFailure
+from experiments.config import CorrelationConfig, OnFailure, StudyConfig
+from experiments.learners import Learned, Learner
 from experiments.processes import Job, Outcome, alone, run_all
 from experiments.runs import Cell, RunTable
 from rsr.artefacts import Artefact, write_text
@@ -24,49 +26,45 @@ ALL = "all teachers"  # scoring is one cell: the student is loaded once for ever
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a study has measured.
+class Measured(Learned):
+    """What a study has measured of teachers.
 
     Attributes:
         data: the teachers' datasets.
-        models: teacher and generation of each model by name, the base first.
         scores: one row per dataset, metric and preset; None if scoring failed.
-        grades: of the base and of each dataset, one artefact a benchmark; without the cells that failed.
-        runs: the run table.
     """
 
     data: Sequence[Dataset]
-    models: dict[str, tuple[str, str]]
     scores: pl.DataFrame | None
-    grades: dict[str, list[Artefact]]
-    runs: RunTable
 
 
 def measure(config: CorrelationConfig) -> Measured:
-    """Run the stages that are missing and collect what all have left.
+    """Score, train on and evaluate the dataset of every teacher.
 
     Raises:
         InputError: what is wrong with student, data or settings before any cell can start.
     """
     data = datasets.load(config.teachers, config.scoring, config.paths)
-    if config.student.recipe and students.seconds_to_make(config.student, config.paths) is None:
-        alone(students.model_of, config.student, config.paths)
-    study = _Study(config, data, students.base_of(config.student, config.scoring, config.paths))
-    with study.runs.shown():
-        run_all(
-            study.missing(),
-            config.study.processes or _processes(),
-            started=lambda job: study.runs.update(job.name, state="running"),
-            advanced=lambda job, done, of: study.runs.update(job.name, progress=done / of),
-            ended=study.ended,
-        )
-    return Measured(
-        data,
-        study.models,
-        study.scores,
-        {name: grades for name in study.models if (grades := study.grades(name)) is not None},
-        study.runs,
-    )
+    _refuse_twins(data)
+    study = _Study(config, [Learner(dataset) for dataset in data], scored=True)
+    learned = study.run()
+    return Measured(learned.learners, learned.grades, learned.runs, data, study.scores)
+
+
+def learn(config: StudyConfig, data: Sequence[Dataset], seeds: Sequence[int] = ()) -> Learned:
+    """Train the student on each dataset, with each seed, and evaluate it; the base is evaluated beside them.
+
+    Datasets of the same content are trained on once. They need not be the teachers' own: what was selected or cut has no
+    file that a cell could read, and goes to it as it is.
+
+    Args:
+        seeds: of the training; none takes the configured one.
+
+    Raises:
+        InputError: what is wrong with student, data or settings before any cell can start.
+    """
+    each: Sequence[int | None] = seeds or [None]
+    return _Study(config, [Learner(dataset, seed) for dataset in data for seed in each]).run()
 
 
 def _processes() -> int:
@@ -79,24 +77,57 @@ def _processes() -> int:
 class _Study:
     """The cells of a study and the jobs that fill them."""
 
-    config: CorrelationConfig
-    data: Sequence[Dataset]
-    base: Base
-    models: dict[str, tuple[str, str]] = field(init=False)  # name -> teacher and generation
+    config: StudyConfig
+    trained: Sequence[Learner]
+    scored: bool = False  # whether the teachers' datasets are scored as well
+    learners: dict[str, Learner] = field(init=False)
     scores: pl.DataFrame | None = None
     runs: RunTable = field(init=False)
 
     def __post_init__(self) -> None:
-        self._benchmarks = evaluation.load_benchmarks(self.config)
-        if evaluation.BASE in {dataset.teacher for dataset in self.data}:
+        if evaluation.BASE in {learner.teacher for learner in self.trained}:
             raise InputError(f"a teacher cannot be called {evaluation.BASE!r}, which is the student before training")
-        self.models = {evaluation.BASE: (evaluation.BASE, "")}
-        self.models |= {d.name: (d.teacher, d.generation) for d in self.data}
-        _refuse_twins(self.data)
-        self._trained = {d.name: training.find(self.config, self.base, d) for d in self.data}
-        cells = [Cell(ALL, "", "score"), Cell(evaluation.BASE, "", "evaluate")]
-        cells += [Cell(d.teacher, d.generation, stage) for d in self.data for stage in ("train", "evaluate")]
+        if self.config.student.recipe and students.seconds_to_make(self.config.student, self.config.paths) is None:
+            alone(students.model_of, self.config.student, self.config.paths)
+        self._benchmarks = evaluation.load_benchmarks(self.config)
+        self.learners = {learner.name: learner for learner in [Learner(), *self.trained]}
+        if len(self.learners) <= len(self.trained):
+            raise InputError("two datasets have the same teacher and generation: name them apart")
+        self._artefacts = {
+            name: training.find(learner.configured(self.config), self.base, learner.dataset)
+            for name, learner in self.learners.items()
+            if learner.dataset is not None
+        }
+        cells = [Cell(ALL, "", "score")] if self.scored else []
+        cells.append(Cell(evaluation.BASE, "", "evaluate"))
+        for name in self._first_of_each():
+            learner = self.learners[name]
+            cells += [Cell(learner.teacher, learner.generation, stage) for stage in ("train", "evaluate")]
         self.runs = RunTable(cells)
+
+    @cached_property
+    def base(self) -> Base:
+        return students.base_of(self.config.student, self.config.scoring, self.config.paths)
+
+    def _first_of_each(self) -> list[str]:
+        """Names of learners without those that learn the same."""
+        first: dict[str, str] = {}
+        for name, artefact in self._artefacts.items():
+            first.setdefault(artefact.id.rpartition("-")[2], name)
+        return list(first.values())
+
+    def run(self) -> Learned:
+        """Run what is missing and collect what all have left."""
+        with self.runs.shown():
+            run_all(
+                self.missing(),
+                self.config.study.processes or _processes(),
+                started=lambda job: self.runs.update(job.name, state="running"),
+                advanced=lambda job, done, of: self.runs.update(job.name, progress=done / of),
+                ended=self.ended,
+            )
+        found = {name: grades for name in self.learners if (grades := self.grades(name)) is not None}
+        return Learned(self.learners, found, self.runs)
 
     # --- what is there -------------------------------------------------------------------------------------------------
 
@@ -116,7 +147,7 @@ class _Study:
     def _identity(self, name: str) -> dict[str, Any]:
         if name == evaluation.BASE:
             return evaluation.identity_of_base(self.config, self.base)
-        return evaluation.identity_of_trained(self.config, self._trained[name])
+        return evaluation.identity_of_trained(self.config, self._artefacts[name])
 
     # --- what is missing -----------------------------------------------------------------------------------------------
 
@@ -125,9 +156,9 @@ class _Study:
 
         Scores are always asked for: the student has to be loaded to know what they are found by.
         """
-        jobs = [self._job(f"score {ALL}", _score, (self.config,))]
-        for name in self.models:
-            grades, trained = self.grades(name), self._trained.get(name)
+        jobs = [self._job(f"score {ALL}", _score, (self.config,))] if self.scored else []
+        for name in [evaluation.BASE, *self._first_of_each()]:
+            grades, trained = self.grades(name), self._artefacts.get(name)
             if trained is not None and trained.manifest is not None:
                 self._found(f"train {name}", trained.facts["seconds"])
             elif trained is not None and self.sampled(name):
@@ -144,11 +175,13 @@ class _Study:
         self.runs.cells[cell].state, self.runs.cells[cell].seconds = "done", seconds
 
     def _train(self, name: str) -> Job:
-        arguments = (self.config, *self.models[name])
+        learner = self.learners[name]
+        arguments = (learner.configured(self.config), learner.dataset)
         return self._job(f"train {name}", _train, arguments, then=lambda result: [self._evaluate(name)])
 
     def _evaluate(self, name: str) -> Job:
-        arguments = (self.config, self._label(name), *self.models[name], self._identity(name))
+        learner = self.learners[name]
+        arguments = (learner.configured(self.config), self._label(name), learner.dataset, self._identity(name))
         return self._job(f"evaluate {name}", _evaluate, arguments)
 
     def _job(self, name: str, run: Any, arguments: tuple[Any, ...], then: Any = lambda result: ()) -> Job:
@@ -206,19 +239,13 @@ def _score(config: CorrelationConfig, advance: Any) -> tuple[str, float]:
     return str(scores.artefact.path), seconds
 
 
-def _train(config: CorrelationConfig, teacher: str, generation: str, advance: Any) -> None:
-    (dataset,) = datasets.load(config.teachers, config.scoring, config.paths, only=(teacher, generation))
+def _train(config: StudyConfig, dataset: Dataset, advance: Any) -> None:
     training.train(config, dataset, advance)
 
 
-def _evaluate(
-    config: CorrelationConfig, label: str, teacher: str, generation: str, identity: dict[str, Any], advance: Any
-) -> None:
+def _evaluate(config: StudyConfig, label: str, dataset: Dataset | None, identity: dict[str, Any], advance: Any) -> None:
     base = students.base_of(config.student, config.scoring, config.paths)
-    model = base.model
-    if teacher != evaluation.BASE:
-        (dataset,) = datasets.load(config.teachers, config.scoring, config.paths, only=(teacher, generation))
-        model = str(training.find(config, base, dataset).path / MODEL)
+    model = base.model if dataset is None else str(training.find(config, base, dataset).path / MODEL)
     wanted = evaluation.load_benchmarks(config)
     total, done = sum(len(b.documents) for b in wanted) * config.evaluation.samples, 0
 

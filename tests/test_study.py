@@ -8,14 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import polars as pl
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from experiments.config import ROOT
+from eval.settings import Evaluation
+from experiments.config import ROOT, Paths, Student, StudyConfig
 from experiments.miniature import words
+from experiments.study import learn
+from rsr import trajectories
+from train.settings import Training
 
 pytestmark = pytest.mark.full
 
@@ -308,6 +313,25 @@ def test_tracking_offline_writes_runs_of_its_own(student, unbroken, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "out" / "wandb").glob("offline-run-*"))) == 2  # one training, one of tables
     assert same(tables(tmp_path), tables(folder))
+
+
+def test_learners_have_seeds_and_twins_are_trained_once(student, data, tmp_path):
+    config = StudyConfig(
+        student=Student(name="pupil", model=str(student), training=Training(**TRAINING | dict(epochs=1))),
+        evaluation=Evaluation(benchmarks=["miniature"], data=str(data), samples=2, max_new_tokens=10),
+        paths=Paths(outputs=tmp_path),
+    )
+    often = trajectories.read(data / "teachers" / "often" / "gen1.json", "often", "gen1")
+    learned = learn(config, [often, replace(often, teacher="again")], [0, 1])
+    assert len(list((tmp_path / "trained").glob("*/manifest.json"))) == 2
+    found = learned.performance()
+    names = list(found.select("teacher", "seed").iter_rows())
+    assert names == [("base", None), ("often", 0), ("often", 1), ("again", 0), ("again", 1)]
+    answers = learned.answers()
+    assert len(answers) == 5 * len(GOLD)
+    means = answers.group_by("teacher", "seed", maintain_order=True).agg(pl.col("correct").mean() * 100)
+    assert means["correct"].to_list() == pytest.approx(found["accuracy"].to_list())
+    assert found["accuracy"].to_list()[1:3] == found["accuracy"].to_list()[3:]
 
 
 def wait_for_end_of_session(leader):
