@@ -1,40 +1,99 @@
 """Trajectory selection as the paper prints it (Tables 6, 11, 15-24), and what follows from these prints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import ArrayLike
+from scipy import stats
 
 from experiments import output
-from experiments.published import AVERAGE, Published, read_cells
-from rsr import effects
+from experiments.config import SelectionConfig
+from experiments.correlation import students_of
+from experiments.findings import Contrast, Finding, conclude, told
+from experiments.published import AVERAGE, Published, read, read_cells
 from rsr.agreement import correlation
-from rsr.effects import Effect
-from rsr.errors import InputError
+from rsr.plots import Estimate, ranges
 
-MATHS = "math_average"
+MATHS, SCIENCE = "math_average", "gpqa_diamond"
 MAIN, VARIANTS, FEWER = "33-to-1", "variants", "7 teachers"
-RSR = "rsr_min"
-# The benchmark of science questions beside the four of mathematics.
-BENCHMARKS = {MATHS: "mean of the four mathematics benchmarks", "gpqa_diamond": "GPQA-Diamond"}
+RSR, RANDOM, ALL = "rsr_min", "random", "no_selection_55k"
+
+
+def report(config: SelectionConfig) -> None:
+    """Write results/trajectory_selection/<student>/ from print.
+
+    Raises:
+        InputError: there are no prints of this student.
+    """
+    folder, prints = config.paths.published, read(config.paths.published)
+    students = students_of(config.student.name, prints.students())
+    table = cells(folder, students)
+    main = by_method(table, MAIN, MATHS, students)
+    gaps = differences(main)
+    single = against_teachers(main, prints, students)
+    made = composition(folder, prints, students)
+    parts = [
+        "## 33-to-1, mean of four mathematics benchmarks (Tables 6 and 20 to 24)",
+        accuracies_markdown(main, students),
+        differences_markdown(gaps),
+        "Intervals are Student's t over students, who share teachers, problems and benchmarks; prints are means over three "
+        "seeds whose spread is not printed. Rounding moves a difference by 0.1 at most. Regret: points lost against the best "
+        "printed method of each student. Which prints follow from which others: results/tables/.",
+    ]
+    for title, setting, benchmark in (
+        ("33-to-1, GPQA-Diamond (Table 16)", MAIN, SCIENCE),
+        ("Variants of selection by RSR, and none: all 55,000 trajectories (Table 15)", VARIANTS, MATHS),
+        ("Seven teachers (Table 18)", FEWER, MATHS),
+    ):
+        of = [s for s in students if s in set(table.filter(setting=setting, benchmark=benchmark)["student"])]
+        if of:
+            accuracies = by_method(table, setting, benchmark, of)
+            parts += [f"## {title}", accuracies_markdown(accuracies, of), differences_markdown(differences(accuracies))]
+    parts += ["## Against single teachers (Table 1)", _single_markdown(single), *_composition_parts(made, folder)]
+    results = config.paths.results / "trajectory_selection" / config.student.name
+    ranges(
+        {"33-to-1, over students": [_estimate(r) for r in gaps.iter_rows(named=True) if r["method"] != RSR]},
+        "What RSR selects against other methods, as printed",
+        "accuracy of RSR's selection less that of the other method (points)",
+        results / "differences.png",
+    )
+    findings = _findings(table, main, single, students) if len(students) > 1 else []
+    tables = {"accuracies.csv": table, "differences.csv": gaps, "teachers.csv": single, "composition.csv": made}
+    conclude(
+        results, f"Trajectory selection as printed: {config.student.name}", findings, parts, tables, source="published"
+    )
+
+
+# --- what follows from print ---------------------------------------------------------------------------------------
 
 
 def cells(folder: Path, students: Sequence[str]) -> pl.DataFrame:
     """Accuracies of the students: student, setting, method, benchmark, accuracy (percent); of several prints the first.
 
     Raises:
-        InputError: see `published.read_cells`; or there are none of these students.
+        InputError: see `published.read_cells`.
     """
-    rows = read_cells(
-        folder / "trajectory_selection.csv", ["student", "setting", "method", "benchmark"], "accuracy"
-    )
+    rows = read_cells(folder / "trajectory_selection.csv", ["student", "setting", "method", "benchmark"], "accuracy")
     table = pl.DataFrame(rows).with_columns(pl.col("accuracy").cast(pl.Float64))
     key = ["student", "setting", "method", "benchmark"]
     table = table.unique(key, keep="first", maintain_order=True).filter(pl.col("student").is_in([*students]))
-    if table.is_empty():
-        raise InputError(f"no printed selection for {', '.join(students)}")
     return table.select(*key, "accuracy")
+
+
+def over_students(values: ArrayLike) -> Contrast:
+    """The mean of one value a student, with Student's t; nothing can be said of the error of one student."""
+    x = np.asarray(values, float)
+    value, n = float(x.mean()), len(x)
+    if n < 2:
+        return Contrast(value, np.nan, np.nan, np.nan, "one student")
+    error, t = float(x.std(ddof=1)) / n**0.5, stats.t(n - 1)
+    half, detectable = error * t.ppf(0.975), error * (t.ppf(0.975) + t.ppf(0.8))
+    return Contrast(
+        value, value - half, value + half, float(detectable), f"{n} students, printed means over three seeds"
+    )
 
 
 def by_method(table: pl.DataFrame, setting: str, benchmark: str, students: Sequence[str]) -> dict[str, list[float]]:
@@ -47,18 +106,21 @@ def by_method(table: pl.DataFrame, setting: str, benchmark: str, students: Seque
     return {str(method): [a[s] for s in students] for method, a in found.items() if set(students) <= set(a)}
 
 
-def differences(accuracies: dict[str, list[float]], reference: str = RSR) -> pl.DataFrame:
+def differences(accuracies: Mapping[str, Sequence[float]], reference: str = RSR) -> pl.DataFrame:
     """The reference less each other method: mean over students with interval, wins, and regret of the method."""
     best = np.max(list(accuracies.values()), axis=0)
     rows = []
     for method, values in accuracies.items():
         gap = np.subtract(accuracies[reference], values)
-        effect = effects.mean(gap)
+        contrast = over_students(gap)
         rows.append(
             {
                 "method": method,
                 "accuracy": float(np.mean(values)),
-                **{f"rsr_less_it{'' if k == 'value' else '_' + k}": v for k, v in vars(effect).items()},
+                "rsr_less_it": contrast.value,
+                "low": contrast.low,
+                "high": contrast.high,
+                "detectable": contrast.detectable,
                 "rsr_wins": int((gap > 0).sum()),
                 "students": len(values),
                 "regret": float(np.mean(best - values)),
@@ -68,27 +130,22 @@ def differences(accuracies: dict[str, list[float]], reference: str = RSR) -> pl.
     return pl.DataFrame(rows)
 
 
-def against_teachers(
-    table: pl.DataFrame, prints: Published, students: Sequence[str]
-) -> tuple[pl.DataFrame, Effect]:
-    """What RSR selects against the best single teacher of Table 1, which is known only after training on all of them."""
-    accuracy = prints.performance()
+def against_teachers(main: Mapping[str, Sequence[float]], prints: Published, students: Sequence[str]) -> pl.DataFrame:
+    """What RSR and chance select, against the best single teacher of Table 1 (known only after training on all)."""
     rows = []
-    for student in students:
-        of = accuracy.filter(student=student).sort("accuracy", descending=True)
-        chosen = by_method(table, MAIN, MATHS, [student])
+    for i, student in enumerate(students):
+        of = prints.performance().filter(student=student).sort("accuracy", descending=True)
         rows.append(
             {
                 "student": student,
                 "best_teacher": of["teacher"][0],
                 "its_accuracy": of["accuracy"][0],
                 "mean_of_teachers": float(of["accuracy"].to_numpy().mean()),
-                "rsr_selected": chosen[RSR][0],
-                "random_selected": chosen["random"][0],
+                "rsr_selected": main[RSR][i],
+                "random_selected": main[RANDOM][i],
             }
         )
-    found = pl.DataFrame(rows)
-    return found, effects.mean((found["rsr_selected"] - found["its_accuracy"]).to_numpy())
+    return pl.DataFrame(rows)
 
 
 def composition(folder: Path, prints: Published, students: Sequence[str]) -> pl.DataFrame:
@@ -129,21 +186,39 @@ def composition(folder: Path, prints: Published, students: Sequence[str]) -> pl.
     return pl.DataFrame(found)
 
 
-def statistics(folder: Path) -> list[list[str]]:
-    """Table 11 as printed: length and verified accuracy of what RSR selected, and of the teachers."""
-    rows = read_cells(folder / "selected_composition.csv", ["student", "setting", "quantity"], "value")
-    of = [r for r in rows if r["table"] == "11"]
-    return [[r["student"], r["quantity"].replace("_", " "), r["setting"], r["value"]] for r in of]
+def _findings(
+    table: pl.DataFrame, main: Mapping[str, Sequence[float]], single: pl.DataFrame, students: Sequence[str]
+) -> list[Finding]:
+    variants = by_method(table, VARIANTS, MATHS, students)
+    others = np.max([values for method, values in main.items() if method != RSR], axis=0)
+    asked = {
+        "In print, does selection by RSR beat selection at random?": np.subtract(main[RSR], main[RANDOM]),
+        "In print, does it beat the best of the other methods, known afterwards?": np.subtract(main[RSR], others),
+        "In print, does it beat the best single teacher, known afterwards?": single["rsr_selected"]
+        - single["its_accuracy"],
+        "In print, does it beat training on all 55,000 trajectories?": np.subtract(variants[RSR], variants[ALL]),
+    }
+    found = []
+    for question, gap in asked.items():
+        contrast = over_students(gap)
+        answer = f"{told(contrast)}; it is ahead for {int((np.asarray(gap) > 0).sum())} of {len(students)} students."
+        found.append(Finding.of(question, answer, contrast))
+    return found
 
 
 # --- shown ---------------------------------------------------------------------------------------------------------
 
 
+def _estimate(row: Mapping[str, Any]) -> Estimate:
+    return Estimate(row["method"], row["rsr_less_it"], row["low"], row["high"])
+
+
 def interval(value: float, low: float, high: float) -> str:
+    """Points of accuracy with their interval, where there is one."""
     return f"{value:+.1f}" + ("" if np.isnan(low) else f" [{low:+.1f}, {high:+.1f}]")
 
 
-def accuracies_markdown(accuracies: dict[str, list[float]], students: Sequence[str]) -> str:
+def accuracies_markdown(accuracies: Mapping[str, Sequence[float]], students: Sequence[str]) -> str:
     rows = [[m, *(f"{v:.1f}" for v in of), f"{np.mean(of):.1f}"] for m, of in accuracies.items()]
     return output.markdown_table(["method", *students, AVERAGE], rows)
 
@@ -152,7 +227,7 @@ def differences_markdown(table: pl.DataFrame) -> str:
     rows = [
         [
             r["method"],
-            "" if r["method"] == RSR else interval(r["rsr_less_it"], r["rsr_less_it_low"], r["rsr_less_it_high"]),
+            "" if r["method"] == RSR else interval(r["rsr_less_it"], r["low"], r["high"]),
             "" if r["method"] == RSR else f"{r['rsr_wins']} of {r['students']}",
             f"{r['regret']:.1f}",
             f"{r['best_of']} of {r['students']}",
@@ -164,3 +239,45 @@ def differences_markdown(table: pl.DataFrame) -> str:
     )
 
 
+def _single_markdown(table: pl.DataFrame) -> str:
+    rows = [
+        [
+            r["student"],
+            f"{r['best_teacher']}: {r['its_accuracy']:.1f}",
+            *(f"{r[name]:.1f}" for name in table.columns[3:]),
+        ]
+        for r in table.iter_rows(named=True)
+    ]
+    return output.markdown_table(["student", "best teacher", *(c.replace("_", " ") for c in table.columns[3:])], rows)
+
+
+def _composition_parts(made: pl.DataFrame, folder: Path) -> list[str]:
+    def with_interval(r: Mapping[str, Any], name: str) -> str:
+        return f"{r[name]:+.2f} [{r[name + '_low']:+.2f}, {r[name + '_high']:+.2f}]"
+
+    rows = [
+        [
+            r["student"],
+            r["setting"],
+            f"{r['most_selected']} ({r['its_share']:.1f} %)",
+            str(r["its_place_by_rsr"]),
+            str(r["its_place_by_accuracy"]),
+            with_interval(r, "share_and_low_rsr"),
+            with_interval(r, "share_and_accuracy"),
+        ]
+        for r in made.iter_rows(named=True)
+    ]
+    header = ["student", "setting", "most selected", "place by its RSR", "place by accuracy"]
+    cells_of_11 = [
+        [r["student"], r["quantity"].replace("_", " "), r["setting"], r["value"]]
+        for r in read_cells(folder / "selected_composition.csv", ["student", "setting", "quantity"], "value")
+        if r["table"] == "11"
+    ]
+    return [
+        "## Who is selected (Tables 17 and 19)",
+        output.markdown_table([*header, "share and low RSR, Spearman", "share and accuracy, Spearman"], rows),
+        "Selection problem by problem follows the teachers' own RSR, but is not the choice of one teacher: intervals are "
+        "bootstraps over teachers.",
+        "## Length and verified accuracy of what is selected (Table 11)",
+        output.markdown_table(["student", "quantity", "of", "printed"], cells_of_11),
+    ]
