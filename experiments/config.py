@@ -303,6 +303,39 @@ class SelectionConfig(CorrelationConfig):
 
 
 @dataclass
+class Validation:
+    """A check of a score on some teachers before all are trained on."""
+
+    metric: str = "rsr"
+    teachers: list[str] = field(default_factory=list)  # [] takes `count`, spread over the order of their scores
+    count: int = 5
+    seeds: list[int] = field(default_factory=lambda: [0])  # of training
+
+    def __post_init__(self) -> None:
+        _at_least(3, count=self.count)
+
+
+@dataclass
+class ValidationConfig(StudyConfig):
+    validation: Validation = field(default_factory=Validation)
+
+
+@dataclass
+class Within:
+    """Choices among one teacher's own trajectories."""
+
+    metric: str = "rsr"
+    teachers: list[str] = field(default_factory=list)  # [] takes all
+    shares: list[float] = field(default_factory=lambda: [0.25, 0.5])  # of the problems
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
+
+
+@dataclass
+class WithinConfig(StudyConfig):
+    within: Within = field(default_factory=Within)
+
+
+@dataclass
 class SanityConfig(ScoreConfig):
     families: dict[str, list[str]] = MISSING  # family -> patterns of names
 

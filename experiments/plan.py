@@ -1,13 +1,25 @@
 """What a measured study would cost, before anything is spent."""
 
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from eval.performance import STAGE as GRADES
 from experiments import datasets, students
 from experiments.config import StudyConfig
 from rsr import student
+from rsr.artefacts import MANIFEST
 from rsr.errors import InputError
+from rsr.trajectories import Dataset
+from train.sft import STAGE as TRAINED
 
 # Assumptions behind the hours; an estimate, named with every number it gives.
 FLOPS = 4e14  # per second: 40 % of one H200's peak in bfloat16
 SAMPLE = 200  # trajectories that the length is estimated from
+LONG = 600  # seconds; what takes longer says so before it starts
 
 
 def refuse_or_go(config: StudyConfig) -> None:
@@ -20,6 +32,29 @@ def refuse_or_go(config: StudyConfig) -> None:
         return
     print("\n".join(plan(config)))
     raise InputError("nothing has been run: add run=true to go ahead with this plan")
+
+
+def announce(config: StudyConfig, data: Sequence[Dataset], seeds: int) -> None:
+    """Say before it starts that training on datasets and evaluating will take long, at the pace of this student's earlier runs.
+
+    Nothing is said where there was none, and nothing taken off for what is there already.
+    """
+    trained = [(of["seconds"], of["counts"]["rows"]) for of in _manifests(config, TRAINED)]
+    graded = [of["seconds"] for of in _manifests(config, GRADES)]
+    if not trained or not graded:
+        return
+    each = sum(seconds for seconds, _ in trained) / sum(rows for _, rows in trained)
+    evaluation = sum(graded) / len(graded) * len(config.evaluation.benchmarks)
+    seconds = sum(each * len(dataset.trajectories) + evaluation for dataset in data) * seeds
+    seconds /= config.study.processes or os.cpu_count() or 1
+    if seconds > LONG:
+        minutes = f"about {seconds / 60:.0f} min at the pace of this student's earlier ones"
+        print(f"{len(data) * seeds} trainings: {minutes}, less what is there", file=sys.stderr, flush=True)
+
+
+def _manifests(config: StudyConfig, stage: str) -> list[dict[str, Any]]:
+    files: list[Path] = sorted((config.paths.outputs / stage).glob(f"{config.student.name}-*/{MANIFEST}"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in files]
 
 
 def plan(config: StudyConfig) -> list[str]:
