@@ -59,6 +59,7 @@ def report(config: SelectionConfig) -> None:
         "What RSR selects against other methods, as printed",
         "accuracy of RSR's selection less that of the other method (points)",
         results / "differences.png",
+        marks={"no difference": 0.0},
     )
     findings = _findings(table, main, single, students) if len(students) > 1 else []
     tables = {"accuracies.csv": table, "differences.csv": gaps, "teachers.csv": single, "composition.csv": made}

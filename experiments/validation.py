@@ -142,17 +142,36 @@ def by_chance(n: int, right: float) -> float:
 
 
 def findings(found: Compared, metric: Metric) -> list[Finding]:
-    """The order, the pairs, and what the predicted best costs."""
+    """The order and the pairs, where accuracies have an order, and what the predicted best costs."""
+    best = int(np.argmax(found.accuracies))
+    lost = contrast(found.answers[best], found.answers[0])
+    cost = Finding(
+        "What does training on the predicted best teacher lose?",
+        f"{found.teachers[0]} is predicted to be the best, {found.teachers[best]} is.",
+        lost.value,
+        lost.low,
+        lost.high,
+        lost.detectable,
+        "points of accuracy lost",
+        f"{lost.basis}; the best is known afterwards",
+    )
+    return [*_of_order(found, metric), cost] if has_order(found) else [cost]
+
+
+def has_order(found: Compared) -> bool:
+    return len(set(found.accuracies)) > 1 and len(set(found.scores)) > 1
+
+
+def _of_order(found: Compared, metric: Metric) -> list[Finding]:
     oriented = [metric.expected_sign * score for score in found.scores]
     n, pairs = len(oriented), len(oriented) * (len(oriented) - 1) // 2
     order = correlation(oriented, found.accuracies, "spearman")
     share = pairwise_accuracy(oriented, found.accuracies)
     low, high = np.nanquantile([pairwise_accuracy(oriented, of) for of in resampled_accuracies(found)], [0.025, 0.975])
-    least = next((k for k in range(pairs + 1) if by_chance(n, k) <= 0.05), None)
-    best = int(np.argmax(found.accuracies))
-    lost = contrast(found.answers[best], found.answers[0])
+    least = next((k for k in range(pairs + 1) if by_chance(n, k) <= 0.05), pairs)
     smallest = detectable(n) if n > 3 else 1.0
     said = "Told from none" if order.low > 0 or order.high < 0 else "It cannot be told from none"
+    chance = by_chance(n, share * pairs)
     return [
         Finding(
             f"Does {metric.title} order these {n} teachers?",
@@ -166,23 +185,13 @@ def findings(found: Compared, metric: Metric) -> list[Finding]:
         ),
         Finding(
             "How many pairs of teachers are in the predicted order?",
-            f"{share * pairs:.0f} of {pairs}; by chance so many or more with probability {by_chance(n, share * pairs):.2f}.",
+            f"{share * pairs:.0f} of {pairs}; so many or more come by chance with probability {chance:.2f}.",
             2 * share - 1,
             2 * float(low) - 1,
             2 * float(high) - 1,
-            2 * (least or pairs) / pairs - 1,
+            2 * least / pairs - 1,
             "of the pairs right less wrong",
             "bootstrap over problems for these teachers; the last number is the least that chance reaches in 5 % or less",
-        ),
-        Finding(
-            "What does training on the predicted best teacher lose?",
-            f"{found.teachers[0]} is predicted to be the best, {found.teachers[best]} is.",
-            lost.value,
-            lost.low,
-            lost.high,
-            lost.detectable,
-            "points of accuracy lost",
-            f"{lost.basis}; the best is known afterwards",
         ),
     ]
 
@@ -202,6 +211,7 @@ def write(found: Compared, metric: Metric, learned: Learned, of: int, config: Va
         output.markdown_table(["teacher", metric.title, "predicted place", "accuracy [95 %]", "measured place"], rows),
         f"{len(rows)} teachers, {asked} before any accuracy was seen. Accuracy in percent, {intervals[0].basis}. So few "
         "teachers can show a score to be badly wrong; they can hardly show it to be right.",
+        "" if has_order(found) else "Scores or accuracies are all equal: there is no order to compare.",
     ]
     folder = folder_of(config, "validation")
     if config.validation.metric != "rsr":
