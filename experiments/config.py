@@ -296,6 +296,10 @@ class Selection:
     methods: list[str] = field(default_factory=lambda: list(METHODS))  # random, none (all candidates), or metrics
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
 
+    def __post_init__(self) -> None:
+        if not (self.settings and self.methods and self.seeds):
+            raise InputError("selection needs at least one of settings, methods and seeds each")
+
 
 @dataclass
 class SelectionConfig(CorrelationConfig):

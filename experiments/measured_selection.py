@@ -9,6 +9,7 @@ import polars as pl
 
 from experiments import datasets, output, selections, verification
 from experiments.config import SelectionConfig, StudyConfig
+from experiments.evaluation import BASE
 from experiments.findings import Contrast, Finding, conclude, contrast, told
 from experiments.learners import Learned
 from experiments.plan import announce, refuse_or_go
@@ -61,17 +62,19 @@ def report(config: SelectionConfig) -> None:
     data = datasets.load(config.teachers, config.scoring, config.paths)
     scores, left_out = selections.scored(config, config.selection.methods)
     chosen = [
-        selections.select(method, selections.pool(setting, data, config.teachers.fewer), Rule(), scores, config)
-        for setting in config.selection.settings
+        selections.select(method, pool, Rule(), scores, config)
+        for pool in selections.pools(config.selection.settings, data, config.teachers.fewer)
         for method in config.selection.methods
         if method not in left_out
     ]
-    singles = list({dataset.teacher: dataset for dataset in reversed(data)}.values())[::-1]
+    singles = selections.first_generations(data)
     teachers = learn(config, singles, config.selection.seeds[:1])
     best = best_of(teachers, singles)
     trained = [*(selection.dataset for selection in chosen), best]
     announce(config, trained, len(config.selection.seeds))
     learned = learn(config, trained, config.selection.seeds)
+    if not learned.grades.keys() - {BASE}:
+        learned.runs.refuse_failed()
     verified = verification.verified(data, config.teachers.answer, config.paths.outputs)
     write(Measured(chosen, best, learned.answers(), scores, verified, left_out), teachers, learned, config)
     for of in (teachers, learned):
@@ -104,7 +107,7 @@ def by_method(found: Measured) -> pl.DataFrame:
         of: dict[str, Contrast | None] = {
             "accuracy": accuracy(own),
             "less_random": contrast(own, chance) if len(chance) and selection.method != RANDOM else None,
-            "less_best_teacher": contrast(own, best),
+            "less_best_teacher": contrast(own, best) if len(best) else None,
         }
         rows.append(
             {"setting": selection.label, "method": selection.method} | _columns(of) | _made_of(selection, found)
@@ -162,9 +165,10 @@ def findings(found: Measured) -> list[Finding]:
             difference = contrast(rsr, found.method(label, RANDOM))
             question = f"{label}: does selecting by RSR beat selecting at random?"
             made.append(Finding.of(question, f"{told(difference)}; {taken}.", difference))
-        difference = contrast(rsr, found.of(found.best))
-        question = f"{label}: does selecting by RSR beat the best single teacher, known afterwards?"
-        made.append(Finding.of(question, f"{told(difference)}; that teacher is {found.best.teacher}.", difference))
+        if len(single := found.of(found.best)):
+            difference = contrast(rsr, single)
+            question = f"{label}: does selecting by RSR beat the best single teacher, known afterwards?"
+            made.append(Finding.of(question, f"{told(difference)}; that teacher is {found.best.teacher}.", difference))
         others = [m for m in methods if m not in ("rsr", RANDOM, NONE)]
         if others:
             best = max(others, key=lambda m: accuracy(found.method(label, m)).value)
@@ -191,15 +195,17 @@ def folder_of(config: StudyConfig, name: str) -> Path:
 def write(found: Measured, teachers: Learned, learned: Learned, config: SelectionConfig) -> None:
     """Write results/trajectory_selection/<student>/ and show them."""
     table, won = by_method(found), winners(found)
-    best = accuracy(found.of(found.best))
+    best = accuracy(found.of(found.best)) if len(found.of(found.best)) else None
     parts = [
         config.teachers.caveat or "",
         *(_setting_markdown(label, rows) for (label,), rows in table.group_by("setting", maintain_order=True)),
         f"Accuracy in percent with its 95 % interval over problems and {len(config.selection.seeds)} training seeds; differences "
-        f"in points, over the same problems. {TEACHER.capitalize()}: {found.best.name}, {best.value:.1f} % [{best.low:.1f}, "
-        f"{best.high:.1f}], the best of {len(teachers.learners) - 1} after training on all of them, so that its lead is too "
-        "large by choice. RSR, tokens and right (verified accuracy, percent) are those of the training set. Ties: problems "
-        "decided by the hash of the content.",
+        "in points, over the same problems. RSR, tokens and right (verified accuracy, percent) are those of the training set. "
+        "Ties: problems decided by the hash of the content.",
+        ""
+        if best is None
+        else f"{TEACHER.capitalize()}: {found.best.name}, {best.value:.1f} % [{best.low:.1f}, {best.high:.1f}], the best of "
+        f"{len(teachers.learners) - 1} after training on all of them, so that its lead is too large by choice.",
         "## Who wins a problem",
         "Share of the problems that each teacher's candidate wins, in percent.",
         *(_winners_markdown(label, rows) for (label,), rows in won.group_by("setting", maintain_order=True)),
@@ -218,7 +224,7 @@ def write(found: Measured, teachers: Learned, learned: Learned, config: Selectio
         f"Accuracy of {config.student.name} after training on what each method selects, 95 % intervals",
         "accuracy after training (%)",
         folder / "accuracy.png",
-        marks={f"{TEACHER}: {found.best.teacher}": best.value},
+        marks={} if best is None else {f"{TEACHER}: {found.best.teacher}": best.value},
     )
     performance = pl.concat([of.performance(resamples=config.bootstrap.resamples) for of in (teachers, learned)])
     tables = {

@@ -46,6 +46,21 @@ class Pool:
     correct_first: bool = False
 
 
+def first_generations(data: Sequence[Dataset]) -> list[Dataset]:
+    """The first dataset of every teacher."""
+    return list({dataset.teacher: dataset for dataset in reversed(data)}.values())[::-1]
+
+
+def pools(settings: Sequence[Setting], data: Sequence[Dataset], fewer: Sequence[str]) -> list[Pool]:
+    """The candidates of every setting; of settings that come to the same, as where there is one generation, the first.
+
+    Raises:
+        InputError: see `pool`.
+    """
+    of = [pool(setting, data, fewer) for setting in settings]
+    return list({one.label: one for one in reversed(of)}.values())[::-1]
+
+
 def pool(setting: Setting, data: Sequence[Dataset], fewer: Sequence[str]) -> Pool:
     """The candidates of a setting.
 
@@ -63,9 +78,9 @@ def pool(setting: Setting, data: Sequence[Dataset], fewer: Sequence[str]) -> Poo
             raise InputError("selection.settings has fewer_teachers: name them with teachers.fewer=[...]")
         data = [dataset for dataset in data if dataset.teacher in fewer]
     if setting is Setting.one_generation:
-        data = list({dataset.teacher: dataset for dataset in reversed(data)}.values())[::-1]
-    correct_first = setting is Setting.correct_first
-    return Pool(f"{len(data)}-to-1" + (", correct first" if correct_first else ""), data, correct_first)
+        data = first_generations(data)
+    more = {Setting.fewer_teachers: ", fewer teachers", Setting.correct_first: ", correct first"}.get(setting, "")
+    return Pool(f"{len(data)}-to-1{more}", data, setting is Setting.correct_first)
 
 
 def chance(data: Sequence[Dataset], seed: int = 0) -> pl.DataFrame:

@@ -38,7 +38,7 @@ RESAMPLES = 2000
 def main(config: ValidationConfig) -> None:
     refuse_or_go(config)
     data = datasets.load(config.teachers, config.scoring, config.paths)
-    singles = list({dataset.teacher: dataset for dataset in reversed(data)}.values())[::-1]
+    singles = selections.first_generations(data)
     metric = by_name(config.validation.metric)
     scores, missing = selections.scored(config, [metric.name])
     if missing:

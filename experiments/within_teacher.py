@@ -15,6 +15,7 @@ import polars as pl
 from experiments import datasets, output, selections
 from experiments.config import WithinConfig
 from experiments.entry import entry
+from experiments.evaluation import BASE
 from experiments.findings import Contrast, Finding, conclude, contrast, told
 from experiments.learners import Learned
 from experiments.measured_selection import accuracy, folder_of
@@ -63,7 +64,8 @@ def main(config: WithinConfig) -> None:
     ]
     announce(config, [arm.dataset for arm in arms], len(config.within.seeds))
     learned = learn(config, [arm.dataset for arm in arms], config.within.seeds)
-    write(arms, learned, config)
+    if learned.grades.keys() - {BASE}:
+        write(arms, learned, config)
     learned.runs.refuse_failed()
 
 

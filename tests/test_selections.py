@@ -133,6 +133,12 @@ def test_all_candidates_and_shares_of_the_problems(study):
     assert {len(d.trajectories) for d in drawn} == {3} and len({d.digest() for d in drawn}) > 4
 
 
+def test_settings_that_come_to_the_same_are_one():
+    data = some("abc")
+    found = selections.pools(list(Setting), data, ["a", "c"])
+    assert [of.label for of in found] == ["3-to-1", "2-to-1, fewer teachers", "3-to-1, correct first"]
+
+
 @pytest.mark.full
 def test_what_cannot_be_selected_is_said(study):
     config, data, scores = study
