@@ -13,7 +13,7 @@ from experiments.evaluation import BASE
 from experiments.findings import Contrast, Finding, conclude, contrast, told
 from experiments.learners import Learned
 from experiments.plan import announce, refuse_or_go
-from experiments.printed_selection import interval
+from experiments.printed_selection_output import interval
 from experiments.selections import KEYS, NONE, RANDOM, Selection
 from experiments.study import learn
 from rsr.metrics import by_name

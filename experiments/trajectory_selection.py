@@ -9,7 +9,7 @@
 Every training set is in outputs/selected/, a line a trajectory. Writes results/trajectory_selection/<student>/.
 """
 
-from experiments import printed_selection
+from experiments import printed_selection_output
 from experiments.config import SelectionConfig, Source
 from experiments.entry import entry
 
@@ -17,7 +17,7 @@ from experiments.entry import entry
 @entry("trajectory_selection", SelectionConfig, open_groups=True)
 def main(config: SelectionConfig) -> None:
     if config.source is Source.published:
-        printed_selection.report(config)
+        printed_selection_output.report(config)
     else:
         from experiments import measured_selection
 

@@ -20,7 +20,7 @@ from experiments.findings import Contrast, Finding, conclude, contrast, told
 from experiments.learners import Learned
 from experiments.measured_selection import accuracy, folder_of
 from experiments.plan import announce, refuse_or_go
-from experiments.printed_selection import interval
+from experiments.printed_selection_output import interval
 from experiments.selections import RANDOM, Pool
 from experiments.study import learn
 from rsr.errors import InputError
