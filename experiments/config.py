@@ -78,6 +78,7 @@ class Teachers:
     generations: list[str] = field(default_factory=list)  # [] takes all that are found
     teachers: list[Teacher] = field(default_factory=list)  # [] takes all that are found
     selections: list[str] = field(default_factory=list)  # datasets selected from all of them (experiments.selections)
+    fewer: list[str] = field(default_factory=list)  # the teachers of a selection from fewer teachers
 
 
 def from_print(student: Student, teachers: Teachers) -> bool:
@@ -303,6 +304,69 @@ class CorrelationConfig(StudyConfig):
     def compared(self) -> list[str]:
         """Names of metrics or groups."""
         return _names(self.metric, "metric")
+
+
+class Setting(Enum):
+    """What a selection is made from (experiments.selections)."""
+
+    all = "all"  # every generation of every teacher
+    one_generation = "one_generation"  # the first of every teacher
+    fewer_teachers = "fewer_teachers"  # every generation of `Teachers.fewer`
+    correct_first = "correct_first"  # as all, with right answers before others
+
+
+METHODS = ["random", "rsr", "avg_surprisal", "g_norm", "avg_token_length", "rule_based_quality", "llm_judged_quality"]
+
+
+@dataclass
+class Selection:
+    """Training sets selected problem by problem."""
+
+    settings: list[Setting] = field(default_factory=lambda: [Setting.all, Setting.one_generation])
+    methods: list[str] = field(default_factory=lambda: list(METHODS))  # random, none (all candidates), or metrics
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
+
+    def __post_init__(self) -> None:
+        if not (self.settings and self.methods and self.seeds):
+            raise InputError("selection needs at least one of settings, methods and seeds each")
+
+
+@dataclass
+class SelectionConfig(CorrelationConfig):
+    selection: Selection = field(default_factory=Selection)
+
+
+@dataclass
+class Validation:
+    """A check of a score on some teachers before all are trained on."""
+
+    metric: str = "rsr"
+    teachers: list[str] = field(default_factory=list)  # [] takes `count`, spread over the order of their scores
+    count: int = 5
+    seeds: list[int] = field(default_factory=lambda: [0])  # of training
+
+    def __post_init__(self) -> None:
+        _at_least(3, count=self.count)
+
+
+@dataclass
+class ValidationConfig(StudyConfig):
+    validation: Validation = field(default_factory=Validation)
+
+
+@dataclass
+class Within:
+    """Choices among one teacher's own trajectories."""
+
+    metric: str = "rsr"
+    teachers: list[str] = field(default_factory=list)  # [] takes all
+    shares: list[float] = field(default_factory=lambda: [0.25, 0.5])  # of the problems
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
+
+
+@dataclass
+class WithinConfig(StudyConfig):
+    within: Within = field(default_factory=Within)
 
 
 @dataclass

@@ -63,7 +63,7 @@ def load(teachers: Teachers, scoring: ScoringConfig, paths: Paths) -> list[Datas
     datasets = [trajectories.read(file, name, gen, on_error=scoring.on_error.value) for name, gen, file in chosen]
     if scoring.limit is not None:
         datasets = [replace(d, trajectories=d.trajectories[: scoring.limit]) for d in datasets]
-    return datasets + [selections.select(method, datasets) for method in teachers.selections]
+    return datasets + [selections.as_teacher(method, datasets) for method in teachers.selections]
 
 
 def _by_table(teachers: Teachers, source: str, found: list[tuple[str, str, Path]]) -> list[tuple[str, str, Path]]:

@@ -178,6 +178,43 @@ def curves(
     _save(figure, path)
 
 
+def ranges(
+    groups: Mapping[str, Sequence[Estimate]],
+    title: str,
+    x_label: str,
+    path: Path,
+    *,
+    marks: Mapping[str, float] = {},
+) -> None:
+    """Draw values with their intervals, one line each and largest on top, a panel a group.
+
+    Args:
+        marks: named values to compare with, drawn as vertical lines.
+    """
+    most = max(map(len, groups.values()))
+    figure = _figure(1.6 + 5.2 * len(groups), 1.5 + 0.32 * most)
+    first: Axes | None = None
+    for i, (group, estimates) in enumerate(groups.items()):
+        axes = figure.add_subplot(1, len(groups), i + 1, sharex=first)
+        first = first or axes
+        ordered = sorted(estimates, key=lambda e: e.value)
+        for y, e in enumerate(ordered):
+            axes.plot([e.low, e.high], [y, y], color=BLUE, lw=2, alpha=0.45, solid_capstyle="round")
+            axes.plot(e.value, y, "o", color=BLUE, markersize=6)
+        for (name, at), style in zip(marks.items(), ("--", ":", "-."), strict=False):
+            axes.axvline(at, color=ORANGE, lw=1.2, ls=style, label=name)
+        if any(e.low < 0 for e in ordered):
+            axes.axvline(0, color=GREY, lw=0.8)
+        axes.set_yticks(range(len(ordered)), [e.label for e in ordered], fontsize=9)
+        axes.set(xlabel=x_label, ylim=(-0.7, len(ordered) - 0.3))
+        axes.set_title(group, fontsize=10)
+        axes.grid(axis="x", alpha=0.25)
+    if marks:
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    _save(figure, path)
+
+
 def stacked_bars(
     parts: Mapping[str, NDArray[np.float64]], *, x_label: str, y_label: str, title: str, path: Path
 ) -> None:
