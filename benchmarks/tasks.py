@@ -23,7 +23,6 @@ from generated import PROMPT, stores
 from experiments.config import ROOT, Ablation
 from rsr.store import SHARD, shard_path
 
-
 Run = Callable[[], Iterable[Path]]  # what is timed
 
 
