@@ -1,6 +1,6 @@
 """Time, memory and disk up to the paper's size: 33 datasets of 5,000 trajectories, 1.47e9 response tokens.
 
-    python benchmarks/scale.py FOLDER [--sizes 4 10 20 40]
+    python benchmarks/scale.py FOLDER [--sizes 4 12 40]
 
 Makes a token store in FOLDER (10 GB in full; what is there is used again) and runs each task (see `tasks`) at each size, in
 a process of its own. Slopes are of log on log: 1 where it grows as the size does, 0 where it does not grow.
@@ -120,7 +120,7 @@ def _measured(task: str, folder: Path, size: int) -> Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[4, 10, 20, SHARDS])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[4, 12, SHARDS])
     parser.add_argument("--results", type=Path, default=ROOT / "results" / "benchmarks")
     arguments = parser.parse_args()
     sizes = sorted(arguments.sizes)

@@ -1,5 +1,7 @@
 """What is measured at growing size: each task runs in a process of its own and names the files that it reads or leaves.
 
+A task prepares what it needs (libraries, a student, data) and gives the function whose time is taken.
+
 A size is a number of shards of each dataset of a generated store (see `generated`); of scoring a number of shards, of the
 report a number of results.
 """
@@ -21,47 +23,10 @@ from generated import PROMPT, stores
 from experiments.config import ROOT, Ablation
 from rsr.store import SHARD, shard_path
 
-
-def ablation(folder: Path, size: int) -> Iterable[Path]:
-    """Every variant of Tables 5 and 14 over the store, and what it reads."""
-    from experiments.ablation import measured
-
-    found = stores(folder, size)
-    measured(found, Ablation(), seed=0)
-    return [shard_path(store.artefact, i) for store in found for i in range(size)]
+Run = Callable[[], Iterable[Path]]  # what is timed
 
 
-def tables(folder: Path, size: int) -> Iterable[Path]:
-    """Every token metric, with intervals over problems, and the tables."""
-    from rsr.tables import tabulate
-
-    root = _fresh(folder / f"tables-{size}")
-    tabulate(stores(folder, size), root, "generated", resamples=10_000, seed=0)
-    return root.rglob("*")
-
-
-def ranking(folder: Path, size: int) -> Iterable[Path]:
-    """The order of the datasets with its bootstrap, and the table that it reads."""
-    from rsr.ranking import rank
-
-    rank(pl.read_parquet(_trajectories(folder, size)), resamples=10_000)
-    return [_trajectories(folder, size)]
-
-
-def selection(folder: Path, size: int) -> Iterable[Path]:
-    """The best correct candidate of each problem, from 33, and the table that it reads."""
-    from rsr.selection import CANDIDATES, Rule, choose
-
-    rows = pl.read_parquet(_trajectories(folder, size)).filter(metric="rsr", preset="")
-    content = pl.concat_str("teacher", "generation", "trajectory").hash(seed=0)
-    candidates = rows.with_columns(
-        group="teacher", content=content.cast(pl.String).str.pad_start(64, "0"), correct=content % 5 > 0
-    )
-    choose(candidates.select(*CANDIDATES), "lower", Rule())
-    return [_trajectories(folder, size)]
-
-
-def scoring(folder: Path, size: int) -> Iterable[Path]:
+def scoring(folder: Path, size: int) -> Run:
     """A dataset scored by a tiny student, and its token store."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -85,25 +50,82 @@ def scoring(folder: Path, size: int) -> Iterable[Path]:
         ]
         for n in rng.integers(20, 200, size * SHARD)
     ]
-    records = ((f"record {i}", {"messages": chat}) for i, chat in enumerate(chats))
+    data = trajectories.parse(((f"record {i}", {"messages": chat}) for i, chat in enumerate(chats)), "teacher", "")
     scorer = Scorer(students.load(root / "student", dtype="float32", device="cpu"), Scoring())
-    store = score_dataset(scorer, trajectories.parse(records, "teacher", ""), root)
-    return store.artefact.path.glob("*.parquet")
+    return lambda: score_dataset(scorer, data, root).artefact.path.glob("*.parquet")
 
 
-def report(folder: Path, size: int) -> Iterable[Path]:
+def ablation(folder: Path, size: int) -> Run:
+    """Every variant of Tables 5 and 14 over the store, and what it reads."""
+    from experiments.ablation import measured
+
+    found = stores(folder, size)
+
+    def run() -> Iterable[Path]:
+        measured(found, Ablation(), seed=0)
+        return [shard_path(store.artefact, i) for store in found for i in range(size)]
+
+    return run
+
+
+def tables(folder: Path, size: int) -> Run:
+    """Every token metric, with intervals over problems, and the tables."""
+    from rsr.tables import tabulate
+
+    root = _fresh(folder / f"tables-{size}")
+
+    def run() -> Iterable[Path]:
+        tabulate(stores(folder, size), root, "generated", resamples=10_000, seed=0)
+        return root.rglob("*")
+
+    return run
+
+
+def ranking(folder: Path, size: int) -> Run:
+    """The order of the datasets with its bootstrap, and the table that it reads."""
+    from rsr.ranking import rank
+
+    def run() -> Iterable[Path]:
+        rank(pl.read_parquet(_trajectories(folder, size)), resamples=10_000)
+        return [_trajectories(folder, size)]
+
+    return run
+
+
+def selection(folder: Path, size: int) -> Run:
+    """The best correct candidate of each problem, from 33, and the table that it reads."""
+    from rsr.selection import CANDIDATES, Rule, choose
+
+    content = pl.concat_str("teacher", "generation", "trajectory").hash(seed=0)
+
+    def run() -> Iterable[Path]:
+        rows = pl.read_parquet(_trajectories(folder, size)).filter(metric="rsr", preset="")
+        candidates = rows.with_columns(
+            group="teacher", content=content.cast(pl.String).str.pad_start(64, "0"), correct=content % 5 > 0
+        )
+        choose(candidates.select(*CANDIDATES), "lower", Rule())
+        return [_trajectories(folder, size)]
+
+    return run
+
+
+def report(folder: Path, size: int) -> Run:
     """The page of so many results, and the page."""
     from experiments.report import html, markdown
 
     root = _fresh(folder / f"results-{size}")
     for i in range(size):
         shutil.copytree(ROOT / "results" / "correlation" / "qwen3b", root / "correlation" / f"student-{i:04d}")
-    (root / "report.html").write_text(html(root))
-    (root / "report.md").write_text(markdown(root))
-    return root.glob("report.*")
+
+    def run() -> Iterable[Path]:
+        (root / "report.html").write_text(html(root))
+        (root / "report.md").write_text(markdown(root))
+        return root.glob("report.*")
+
+    return run
 
 
-TASKS: dict[str, Callable[[Path, int], Iterable[Path]]] = {
+TASKS: dict[str, Callable[[Path, int], Run]] = {
     of.__name__: of for of in (scoring, ablation, tables, ranking, selection, report)
 }
 
@@ -133,8 +155,9 @@ def in_this_process(task: str, folder: Path, size: int) -> dict[str, float]:
     """Seconds on the clock and of all cores, peak memory of this process (imports and all), and megabytes of the files that
     the task names.
     """
+    run = TASKS[task](folder, size)
     began, worked = time.perf_counter(), time.process_time()
-    paths = TASKS[task](folder, size)
+    paths = run()
     seconds, cores = time.perf_counter() - began, time.process_time() - worked
     disk = sum(path.stat().st_size for path in paths if path.is_file())
     return {"seconds": seconds, "core_seconds": cores, "peak_mb": _peak_mb(), "disk_mb": disk / 2**20}

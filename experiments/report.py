@@ -23,7 +23,7 @@ from rsr.artefacts import write_text, writing
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 FOUND = "What the experiments found"
-NAMES = ("table.md", "scoring.md")
+NAMES = ("table.md", "scoring.md", "scale.md")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ SECTIONS = (
     Section("Simulation", "simulation", "python experiments/simulation.py"),
     Section("A student's own family", "sanity/*", "python experiments/sanity.py student=all"),
     Section("Cost", "cost", "python experiments/cost.py"),
-    Section("Speed and memory of scoring", "benchmarks", "python benchmarks/scoring.py FOLDER"),
+    Section("Speed, memory and growth", "benchmarks", "python benchmarks/scoring.py FOLDER"),
     Section(
         "Trajectories, token by token",
         "case_study/*",
@@ -68,6 +68,7 @@ SECTIONS = (
 CAPTIONS = {
     "scatter.png": "Scatter plot of scores against accuracy after training, teachers named; the numbers are in table.csv",
     "coefficients.png": "Spearman coefficient of each metric with its interval and the printed value, as in the table",
+    "growth.png": "Seconds, peak memory and disk of six tasks over their size, both axes logarithmic, as in the table",
     "mixture.png": "Bars of predicted probability by rank: the dominant habit holds the first rank, the minor one the second",
     "grid.png": "Probability that rank over surprisal prefers the minor habit, by Zipf exponent, share and overlap",
 }
@@ -116,12 +117,12 @@ def _about() -> str:
 
 def _folders(results: Path, section: Section) -> list[Path]:
     """Folders of a section that hold results; the summary over all students comes first."""
-    found = [p for p in results.glob(section.folders) if p.is_dir() and (_text(p) or (p / BODY).is_file())]
+    found = [p for p in results.glob(section.folders) if p.is_dir() and (_texts(p) or (p / BODY).is_file())]
     return sorted(found, key=lambda p: (p.name != "all", p.name))
 
 
-def _text(folder: Path) -> Path | None:
-    return next((folder / name for name in NAMES if (folder / name).is_file()), None)
+def _texts(folder: Path) -> list[Path]:
+    return [folder / name for name in NAMES if (folder / name).is_file()]
 
 
 def _body(text: Path) -> str:
@@ -132,7 +133,7 @@ def _body(text: Path) -> str:
 def _folder_html(folder: Path, results: Path) -> str:
     name = escape(str(folder.relative_to(results)))
     parts = []
-    if text := _text(folder):
+    for text in _texts(folder):
         rendered = str(MARKDOWN.render("### " + _body(text)))
         parts.append(rendered.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>"))
     for figure in sorted(folder.glob("*.png")):
@@ -151,10 +152,9 @@ def markdown(results: Path) -> str:
         parts += [f"## {FOUND}", found]
     for section in SECTIONS:
         parts.append(f"## {section.title}")
-        folders = [f for f in _folders(results, section) if _text(f)]  # coloured tokens need the page
+        folders = [f for f in _folders(results, section) if _texts(f)]  # coloured tokens need the page
         for folder in folders:
-            if text := _text(folder):
-                parts.append("### " + _body(text))
+            parts += ["### " + _body(text) for text in _texts(folder)]
             parts += [f"![{figure.stem}]({figure.relative_to(results)})" for figure in sorted(folder.glob("*.png"))]
         if not folders:
             parts.append(f"Not made yet: `{section.command}`")

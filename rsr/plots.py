@@ -269,15 +269,18 @@ class Growth:
 
 def growth(panels: Sequence[tuple[str, Sequence[Growth]]], *, x_label: str, path: Path) -> None:
     """Draw titled panels of costs against size side by side, both axes logarithmic."""
-    figure = _figure(4.6 * len(panels), 4.4)
+    figure = _figure(4.6 * len(panels), 5.2)
     for i, (title, of_panel) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), i + 1)
         for curve, colour, marker in zip(of_panel, PALETTE, "osD^vX", strict=False):
             axes.plot(curve.x, curve.y, f"-{marker}", color=colour, label=curve.label, markersize=5, lw=1.4)
         axes.set(xlabel=x_label, xscale="log", yscale="log")
+        places = sorted({x for curve in of_panel for x in curve.x})
+        axes.set_xticks(places, [f"{x:g}" for x in places])
+        axes.set_xticks([], minor=True)
         axes.set_title(title, fontsize=10)
         axes.grid(alpha=0.25)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     _save(figure, path)
 
 

@@ -52,11 +52,12 @@ def test_every_task_runs_and_metrics_hold_a_shard_at_a_time(modules, monkeypatch
     generated, tasks = modules
     monkeypatch.setattr(generated, "printed_means", lambda: dict.fromkeys(("one", "two", "three"), (2000.0, 0.9)))
     generated.generate(tmp_path, 8)
-    assert all([*task(tmp_path, 1)] for task in tasks.TASKS.values())
+    assert all([*task(tmp_path, 1)()] for task in tasks.TASKS.values())
     peaks = []
     for size in (2, 8):
+        run = tasks.ablation(tmp_path, size)
         tracemalloc.start()
-        tasks.ablation(tmp_path, size)
+        run()
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0], peaks
