@@ -397,7 +397,7 @@ def test_killed_at_many_moments_it_goes_on_to_the_same_tables(student, unbroken,
 def test_local_workers_share_a_study_to_the_same_tables(student, unbroken, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     folder, _ = unbroken
-    sweep = ("-m", "hydra/launcher=local", "study.worker=0,1", f"hydra.sweep.dir={tmp_path}/sweeps")
+    sweep = ("hydra/launcher=local", "study.worker=0,1", f"hydra.sweep.dir={tmp_path}/sweeps", "-m")
     done = study(student, tmp_path, *sweep)
     assert done.returncode == 0, done.stderr
     assert same(tables(tmp_path), tables(folder))
