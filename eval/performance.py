@@ -11,7 +11,7 @@ import polars as pl
 from eval import samples
 from rsr.artefacts import Artefact, begin, digest, locate, writing
 from rsr.claims import claiming
-from rsr.grader import VERSION, Grader, Outcome
+from rsr.grader import VERSION, Grader, Kind, Outcome
 
 STAGE = "grades"
 GRADES = "grades.parquet"
@@ -63,7 +63,7 @@ def grade(drawn: Artefact, root: Path) -> Artefact:
         return artefact
     began = time.perf_counter()
     rows = samples.read(drawn)
-    with Grader() as grader:
+    with Grader(kind=Kind(drawn.key["benchmark"].get("grader", Kind.mathematics.value))) as grader:
         grades = grader.grade(rows.select("gold", "text").iter_rows(), drawn.facts["answer_pattern"])
     table = rows.select(
         "problem",

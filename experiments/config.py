@@ -9,8 +9,9 @@ from omegaconf import MISSING
 
 from eval.settings import Evaluation
 from rsr.errors import InputError
+from rsr.grader import Kind
 from train.memory import Shape
-from train.settings import Training
+from train.settings import Reinforcement, Training
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,6 +74,7 @@ class Teachers:
     recipe: str | None = None  # how to make the data where they are not given (experiments.datasets)
     caveat: str | None = None  # what has to be read beside every result
     answer: str | None = None  # regular expression of a response's final answer; null: the last \boxed{}
+    grader: Kind = Kind.mathematics  # what answers are
     generations: list[str] = field(default_factory=list)  # [] takes all that are found
     teachers: list[Teacher] = field(default_factory=list)  # [] takes all that are found
     selections: list[str] = field(default_factory=list)  # datasets selected from all of them (experiments.selections)
@@ -301,6 +303,11 @@ class CorrelationConfig(StudyConfig):
     def compared(self) -> list[str]:
         """Names of metrics or groups."""
         return _names(self.metric, "metric")
+
+
+@dataclass
+class BeyondSftConfig(CorrelationConfig):
+    reinforcement: Reinforcement = field(default_factory=Reinforcement)
 
 
 @dataclass

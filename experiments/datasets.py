@@ -7,12 +7,18 @@ from pathlib import Path
 from experiments import selections
 from experiments.config import Paths, ScoringConfig, Teachers
 from experiments.miniature import teachers as miniature
+from experiments.miniature.programs import teachers as programs
 from experiments.miniature.world import SEED
 from rsr import trajectories
 from rsr.artefacts import find_or_begin, writing
 from rsr.claims import claiming
 from rsr.errors import InputError
 from rsr.trajectories import Dataset
+
+RECIPES = {  # of teachers that are made on the spot: what writes them, and its version
+    "miniature": (miniature.write_problems, miniature.VERSION),
+    "miniature_programs": (programs.write_problems, programs.VERSION),
+}
 
 
 @claiming
@@ -22,13 +28,17 @@ def made(teachers: Teachers, paths: Paths) -> Path:
     Raises:
         InputError: there is no such recipe.
     """
-    if teachers.recipe != "miniature":
-        raise InputError(f"teachers {teachers.name!r}: unknown recipe {teachers.recipe!r}; known is miniature")
-    key = {"stage": "data", "recipe": teachers.recipe, "seed": SEED, "version": miniature.VERSION}
+    recipe = RECIPES.get(teachers.recipe or "")
+    if recipe is None:
+        raise InputError(
+            f"teachers {teachers.name!r}: unknown recipe {teachers.recipe!r}; known are {', '.join(RECIPES)}"
+        )
+    write_problems, made_by = recipe
+    key = {"stage": "data", "recipe": teachers.recipe, "seed": SEED, "version": made_by}
     artefact = find_or_begin(paths.outputs, "data", teachers.name, key)
     if artefact.manifest is None:
         with writing(artefact.path):
-            miniature.write_problems(artefact.path, SEED)
+            write_problems(artefact.path, SEED)
         artefact = artefact.complete(train=miniature.TRAIN, test=miniature.TEST)
     return artefact.path
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
 from experiments import output
 from experiments.entry import command_line
@@ -72,6 +71,8 @@ def contrast(one: pl.DataFrame, other: pl.DataFrame) -> Contrast:
     Args:
         one, other: rows of `Learned.answers` of one way each: benchmark, problem, seed, correct. Benchmarks weigh the same.
     """
+    from scipy import stats
+
     key = ["benchmark", "problem"]
     mean = pl.col("correct").mean()
     both = one.group_by(key).agg(a=mean).join(other.group_by(key).agg(b=mean), on=key, how="inner", validate="1:1")

@@ -13,7 +13,9 @@ from typing import Any
 from experiments import known
 from experiments.config import Paths, ScoringConfig, Student
 from experiments.miniature import student as miniature
-from experiments.miniature.corpus import World
+from experiments.miniature.corpus import curriculum
+from experiments.miniature.curriculum import Curriculum
+from experiments.miniature.programs.corpus import CURRICULUM as PROGRAMS
 from experiments.miniature.world import SEED
 from rsr import student as rsr_student
 from rsr.artefacts import Artefact, begin, locate, writing
@@ -63,15 +65,16 @@ class Recipe:
     key: Mapping[str, Any]
 
 
-def _miniature(world: World) -> Recipe:
-    key = {"world": world, "seed": SEED, "version": miniature.VERSION, "tokens": miniature.TOKENS}
-    return Recipe(lambda folder: miniature.make(folder, world, SEED), key)
+def _miniature(taught: Curriculum) -> Recipe:
+    key = {"world": taught.name, "seed": SEED, "version": miniature.VERSION, "tokens": miniature.TOKENS}
+    return Recipe(lambda folder: miniature.make(folder, taught, SEED), key)
 
 
 RECIPES = {
     "smollm2": Recipe(make_smollm2, {"wheel": WHEEL}),
-    "miniature": _miniature("memoryless"),
-    "miniature_sticky": _miniature("sticky"),
+    "miniature": _miniature(curriculum("memoryless")),
+    "miniature_sticky": _miniature(curriculum("sticky")),
+    "miniature_programs": _miniature(PROGRAMS),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from experiments import baselines, datasets, evaluation, known, scoring, students, training
-from experiments.config import CorrelationConfig, OnFailure, StudyConfig
+from experiments.config import CorrelationConfig, OnFailure, Study, StudyConfig
 from experiments.learners import Learned, Learner
 from experiments.processes import Job, Outcome, alone, cores, has_gpu, run_all
 from experiments.runs import Cell, RunTable
@@ -77,8 +77,9 @@ def cells(config: StudyConfig) -> list[Cell]:
     return list(study.runs.cells.values())
 
 
-def _processes() -> int:
-    return 1 if has_gpu() else cores()
+def processes_of(study: Study) -> int:
+    """Cells at a time."""
+    return study.processes or (1 if has_gpu() else cores())
 
 
 @dataclass
@@ -129,7 +130,7 @@ class _Study:
         with self.runs.shown():
             run_all(
                 self.missing(),
-                self.config.study.processes or _processes(),
+                processes_of(self.config.study),
                 started=self.started,
                 advanced=lambda job, done, of: self.runs.update(job.name, progress=done / of),
                 put_off=lambda job: self.runs.update(job.name, state="elsewhere"),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette: told apart by colour-blind readers.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
+PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,29 @@ def heatmap(
         axes.set_yticks(range(len(rows)), rows)
         axes.set(xlabel=column_label, ylabel=row_label if i == 0 else "")
         axes.set_title(name, fontsize=9)
+    _save(figure, path)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Measured points of one kind, joined by a line."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+def curves(panels: Sequence[tuple[str, Sequence[Curve]]], *, x_label: str, path: Path) -> None:
+    """Draw titled panels of curves side by side, both axes logarithmic."""
+    figure = _figure(4.6 * len(panels), 4.4)
+    for i, (title, of_panel) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), i + 1)
+        for curve, colour, marker in zip(of_panel, PALETTE, "osD^vX", strict=False):
+            axes.plot(curve.x, curve.y, f"-{marker}", color=colour, label=curve.label, markersize=5, lw=1.4)
+        axes.set(xlabel=x_label, xscale="log", yscale="log")
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=8)
     _save(figure, path)
 
 

@@ -17,7 +17,7 @@ from rsr.errors import InputError
 from rsr.metrics.base import Metric
 from rsr.progress import TokenProgress
 from rsr.scores import SCHEMA, dataset_scores, token_metrics, trajectory_scores
-from rsr.store import TokenStore
+from rsr.store import TokenStore, of_each
 from rsr.trajectories import Dataset, OnError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
     }
     artefact = find_or_begin(root, STAGE, label, key)
     if artefact.manifest is None:
-        rows = pl.concat([trajectory_scores(store) for store in stores])
+        rows = pl.concat(of_each(trajectory_scores, stores))
         table = dataset_scores(rows, resamples=resamples, seed=seed)
         with writing(artefact.path):
             _write_parquet(rows, artefact.path / TRAJECTORIES)

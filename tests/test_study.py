@@ -43,7 +43,7 @@ def student(tmp_path_factory):
     size = len(words.vocabulary())
     model = LlamaForCausalLM(LlamaConfig(vocab_size=size, max_position_embeddings=512, initializer_range=0.2, **shape))
     model.save_pretrained(folder)
-    words.tokenizer().save_pretrained(folder)
+    words.tokenizer(words.vocabulary()).save_pretrained(folder)
     return folder
 
 

@@ -3,7 +3,7 @@
 Bytes are those of `train.sft` under autocast to bfloat16; those of a layer are as a test counts them in a small Llama.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
@@ -94,8 +94,7 @@ class Memory:
 
     @property
     def device(self) -> float:
-        parts = (self.weights, self.gradients, self.optimiser, self.gathered, self.activations, self.logits)
-        return sum(parts)
+        return float(sum(asdict(self).values())) - self.main_memory
 
 
 def of_training(shape: Shape, tokens: int, devices: int, spread: Spread, *, checkpointing: bool) -> Memory:

@@ -22,7 +22,7 @@ from train.rows import Rows, training_rows
 from train.settings import Training
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -319,11 +319,10 @@ def _save(trainer: "SFTTrainer", base: Base, rows: Rows, training: Training, fol
 
     if trainer.is_world_process_zero():
         _remove(folder / MODEL)  # what was half written is not written over: whoever wrote it may be asleep
-    tokenizer = deepcopy(base.renderer.tokenizer)
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     if training.lora.rank:
         model = model.merge_and_unload()
-    _end_turns(model, rows.eot)
+    end_turns(model, rows.eot)
     dtype = torch.bfloat16 if training.bf16 else torch.float32
     if training.lora.rank:
         if trainer.is_world_process_zero():
@@ -334,12 +333,18 @@ def _save(trainer: "SFTTrainer", base: Base, rows: Rows, training: Training, fol
             model.to(dtype)
         trainer.save_model(str(folder / MODEL))
     if trainer.is_world_process_zero():
-        tokenizer.chat_template = base.renderer.template
-        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(rows.eot)
-        tokenizer.save_pretrained(folder / MODEL)
+        tokenizer_of(base.renderer, rows.eot).save_pretrained(folder / MODEL)
 
 
-def _end_turns(model: "PreTrainedModel", eot: int) -> None:
+def tokenizer_of(renderer: ChatRenderer, eot: int) -> "PreTrainedTokenizerFast":
+    """A copy of the renderer's tokenizer, with its template, that ends a text as it ends a turn."""
+    tokenizer = deepcopy(renderer.tokenizer)
+    tokenizer.chat_template = renderer.template
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(eot)
+    return tokenizer
+
+
+def end_turns(model: "PreTrainedModel", eot: int) -> None:
     """Generation stops at the trained end-of-turn token, and at whatever ended a text before."""
     before = model.generation_config.eos_token_id
     others = before if isinstance(before, list) else [] if before is None else [before]

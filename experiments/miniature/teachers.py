@@ -5,12 +5,12 @@ it never saw). The same teachers serve both worlds.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from experiments.miniature import words
 from experiments.miniature.corpus import DOMINANT, ELABORATE
@@ -114,21 +114,55 @@ def write_problems(folder: Path, seed: int) -> None:
     """
     test = problems(TEST, f"{seed}/test")
     train = problems(TRAIN, f"{seed}/train", taken=test)
+    tastes = {
+        name: Taste(teacher.shuffle, Random(f"{seed}/{name}/taste"), reverse=teacher.reverse)
+        for name, teacher in TEACHERS.items()
+    }
+
+    def write(name: str, problem: Problem, rng: Random) -> Words:
+        return response(TEACHERS[name], problem, tastes[name], rng)
+
+    write_datasets(folder, BENCHMARK, test, train, list(TEACHERS), write, seed)
+    held_out = problems(HELD_OUT, f"{seed}/held out", taken=[*test, *train])
+    _write(folder / "queries.json", [_right_solution(f"held-out-{i:02d}", p, seed) for i, p in enumerate(held_out)])
+
+
+class Posed(Protocol):
+    """A problem of any domain: its text, and the answer that a response is graded by."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def answer(self) -> str: ...
+
+
+P = TypeVar("P", bound=Posed)
+
+
+def write_datasets(
+    folder: Path,
+    benchmark: str,
+    test: Sequence[P],
+    train: Sequence[P],
+    teachers: Sequence[str],
+    write: Callable[[str, P, Random], Words],
+    seed: int,
+) -> None:
+    """Write test problems as a benchmark, and what each teacher answers to the training problems, once a generation.
+
+    Args:
+        write: the answer of a teacher, by name, to a problem.
+    """
     lines = [
         json.dumps({"id": f"test-{i:03d}", "problem": p.text, "answer": p.answer}) + "\n" for i, p in enumerate(test)
     ]
-    (folder / f"{BENCHMARK}.jsonl").write_text("".join(lines), encoding="utf-8")
-    for name, teacher in TEACHERS.items():
-        taste = Taste(teacher.shuffle, Random(f"{seed}/{name}/taste"), reverse=teacher.reverse)
+    (folder / f"{benchmark}.jsonl").write_text("".join(lines), encoding="utf-8")
+    for name in teachers:
         (folder / "teachers" / name).mkdir(parents=True, exist_ok=True)
         for generation in GENERATIONS:
             rng = Random(f"{seed}/{name}/{generation}")
-            records = [
-                _record(f"train-{i:03d}", p, " ".join(response(teacher, p, taste, rng))) for i, p in enumerate(train)
-            ]
+            records = [_record(f"train-{i:03d}", p, " ".join(write(name, p, rng))) for i, p in enumerate(train)]
             _write(folder / "teachers" / name / f"{generation}.json", records)
-    held_out = problems(HELD_OUT, f"{seed}/held out", taken=[*test, *train])
-    _write(folder / "queries.json", [_right_solution(f"held-out-{i:02d}", p, seed) for i, p in enumerate(held_out)])
 
 
 def _right_solution(identity: str, problem: Problem, seed: int) -> dict[str, object]:
@@ -144,6 +178,6 @@ def _write(path: Path, records: list[dict[str, object]]) -> None:
     path.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 
 
-def _record(identity: str, problem: Problem, text: str) -> dict[str, object]:
+def _record(identity: str, problem: Posed, text: str) -> dict[str, object]:
     messages = [{"role": "user", "content": problem.text}, {"role": "assistant", "content": text}]
     return {"id": identity, "answer": problem.answer, "messages": messages}
