@@ -425,7 +425,7 @@ def test_a_worker_that_is_killed_is_made_up_for_by_the_other(student, unbroken, 
         time.sleep(0.02)
     workers[1].kill()
     workers[1].communicate()
-    _, said = workers[0].communicate(timeout=300)
+    _, said = workers[0].communicate(timeout=600)
     assert workers[0].returncode == 0, said
     assert same(tables(tmp_path), tables(folder))
     assert set(states(tmp_path).values()) == {"done"}
