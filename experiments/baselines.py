@@ -7,6 +7,7 @@ where it was stopped. What cannot be measured here is left out with its reason, 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -15,6 +16,7 @@ from rich.table import Table as Grid
 
 from experiments import datasets, measures, scoring
 from experiments.config import MetricsConfig
+from experiments.processes import alone
 from rsr.artefacts import digest, find_or_begin, writing
 from rsr.claims import claiming, in_turn
 from rsr.display import show_scores
@@ -25,7 +27,7 @@ from rsr.metrics.base import Need
 from rsr.metrics.gradient import too_few
 from rsr.progress import TokenProgress
 from rsr.scores import DATASET_SCHEMA, SCHEMA, dataset_scores, measured_dataset_scores, measured_scores
-from rsr.tables import DATASETS, STAGE, TRAJECTORIES, Scores
+from rsr.tables import DATASETS, STAGE, TRAJECTORIES, Scores, read
 from rsr.trajectories import Dataset
 
 # Raised when what the tables of baselines hold for the same key changes its meaning.
@@ -65,6 +67,21 @@ def score(config: MetricsConfig) -> Scores | None:
         return tokens
     baselines = _baselines(config, [m for m in others if m.name not in skipped], skipped)
     return None if baselines is None else _tabulate(tokens, by_tokens, baselines, config)
+
+
+def score_apart(config: MetricsConfig) -> Scores:
+    """The same in a process of its own, so that what it used is gone when it ends.
+
+    Raises:
+        InputError: see `score`.
+    """
+    return read(alone(_folder, config))
+
+
+def _folder(config: MetricsConfig) -> Path:
+    scores = score(config)
+    assert scores is not None  # there is one process
+    return scores.artefact.path
 
 
 @claiming

@@ -78,6 +78,7 @@ class Teachers:
     generations: list[str] = field(default_factory=list)  # [] takes all that are found
     teachers: list[Teacher] = field(default_factory=list)  # [] takes all that are found
     selections: list[str] = field(default_factory=list)  # datasets selected from all of them (experiments.selections)
+    fewer: list[str] = field(default_factory=list)  # the teachers of a selection from fewer teachers
 
 
 def from_print(student: Student, teachers: Teachers) -> bool:
@@ -305,6 +306,69 @@ class CorrelationConfig(StudyConfig):
         return _names(self.metric, "metric")
 
 
+class Setting(Enum):
+    """What a selection is made from (experiments.selections)."""
+
+    all = "all"  # every generation of every teacher
+    one_generation = "one_generation"  # the first of every teacher
+    fewer_teachers = "fewer_teachers"  # every generation of `Teachers.fewer`
+    correct_first = "correct_first"  # as all, with right answers before others
+
+
+METHODS = ["random", "rsr", "avg_surprisal", "g_norm", "avg_token_length", "rule_based_quality", "llm_judged_quality"]
+
+
+@dataclass
+class Selection:
+    """Training sets selected problem by problem."""
+
+    settings: list[Setting] = field(default_factory=lambda: [Setting.all, Setting.one_generation])
+    methods: list[str] = field(default_factory=lambda: list(METHODS))  # random, none (all candidates), or metrics
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
+
+    def __post_init__(self) -> None:
+        if not (self.settings and self.methods and self.seeds):
+            raise InputError("selection needs at least one of settings, methods and seeds each")
+
+
+@dataclass
+class SelectionConfig(CorrelationConfig):
+    selection: Selection = field(default_factory=Selection)
+
+
+@dataclass
+class Validation:
+    """A check of a score on some teachers before all are trained on."""
+
+    metric: str = "rsr"
+    teachers: list[str] = field(default_factory=list)  # [] takes `count`, spread over the order of their scores
+    count: int = 5
+    seeds: list[int] = field(default_factory=lambda: [0])  # of training
+
+    def __post_init__(self) -> None:
+        _at_least(3, count=self.count)
+
+
+@dataclass
+class ValidationConfig(StudyConfig):
+    validation: Validation = field(default_factory=Validation)
+
+
+@dataclass
+class Within:
+    """Choices among one teacher's own trajectories."""
+
+    metric: str = "rsr"
+    teachers: list[str] = field(default_factory=list)  # [] takes all
+    shares: list[float] = field(default_factory=lambda: [0.25, 0.5])  # of the problems
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
+
+
+@dataclass
+class WithinConfig(StudyConfig):
+    within: Within = field(default_factory=Within)
+
+
 @dataclass
 class BeyondSftConfig(CorrelationConfig):
     reinforcement: Reinforcement = field(default_factory=Reinforcement)
@@ -395,3 +459,36 @@ class CaseStudyConfig(ScoreConfig):
 @dataclass
 class ReportConfig:
     paths: Paths = field(default_factory=Paths)
+
+
+@dataclass
+class MismatchConfig(CorrelationConfig):
+    others: list[str] = field(default_factory=list)  # students beside the configured one, where they are measured
+    dtypes: list[Dtype] = field(default_factory=lambda: list(Dtype))
+
+
+@dataclass
+class FailuresConfig:
+    student: Student = field(default_factory=Student)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    examples: int = 100  # of each kind
+    appended: list[int] = field(default_factory=lambda: [8, 16, 32, 64])  # tokens
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    paths: Paths = field(default_factory=Paths)
+
+    def __post_init__(self) -> None:
+        _at_least(2, examples=self.examples)
+        for tokens in self.appended:
+            _at_least(1, appended=tokens)
+
+
+@dataclass
+class LengthConfig(StudyConfig):
+    prefixes: list[int] = field(default_factory=lambda: [4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048])  # tokens
+    mark: str = "</think>"  # regular expression that parts the answer from what stands before it
+    bins: int = 4  # by length, of equal size, that the trajectories of each dataset are divided into
+
+    def __post_init__(self) -> None:
+        _at_least(2, bins=self.bins)
+        for tokens in self.prefixes:
+            _at_least(1, prefixes=tokens)

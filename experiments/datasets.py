@@ -6,6 +6,7 @@ from pathlib import Path
 
 from experiments import selections
 from experiments.config import Paths, ScoringConfig, Teachers
+from experiments.miniature import lengths
 from experiments.miniature import teachers as miniature
 from experiments.miniature.programs import teachers as programs
 from experiments.miniature.world import SEED
@@ -17,6 +18,7 @@ from rsr.trajectories import Dataset
 
 RECIPES = {  # of teachers that are made on the spot: what writes them, and its version
     "miniature": (miniature.write_problems, miniature.VERSION),
+    "miniature_lengths": (lengths.write_problems, miniature.VERSION),
     "miniature_programs": (programs.write_problems, programs.VERSION),
 }
 
@@ -61,7 +63,7 @@ def load(teachers: Teachers, scoring: ScoringConfig, paths: Paths) -> list[Datas
     datasets = [trajectories.read(file, name, gen, on_error=scoring.on_error.value) for name, gen, file in chosen]
     if scoring.limit is not None:
         datasets = [replace(d, trajectories=d.trajectories[: scoring.limit]) for d in datasets]
-    return datasets + [selections.select(method, datasets) for method in teachers.selections]
+    return datasets + [selections.as_teacher(method, datasets) for method in teachers.selections]
 
 
 def _by_table(teachers: Teachers, source: str, found: list[tuple[str, str, Path]]) -> list[tuple[str, str, Path]]:

@@ -24,7 +24,7 @@ from experiments.miniature.programs.world import (
     vocabulary,
     written,
 )
-from experiments.miniature.teachers import TEST, TRAIN, write_datasets
+from experiments.miniature.teachers import TEST, TRAIN, write_benchmark, write_generations
 from experiments.miniature.world import Taste, Words, filler, introduction
 
 VERSION = 1  # raised when what is written from the same seed changes
@@ -113,7 +113,8 @@ def write_problems(folder: Path, seed: int) -> None:
         for name, teacher in TEACHERS.items()
     }
 
-    def write(name: str, problem: Problem, rng: Random) -> Words:
+    def answer(name: str, problem: Problem, rng: Random) -> Words:
         return response(TEACHERS[name], problem, tastes[name], rng)
 
-    write_datasets(folder, BENCHMARK, test, train, list(TEACHERS), write, seed)
+    write_benchmark(folder / f"{BENCHMARK}.jsonl", test)
+    write_generations(folder, train, list(TEACHERS), answer, seed)
