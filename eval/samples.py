@@ -12,6 +12,7 @@ import polars as pl
 from eval.benchmarks import Benchmark
 from eval.settings import Evaluation
 from rsr.artefacts import Artefact, begin, locate, writing
+from rsr.claims import claiming
 from rsr.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,31 +33,35 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 
 
-def samples_key(model: Mapping[str, Any], benchmark: Benchmark, evaluation: Evaluation) -> dict[str, Any]:
+def samples_key(model: Mapping[str, Any], benchmark: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
     """Everything that shapes the samples.
 
     Args:
         model: what identifies the model and its dtype; of a trained one the key that it was trained under, so that an
             evaluation outlives the weights.
+        benchmark: its identity (`eval.benchmarks.Benchmark.identity`).
     """
     return {
         "stage": STAGE,
         "version": VERSION,
         "model": dict(model),
-        "benchmark": benchmark.identity(),
+        "benchmark": dict(benchmark),
         "sampling": evaluation.identity(),
     }
 
 
-def find(root: Path, label: str, model: Mapping[str, Any], benchmark: Benchmark, evaluation: Evaluation) -> Artefact:
-    """The samples of a model, complete or to be filled by `draw`.
+def find(
+    root: Path, label: str, model: Mapping[str, Any], benchmark: Mapping[str, Any], evaluation: Evaluation
+) -> Artefact:
+    """The samples of a model, complete or to be filled by `draw`; the arguments are those of `samples_key`.
 
     Raises:
         InputError: see `rsr.artefacts.locate`.
     """
-    return locate(root, STAGE, f"{label}-{benchmark.name}", samples_key(model, benchmark, evaluation))
+    return locate(root, STAGE, f"{label}-{benchmark['name']}", samples_key(model, benchmark, evaluation))
 
 
+@claiming
 def draw(
     artefact: Artefact,
     lm: "StudentLM",
@@ -68,7 +73,9 @@ def draw(
     Raises:
         InputError: a prompt is too long, all samples are copies of one another, or the disk is full.
     """
-    begin(artefact)
+    artefact = begin(artefact)
+    if artefact.manifest is not None:
+        return artefact
     began, drawn = time.perf_counter(), 0
     paths = []
     for i in range(0, len(benchmark.documents), SHARD):

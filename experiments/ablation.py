@@ -26,7 +26,7 @@ from rsr.agreement import correlate
 from rsr.errors import InputError
 from rsr.metrics import METRICS, Parts, select
 from rsr.metrics.token import avg_rsr_token_filtered, rsr
-from rsr.store import TokenStore
+from rsr.store import TokenStore, of_each
 from rsr.tokens import Tokens, divide
 
 Variant = Callable[[Tokens], Parts]
@@ -147,9 +147,9 @@ def measured(stores: Sequence[TokenStore], settings: Ablation, seed: int) -> pl.
     if len(stores) < 3:
         raise InputError(f"an ablation compares the order of datasets: {len(stores)} are too few, give at least 3")
     names = [f"{s.teacher}/{s.generation}".rstrip("/") for s in stores]
-    parts = {
-        (group, name): [_stacked(store, compute) for store in stores] for group, name, compute in variants(settings)
-    }
+    wanted = list(variants(settings))
+    of_stores = of_each(partial(_stacked, computes=[compute for _, _, compute in wanted]), stores)
+    parts = {(group, name): [of[i] for of in of_stores] for i, (group, name, _) in enumerate(wanted)}
     default = _scores(parts["default", "RSR"])
     rows = []
     for (group, name), of in parts.items():
@@ -160,16 +160,17 @@ def measured(stores: Sequence[TokenStore], settings: Ablation, seed: int) -> pl.
     return pl.DataFrame(rows)
 
 
-def _stacked(store: TokenStore, compute: Variant) -> NDArray[np.float64]:
-    """Numerators and denominators (or values and ones) of the trajectories that have a value, shape (n, 2)."""
-    found = [compute(shard.tokens) for shard in store]
-    rows = np.concatenate(
-        [
-            np.stack([p.numerator, np.ones_like(p.numerator) if p.denominator is None else p.denominator], 1)
-            for p in found
-        ]
-    )
-    return np.asarray(rows[np.isfinite(rows).all(axis=1)])
+def _stacked(store: TokenStore, computes: Sequence[Variant]) -> list[NDArray[np.float64]]:
+    """Per variant the numerators and denominators (or values and ones) of the trajectories that have a value, shape (n, 2);
+    all variants in one pass over the shards.
+    """
+    found: list[list[NDArray[np.float64]]] = [[] for _ in computes]
+    for shard in store:
+        for rows, compute in zip(found, computes, strict=True):
+            numerator, denominator = compute(shard.tokens)
+            rows.append(np.stack([numerator, np.ones_like(numerator) if denominator is None else denominator], 1))
+    stacked = [np.concatenate(rows) for rows in found]
+    return [rows[np.isfinite(rows).all(axis=1)] for rows in stacked]
 
 
 def _scores(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

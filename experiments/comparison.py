@@ -119,8 +119,13 @@ class Result:
         return f"{self.metric.title} ({self.preset})" if self.preset else self.metric.title
 
 
-def compare(table: Table, published: Published | None, bootstrap: Bootstrap) -> list[Result]:
-    """Every coefficient between the scores of a table and its accuracies, averaged over its students.
+def compare(
+    table: Table,
+    published: Published | None,
+    bootstrap: Bootstrap,
+    coefficients: Sequence[Coefficient] = COEFFICIENTS,
+) -> list[Result]:
+    """Coefficients between the scores of a table and its accuracies, averaged over its students.
 
     Args:
         published: None where there is nothing printed to compare with.
@@ -128,7 +133,7 @@ def compare(table: Table, published: Published | None, bootstrap: Bootstrap) -> 
     Raises:
         InputError: the correlation has no value (see `rsr.agreement.correlation`), naming metric and student.
     """
-    return [_compare(table, coefficient, published, bootstrap) for coefficient in COEFFICIENTS]
+    return [_compare(table, coefficient, published, bootstrap) for coefficient in coefficients]
 
 
 def _compare(table: Table, coefficient: Coefficient, published: Published | None, bootstrap: Bootstrap) -> Result:

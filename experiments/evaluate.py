@@ -41,7 +41,7 @@ def main(config: EvaluateConfig) -> None:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for name, (model, identity) in models.items():
             label = f"{base.name}-{name}".replace("/", "-")
-            found = find_samples(config, label, identity, wanted)
+            found = find_samples(config, label, identity, [benchmark.identity() for benchmark in wanted])
             if name in untrained and any(artefact.manifest is None for artefact in found):
                 continue
             total = sum(len(benchmark.documents) for benchmark in wanted) * config.evaluation.samples

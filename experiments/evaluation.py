@@ -6,11 +6,12 @@ from typing import Any
 
 from eval import benchmarks, performance, samples
 from eval.benchmarks import Benchmark
-from experiments import datasets
+from experiments import datasets, known
 from experiments.config import EvaluateConfig
 from rsr import student as students
-from rsr.artefacts import Artefact, digest
-from train import Base
+from rsr.artefacts import Artefact, begin, digest
+from rsr.claims import claiming
+from train.sft import Base
 
 BASE = "base"  # the student before training, in the place of a teacher's name
 
@@ -22,11 +23,32 @@ def load_benchmarks(config: EvaluateConfig) -> list[Benchmark]:
         InputError: see `eval.benchmarks.load`.
     """
     chosen = config.evaluation
-    if chosen.data is not None:
-        data: Path | None = Path(chosen.data)
-    else:
-        data = datasets.made(config.teachers, config.paths) if config.teachers.recipe else None
-    return [benchmarks.load(name, data, chosen.limit) for name in chosen.benchmarks]
+    return [benchmarks.load(name, _data(config), chosen.limit) for name in chosen.benchmarks]
+
+
+def identities(config: EvaluateConfig) -> list[dict[str, Any]]:
+    """What identifies each benchmark; local copies that are known are not loaded.
+
+    Raises:
+        InputError: see `eval.benchmarks.load`.
+    """
+
+    def find() -> list[dict[str, Any]]:
+        return [benchmark.identity() for benchmark in load_benchmarks(config)]
+
+    data, chosen = _data(config), config.evaluation
+    copies = [] if data is None else [data / f"{name}.jsonl" for name in chosen.benchmarks]
+    if not copies or not all(path.is_file() for path in copies):
+        return find()
+    of = {"benchmarks": chosen.benchmarks, "limit": chosen.limit, "content": [known.content([p]) for p in copies]}
+    return list(known.answer(config.paths.outputs, "benchmarks", of, find))
+
+
+def _data(config: EvaluateConfig) -> Path | None:
+    """The folder of local copies."""
+    if config.evaluation.data is not None:
+        return Path(config.evaluation.data)
+    return datasets.made(config.teachers, config.paths) if config.teachers.recipe else None
 
 
 def identity_of_trained(config: EvaluateConfig, trained: Artefact) -> dict[str, Any]:
@@ -39,9 +61,9 @@ def identity_of_base(config: EvaluateConfig, base: Base) -> dict[str, Any]:
 
 
 def find_grades(
-    config: EvaluateConfig, label: str, model: Mapping[str, Any], wanted: Sequence[Benchmark]
+    config: EvaluateConfig, label: str, model: Mapping[str, Any], wanted: Sequence[Mapping[str, Any]]
 ) -> list[Artefact]:
-    """The grades of a model on each benchmark, complete or not.
+    """The grades of a model on each benchmark, known by its identity; complete or not.
 
     Raises:
         InputError: see `rsr.artefacts.locate`.
@@ -51,9 +73,9 @@ def find_grades(
 
 
 def find_samples(
-    config: EvaluateConfig, label: str, model: Mapping[str, Any], wanted: Sequence[Benchmark]
+    config: EvaluateConfig, label: str, model: Mapping[str, Any], wanted: Sequence[Mapping[str, Any]]
 ) -> list[Artefact]:
-    """The samples of a model on each benchmark, complete or not; once they are complete its weights are not needed.
+    """The samples of a model on each benchmark, known by its identity; complete or not; once they are complete its weights are not needed.
 
     Raises:
         InputError: see `rsr.artefacts.locate`.
@@ -61,6 +83,7 @@ def find_samples(
     return [samples.find(config.paths.outputs, label, model, benchmark, config.evaluation) for benchmark in wanted]
 
 
+@claiming
 def evaluate(
     config: EvaluateConfig,
     label: str,
@@ -79,7 +102,8 @@ def evaluate(
         InputError: see `eval.samples.draw` and `eval.performance.grade`.
     """
     wanted = load_benchmarks(config)
-    found = find_samples(config, label, identity, wanted)
+    identities_of_wanted = [benchmark.identity() for benchmark in wanted]
+    found = [begin(artefact) for artefact in find_samples(config, label, identity, identities_of_wanted)]
     if any(artefact.manifest is None for artefact in found):
         from eval.model import StudentLM
 

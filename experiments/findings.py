@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
 from experiments import output
 from experiments.entry import command_line
 from rsr.artefacts import write_text, writing
+from rsr.errors import InputError
 
 FINDINGS = "findings.json"
 
@@ -38,6 +38,20 @@ class Finding:
     unit: str
     basis: str
 
+    @classmethod
+    def of(cls, question: str, answer: str, contrast: "Contrast") -> "Finding":
+        """Of a contrast of accuracies."""
+        return cls(
+            question,
+            answer,
+            contrast.value,
+            contrast.low,
+            contrast.high,
+            contrast.detectable,
+            "points of accuracy",
+            contrast.basis,
+        )
+
     def text(self) -> str:
         return (
             f"**{self.question}** {self.answer} {self.estimate:+.2f} [{self.low:+.2f}, {self.high:+.2f}] {self.unit} "
@@ -62,6 +76,13 @@ class Contrast:
     basis: str
 
 
+def told(found: Contrast) -> str:
+    """What a contrast says, in three words or so."""
+    if found.low > 0:
+        return "Yes"
+    return "No, it is worse" if found.high < 0 else "It cannot be told"
+
+
 def contrast(one: pl.DataFrame, other: pl.DataFrame) -> Contrast:
     """Compare two ways to train on the same problems.
 
@@ -71,6 +92,8 @@ def contrast(one: pl.DataFrame, other: pl.DataFrame) -> Contrast:
     Args:
         one, other: rows of `Learned.answers` of one way each: benchmark, problem, seed, correct. Benchmarks weigh the same.
     """
+    from scipy import stats
+
     key = ["benchmark", "problem"]
     mean = pl.col("correct").mean()
     both = one.group_by(key).agg(a=mean).join(other.group_by(key).agg(b=mean), on=key, how="inner", validate="1:1")
@@ -118,3 +141,26 @@ def conclude(
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / FINDINGS, json.dumps([asdict(f) for f in findings], indent=2, ensure_ascii=False) + "\n")
     output.publish(folder, "\n\n".join(part for part in text if part) + "\n", tables, **facts)
+
+
+def summary(results: Path) -> str:
+    """Every finding under a folder of results as one Markdown table, by experiment; "" where there is none.
+
+    Raises:
+        InputError: a file of findings cannot be read.
+    """
+    rows = []
+    for path in sorted(results.rglob(FINDINGS)):
+        try:
+            found = [Finding(**finding) for finding in json.loads(path.read_text(encoding="utf-8"))]
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{path}: no findings that can be read ({error}); run its experiment again") from error
+        rows += [[str(path.parent.relative_to(results)), *_row(finding)] for finding in found]
+    header = ["experiment", "question", "found", "effect [95 %]", "could have been told from none", "basis"]
+    return output.markdown_table(header, rows) if rows else ""
+
+
+def _row(f: Finding) -> list[str]:
+    told = "" if f.low <= 0 <= f.high else ", told from none"
+    effect = f"{f.estimate:+.2f} [{f.low:+.2f}, {f.high:+.2f}] {f.unit}{told}"
+    return [f.question, f.answer, effect, f"{f.detectable:.2f}", f.basis]

@@ -17,10 +17,12 @@ from experiments import output
 from experiments.case_study import BODY
 from experiments.config import ReportConfig
 from experiments.entry import command_line, entry
+from experiments.findings import summary
 from experiments.page import page
 from rsr.artefacts import write_text, writing
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+FOUND = "What the experiments found"
 NAMES = ("table.md", "scoring.md")
 
 
@@ -42,6 +44,17 @@ SECTIONS = (
     Section("Ablations", "ablation/*", "python experiments/ablation.py student=all"),
     Section("Accuracy by teacher and student", "distillation", "python experiments/distillation.py"),
     Section("Teacher selection", "teacher_selection", "python experiments/teacher_selection.py"),
+    Section(
+        "Trajectory selection, as printed and measured",
+        "trajectory_selection/*",
+        "python experiments/trajectory_selection.py",
+    ),
+    Section("Validation on a few teachers", "validation/*", "python experiments/validation.py student=miniature"),
+    Section(
+        "Choices within one teacher",
+        "within_teacher/*",
+        "python experiments/within_teacher.py student=miniature 'within.teachers=[chain_near,mixed]'",
+    ),
     Section("Simulation", "simulation", "python experiments/simulation.py"),
     Section("A student's own family", "sanity/*", "python experiments/sanity.py student=all"),
     Section("Cost", "cost", "python experiments/cost.py"),
@@ -73,7 +86,13 @@ def main(config: ReportConfig) -> None:
 def html(results: Path) -> str:
     """The body of the page."""
     contents = "".join(f'<li><a href="#s{i}">{escape(s.title)}</a></li>' for i, s in enumerate(SECTIONS))
-    parts = [_about(), f'<nav aria-label="contents"><ul>{contents}</ul></nav>']
+    found = MARKDOWN.render(summary(results)).replace("<table>", '<div class="scroll"><table>')
+    found = found.replace("</table>", "</table></div>")
+    parts = [
+        _about(),
+        f'<section id="findings"><h2>{FOUND}</h2>{found}</section>' if found else "",
+        f'<nav aria-label="contents"><ul>{contents}</ul></nav>',
+    ]
     for i, section in enumerate(SECTIONS):
         parts.append(f'<section id="s{i}"><h2>{escape(section.title)}</h2>')
         folders = _folders(results, section)
@@ -128,6 +147,8 @@ def _folder_html(folder: Path, results: Path) -> str:
 def markdown(results: Path) -> str:
     """The same for those who read text, with links to the figures."""
     parts = ["# The rank-surprisal ratio study"]
+    if found := summary(results):
+        parts += [f"## {FOUND}", found]
     for section in SECTIONS:
         parts.append(f"## {section.title}")
         folders = [f for f in _folders(results, section) if _text(f)]  # coloured tokens need the page

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from experiments import output, published
 from experiments.config import SimulationConfig
@@ -123,6 +122,8 @@ def preference(w: World, rule: tuple[float, float], tokens: int) -> float:
 
     The scores of a trajectory are means over its tokens, taken as normal; the least of the pairwise probabilities.
     """
+    from scipy.stats import norm
+
     values = w.rank ** rule[0] / w.surprisal ** rule[1]
     own, own_variance = w.moments("X_B", values)
     others = [w.moments(source, values) for source in NAMES if source != "X_B"]

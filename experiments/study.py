@@ -1,6 +1,5 @@
 """A study: datasets that are scored, trained on and evaluated; what is there already is found."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,18 +8,17 @@ from typing import Any
 
 import polars as pl
 
-from experiments import baselines, datasets, evaluation, scoring, students, training
-from experiments.config import CorrelationConfig, OnFailure, StudyConfig
+from experiments import baselines, datasets, evaluation, known, scoring, students, training
+from experiments.config import CorrelationConfig, OnFailure, Study, StudyConfig
 from experiments.learners import Learned, Learner
-from experiments.processes import Job, Outcome, alone, run_all
+from experiments.processes import Job, Outcome, alone, cores, has_gpu, run_all
 from experiments.runs import Cell, RunTable
-from rsr.artefacts import Artefact, write_text
+from rsr.artefacts import MANIFEST, Artefact, write_text
 from rsr.errors import InputError
 from rsr.metrics.baselines import VERIFIED_ACCURACY
 from rsr.tables import DATASETS
 from rsr.trajectories import Dataset
-from train import Base
-from train.sft import MODEL
+from train.sft import MODEL, Base
 
 ALL = "all teachers"  # scoring is one cell: the student is loaded once for every dataset
 
@@ -67,10 +65,21 @@ def learn(config: StudyConfig, data: Sequence[Dataset], seeds: Sequence[int] = (
     return _Study(config, [Learner(dataset, seed) for dataset in data for seed in each]).run()
 
 
-def _processes() -> int:
-    import torch
+def cells(config: StudyConfig) -> list[Cell]:
+    """The cells of a study of teachers, those that are there marked; nothing is run.
 
-    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    Raises:
+        InputError: see `measure`.
+    """
+    data = datasets.load(config.teachers, config.scoring, config.paths)
+    study = _Study(config, [Learner(dataset) for dataset in data], scored=True)
+    study.missing()
+    return list(study.runs.cells.values())
+
+
+def processes_of(study: Study) -> int:
+    """Cells at a time."""
+    return study.processes or (1 if has_gpu() else cores())
 
 
 @dataclass
@@ -89,7 +98,7 @@ class _Study:
             raise InputError(f"a teacher cannot be called {evaluation.BASE!r}, which is the student before training")
         if self.config.student.recipe and students.seconds_to_make(self.config.student, self.config.paths) is None:
             alone(students.model_of, self.config.student, self.config.paths)
-        self._benchmarks = evaluation.load_benchmarks(self.config)
+        self._benchmarks = evaluation.identities(self.config)
         self.learners = {learner.name: learner for learner in [Learner(), *self.trained]}
         if len(self.learners) <= len(self.trained):
             raise InputError("two datasets have the same teacher and generation: name them apart")
@@ -121,9 +130,10 @@ class _Study:
         with self.runs.shown():
             run_all(
                 self.missing(),
-                self.config.study.processes or _processes(),
-                started=lambda job: self.runs.update(job.name, state="running"),
+                processes_of(self.config.study),
+                started=self.started,
                 advanced=lambda job, done, of: self.runs.update(job.name, progress=done / of),
+                put_off=lambda job: self.runs.update(job.name, state="elsewhere"),
                 ended=self.ended,
             )
         found = {name: grades for name in self.learners if (grades := self.grades(name)) is not None}
@@ -152,11 +162,10 @@ class _Study:
     # --- what is missing -----------------------------------------------------------------------------------------------
 
     def missing(self) -> list[Job]:
-        """The jobs that can start at once; the cells of what is there are marked.
-
-        Scores are always asked for: the student has to be loaded to know what they are found by.
-        """
-        jobs = [self._job(f"score {ALL}", _score, (self.config,))] if self.scored else []
+        """The jobs that can start at once; the cells of what is there are marked."""
+        jobs = []
+        if self.scored and not self._found_scores():
+            jobs.append(self._job(f"score {ALL}", _score, (self.config,)))
         for name in [evaluation.BASE, *self._first_of_each()]:
             grades, trained = self.grades(name), self._artefacts.get(name)
             if trained is not None and trained.manifest is not None:
@@ -170,6 +179,25 @@ class _Study:
             else:
                 jobs.append(self._train(name))
         return jobs
+
+    def _found_scores(self) -> bool:
+        """Whether the scores are known, and everything that they were made from is there."""
+        found = known.recall(self.config.paths.outputs, "scores", self._of_scores) if self._of_scores else None
+        if found is None or not all((self.config.paths.outputs / path / MANIFEST).is_file() for path in found["made"]):
+            return False
+        self.scores = pl.read_parquet(self.config.paths.outputs / found["made"][0] / DATASETS)
+        self._found(f"score {ALL}", found["seconds"])
+        return True
+
+    @cached_property
+    def _of_scores(self) -> dict[str, Any] | None:
+        """What the scores follow from; None where that is not known: behind a hub name or a server, which may change."""
+        data = [learner.dataset for learner in self.trained if learner.dataset is not None]
+        model, settings = known.of_model(self.base.model), known.of_scores(self.config)
+        if model is None or self.config.judge.endpoint or self.config.influence.reference:
+            return None
+        named = [[d.teacher, d.generation, d.digest(), len(d.skipped)] for d in data]
+        return settings | {"model": model, "data": named, "template": self.base.identity(), "gpu": has_gpu()}
 
     def _found(self, cell: str, seconds: float) -> None:
         self.runs.cells[cell].state, self.runs.cells[cell].seconds = "done", seconds
@@ -185,24 +213,30 @@ class _Study:
         return self._job(f"evaluate {name}", _evaluate, arguments)
 
     def _job(self, name: str, run: Any, arguments: tuple[Any, ...], then: Any = lambda result: ()) -> Job:
-        log = self._beside(name, "log")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.unlink(missing_ok=True)
-        self._beside(name, "error").unlink(missing_ok=True)
-        return Job(name, run, arguments, log, then)
+        return Job(name, run, arguments, self._beside(name, "log"), then)
+
+    def started(self, job: Job) -> None:
+        """Make room for what a job leaves beside its artefacts."""
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        for kind in ("log", "error"):
+            self._beside(job.name, kind).unlink(missing_ok=True)
+        self.runs.update(job.name, state="running")
 
     def _beside(self, name: str, kind: str) -> Path:
-        return (
-            self.config.paths.outputs / "runs" / self.base.name / f"{name.replace('/', '-').replace(' ', '-')}.{kind}"
-        )
+        folder = self.config.paths.outputs / "runs" / self.base.name
+        if self.config.study.worker:
+            folder /= f"worker-{self.config.study.worker}"
+        return folder / f"{name.replace('/', '-').replace(' ', '-')}.{kind}"
 
     def ended(self, job: Job, outcome: Outcome) -> bool:
         """Note how a cell ended; whether the others are to go on."""
         if outcome.error is None:
-            seconds = outcome.seconds
             if job.run is _score:
-                folder, seconds = outcome.result
-                self.scores = pl.read_parquet(Path(folder) / DATASETS)
+                self.scores = pl.read_parquet(self.config.paths.outputs / outcome.result["made"][0] / DATASETS)
+                if self._of_scores:
+                    known.note(self.config.paths.outputs, "scores", self._of_scores, outcome.result)
+            # Of the work, whichever worker did it.
+            seconds = outcome.result["seconds"]
             self.runs.update(job.name, state="done", seconds=seconds)
             return True
         self.runs.update(job.name, state="failed", seconds=outcome.seconds, error=outcome.error)
@@ -227,23 +261,30 @@ def _refuse_twins(data: Sequence[Dataset]) -> None:
 # --- jobs, each in a process of its own --------------------------------------------------------------------------------
 
 
-def _score(config: CorrelationConfig, advance: Any) -> tuple[str, float]:
-    """The folder of the score tables, and the seconds that went into them in this run or an earlier one."""
+def _score(config: CorrelationConfig, advance: Any) -> dict[str, Any]:
+    """The folders in outputs of the score tables (`made`, the first) and of what they were made from; and the seconds that
+    went into them in this run or an earlier one.
+    """
     stores = scoring.token_stores(config, advance)
     # Answers are graded apart (experiments.verification).
     names = [name for name in config.names if name != VERIFIED_ACCURACY.name] or ["tokens"]
     scores = baselines.score(replace(config, metrics=names))
     assert stores is not None and scores is not None  # there is one process
     measurements = scores.artefact.facts.get("measurements", [])
-    seconds = sum(s.artefact.facts["seconds"] for s in stores) + sum(m["seconds"] for m in measurements)
-    return str(scores.artefact.path), seconds
+    seconds = sum(s.artefact.facts["seconds"] for s in stores) + sum(m["seconds"] or 0 for m in measurements)
+    made = [f"{scores.artefact.path.parent.name}/{scores.artefact.id}"]
+    made += [f"{s.artefact.path.parent.name}/{s.artefact.id}" for s in stores]
+    made += [f"{m['stage']}/{m['artefact']}" for m in measurements]
+    return {"made": made, "seconds": seconds}
 
 
-def _train(config: StudyConfig, dataset: Dataset, advance: Any) -> None:
-    training.train(config, dataset, advance)
+def _train(config: StudyConfig, dataset: Dataset, advance: Any) -> dict[str, float]:
+    return {"seconds": training.train(config, dataset, advance).facts["seconds"]}
 
 
-def _evaluate(config: StudyConfig, label: str, dataset: Dataset | None, identity: dict[str, Any], advance: Any) -> None:
+def _evaluate(
+    config: StudyConfig, label: str, dataset: Dataset | None, identity: dict[str, Any], advance: Any
+) -> dict[str, float]:
     base = students.base_of(config.student, config.scoring, config.paths)
     model = base.model if dataset is None else str(training.find(config, base, dataset).path / MODEL)
     wanted = evaluation.load_benchmarks(config)
@@ -254,4 +295,5 @@ def _evaluate(config: StudyConfig, label: str, dataset: Dataset | None, identity
         done += answers
         advance(done, total)
 
-    evaluation.evaluate(config, label, base, model, identity, advanced)
+    grades = evaluation.evaluate(config, label, base, model, identity, advanced)
+    return {"seconds": sum(artefact.facts["seconds"] for artefact in grades)}

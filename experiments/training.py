@@ -6,8 +6,7 @@ from experiments import students, tracking
 from experiments.config import ScoreConfig, Wandb
 from rsr.artefacts import Artefact, locate
 from rsr.trajectories import Dataset
-from train import Base, Tracking, fine_tune
-from train.sft import STAGE, model_key
+from train.sft import STAGE, Base, Tracking, fine_tune, model_key
 
 
 def find(config: ScoreConfig, base: Base, dataset: Dataset) -> Artefact:

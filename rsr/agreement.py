@@ -13,7 +13,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from rsr.errors import InputError
 
@@ -30,6 +29,8 @@ def correlate(scores: ArrayLike, accuracy: ArrayLike, coefficient: Coefficient) 
     """
     x, y = np.asarray(scores, float), np.asarray(accuracy, float)
     if coefficient == "spearman":
+        from scipy.stats import rankdata
+
         x, y = rankdata(x, axis=-1), rankdata(y, axis=-1)
     if coefficient == "kendall":
         first, second = np.triu_indices(x.shape[-1], k=1)

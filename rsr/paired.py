@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from rsr.agreement import correlate
 
@@ -62,13 +61,15 @@ def difference(
 
 def dependent_correlations(first: float, second: float, between: float, n: int) -> float:
     """p-value for the equality of two correlations that share a variable (Meng, Rosenthal and Rubin 1992, Eq. 1)."""
+    from scipy.stats import norm
+
     if abs(first) == 1 or abs(second) == 1 or between == 1:
         return float("nan")
     mean_square = (first**2 + second**2) / 2
     f = min((1 - between) / (2 * (1 - mean_square)), 1.0)
     h = (1 - f * mean_square) / (1 - mean_square)
     z = (np.arctanh(first) - np.arctanh(second)) * np.sqrt((n - 3) / (2 * (1 - between) * h))
-    return float(2 * stats.norm.sf(abs(z)))
+    return float(2 * norm.sf(abs(z)))
 
 
 def partial_spearman(scores: ArrayLike, accuracy: ArrayLike, control: ArrayLike) -> float:
@@ -107,5 +108,7 @@ def detectable(n: int, *, significance: float = 0.05, power: float = 0.8) -> flo
     """The smallest |Spearman| that a two-sided test over n teachers tells from 0 with this power (Fisher's z, with the
     variance 1.06 / (n - 3) of Fieller, Hartley and Pearson 1957).
     """
-    quantiles = stats.norm.ppf(1 - significance / 2) + stats.norm.ppf(power)
+    from scipy.stats import norm
+
+    quantiles = norm.ppf(1 - significance / 2) + norm.ppf(power)
     return float(np.tanh(quantiles * np.sqrt(1.06 / (n - 3))))

@@ -3,19 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 from numpy.typing import NDArray
 
-matplotlib.use("Agg")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: told apart by colour-blind readers.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
+PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def scatter(panels: Sequence[Panel], path: Path) -> None:
     """Draw panels side by side, at most three in a row and four as a square, and save them."""
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(5.6 * columns, 4.6 * rows), layout="constrained")
+    figure = _figure(5.6 * columns, 4.6 * rows)
     for i, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, i + 1)
         axes.plot(panel.x, panel.y, "o", color=BLUE, markersize=6)
@@ -46,7 +45,7 @@ def scatter(panels: Sequence[Panel], path: Path) -> None:
     _save(figure, path)
 
 
-def _name_points(figure: Figure, axes: Axes, panel: Panel) -> None:
+def _name_points(figure: "Figure", axes: "Axes", panel: Panel) -> None:
     """Write each name where it covers no point and no other name, near its point; a thin line where it must move."""
     figure.draw_without_rendering()
     to_pixels, to_data = axes.transData.transform, axes.transData.inverted().transform
@@ -118,7 +117,7 @@ def forest(
         labels: of the value and of what stands beside it.
     """
     ordered = sorted(estimates, key=lambda e: e.value)
-    figure = Figure(figsize=(7.2, 1.2 + 0.32 * len(ordered)), layout="constrained")
+    figure = _figure(7.2, 1.2 + 0.32 * len(ordered))
     axes = figure.add_subplot()
     for i, e in enumerate(ordered):
         axes.plot([e.low, e.high], [i, i], color=BLUE, lw=2, alpha=0.45, solid_capstyle="round")
@@ -157,7 +156,10 @@ def curves(
     log: bool = False,
 ) -> None:
     """Draw titled panels of curves side by side, intervals as bands and expectations dashed."""
-    figure = Figure(figsize=(5.2 * len(panels) + 1.8, 4.2), layout="constrained")
+    from matplotlib import colormaps
+    from matplotlib.ticker import ScalarFormatter
+
+    figure = _figure(5.2 * len(panels) + 1.8, 4.2)
     figure.suptitle(title, fontsize=11)
     for i, (name, drawn) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), i + 1)
@@ -176,11 +178,48 @@ def curves(
     _save(figure, path)
 
 
+def ranges(
+    groups: Mapping[str, Sequence[Estimate]],
+    title: str,
+    x_label: str,
+    path: Path,
+    *,
+    marks: Mapping[str, float] = {},
+) -> None:
+    """Draw values with their intervals, one line each and largest on top, a panel a group.
+
+    Args:
+        marks: named values to compare with, drawn as vertical lines.
+    """
+    most = max(map(len, groups.values()))
+    figure = _figure(1.6 + 5.2 * len(groups), 1.5 + 0.32 * most)
+    first: Axes | None = None
+    for i, (group, estimates) in enumerate(groups.items()):
+        axes = figure.add_subplot(1, len(groups), i + 1, sharex=first)
+        first = first or axes
+        ordered = sorted(estimates, key=lambda e: e.value)
+        for y, e in enumerate(ordered):
+            axes.plot([e.low, e.high], [y, y], color=BLUE, lw=2, alpha=0.45, solid_capstyle="round")
+            axes.plot(e.value, y, "o", color=BLUE, markersize=6)
+        for (name, at), style in zip(marks.items(), ("--", ":", "-."), strict=False):
+            axes.axvline(at, color=ORANGE, lw=1.2, ls=style, label=name)
+        if any(e.low < 0 for e in ordered):
+            axes.axvline(0, color=GREY, lw=0.8)
+        axes.set_yticks(range(len(ordered)), [e.label for e in ordered], fontsize=9)
+        axes.set(xlabel=x_label, ylim=(-0.7, len(ordered) - 0.3))
+        axes.set_title(group, fontsize=10)
+        axes.grid(axis="x", alpha=0.25)
+    if marks:
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    _save(figure, path)
+
+
 def stacked_bars(
     parts: Mapping[str, NDArray[np.float64]], *, x_label: str, y_label: str, title: str, path: Path
 ) -> None:
     """Draw bars made of named parts, one on the other, over 1, 2, 3, ..."""
-    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    figure = _figure(7.2, 3.6)
     axes = figure.add_subplot()
     base: NDArray[np.float64] | float = 0.0
     for (name, heights), colour in zip(parts.items(), (BLUE, ORANGE, GREY), strict=False):
@@ -204,7 +243,7 @@ def heatmap(
     limits: tuple[float, float] = (0.0, 1.0),
 ) -> None:
     """Draw titled grids of values within limits side by side, each value written in its cell."""
-    figure = Figure(figsize=(4.2 * len(panels), 3.9), layout="constrained")
+    figure = _figure(4.2 * len(panels), 3.9)
     figure.suptitle(title, fontsize=11)
     for i, (name, values) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), i + 1)
@@ -219,7 +258,39 @@ def heatmap(
     _save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+@dataclass(frozen=True)
+class Growth:
+    """What something costs at several sizes."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+def growth(panels: Sequence[tuple[str, Sequence[Growth]]], *, x_label: str, path: Path) -> None:
+    """Draw titled panels of costs against size side by side, both axes logarithmic."""
+    figure = _figure(4.6 * len(panels), 4.4)
+    for i, (title, of_panel) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), i + 1)
+        for curve, colour, marker in zip(of_panel, PALETTE, "osD^vX", strict=False):
+            axes.plot(curve.x, curve.y, f"-{marker}", color=colour, label=curve.label, markersize=5, lw=1.4)
+        axes.set(xlabel=x_label, xscale="log", yscale="log")
+        axes.set_title(title, fontsize=10)
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=8)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """An empty figure, in inches; matplotlib is imported when something is drawn."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.use("Agg")
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure: "Figure", path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # No date and no version in the file, so that drawing the same numbers again changes nothing.
     figure.savefig(path, dpi=130, metadata={"Software": None})

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rsr.errors import InputError
 from rsr.metrics.base import METRICS, Metric, by_name
-from rsr.scores import sums_by_problem
+from rsr.scores import resampled_sums, sums_by_problem
 from rsr.tokens import divide
 
 Floats = NDArray[np.float64]
@@ -126,13 +126,15 @@ def rank(
             "do the datasets hold answers to the same problems?"
         )
     n = len(shared)
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples).astype(np.float64)
     sign = -1 if by_name(metric).direction == "lower" else 1
     sums = [_sums(rows, name, shared) for name in names]
     values = np.array([_ratio(s.sum(axis=0)) for s in sums])
-    drawn = np.stack([divide(*(weights @ s).T) for s in sums])  # (datasets, resamples)
     order = sorted(range(len(names)), key=lambda i: (-sign * values[i], names[i]))
-    values, drawn, names = values[order], drawn[order], [names[i] for i in order]
+    values, sums, names = values[order], [sums[i] for i in order], [names[i] for i in order]
+    moments = [_moments(rows, names[0], other, shared) for other in names[1:]]
+    resampled = resampled_sums(np.concatenate([*sums, *moments], axis=1), resamples, seed)
+    split = 2 * len(names)
+    drawn = np.stack([divide(*resampled[:, i : i + 2].T) for i in range(0, split, 2)])  # (datasets, resamples)
     lengths = rows.filter(pl.col("problem").is_in(shared)).group_by("dataset").agg(pl.col("tokens").mean())
     length = dict(lengths.iter_rows())
     best = _shares_of_best(sign * drawn)
@@ -151,7 +153,10 @@ def rank(
         left_out=total - n,
         to_settle=_to_settle(values, drawn, n),
         choices={name: chosen for name in BASELINES if (chosen := _choice(trajectories, METRICS[name], shared))},
-        lengths=tuple(_length(rows, names[0], other, shared, weights) for other in names[1:]),
+        lengths=tuple(
+            _length(other, of, resampled[:, split + 4 * i : split + 4 * i + 4])
+            for i, (other, of) in enumerate(zip(names[1:], moments, strict=True))
+        ),
     )
 
 
@@ -217,29 +222,34 @@ def _choice(trajectories: pl.DataFrame, metric: Metric, shared: Sequence[str]) -
     return None if np.isnan(values).any() else str(names[sign_of_best])
 
 
-def _length(rows: pl.DataFrame, first: str, other: str, shared: Sequence[str], weights: Floats) -> Length:
+def _moments(rows: pl.DataFrame, first: str, other: str, shared: Sequence[str]) -> Floats:
+    """Per problem x, y, x^2 and xy of the differences in log length (x) and score (y), shape (problems, 4)."""
+
     def columns(dataset: str) -> tuple[Floats, Floats]:
         own = rows.filter(pl.col("dataset") == dataset, pl.col("problem").is_in(shared))
         means = own.group_by("problem").agg(pl.col("value").mean(), pl.col("tokens").mean()).sort("problem")
         return means["value"].to_numpy(), np.log(means["tokens"].to_numpy())
 
     (y0, x0), (y1, x1) = columns(first), columns(other)
-    y, x = y1 - y0, x1 - x0
-    raw, equal = _intercept(np.ones((1, len(y))), x, y)
-    drawn_raw, drawn_equal = _intercept(weights, x, y)
+    x, y = x1 - x0, y1 - y0
+    return np.stack([x, y, x * x, x * y], axis=1)
+
+
+def _length(other: str, moments: Floats, resampled: Floats) -> Length:
+    varies = bool(moments[:, 2].any())
+    (raw,), (equal,) = _intercept(moments.sum(axis=0)[None], len(moments), varies)
+    drawn_raw, drawn_equal = _intercept(resampled, len(moments), varies)
     low, high = np.quantile(drawn_raw, [0.025, 0.975])
     told = drawn_equal[~np.isnan(drawn_equal)]
     equal_low, equal_high = np.quantile(told, [0.025, 0.975]) if len(told) else (np.nan, np.nan)
-    return Length(other, float(raw[0]), float(low), float(high), float(equal[0]), float(equal_low), float(equal_high))
+    return Length(other, float(raw), float(low), float(high), float(equal), float(equal_low), float(equal_high))
 
 
-def _intercept(weights: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Weighted mean of y and the intercept of its regression on x, per row of weights. The intercept is the mean where x is
-    0 throughout, and NaN where x does not vary otherwise: the two cannot be told apart.
+def _intercept(sums: Floats, n: int, varies: bool) -> tuple[Floats, Floats]:
+    """Mean of y and the intercept of its regression on x, per row of sums of x, y, x^2 and xy over n problems. The intercept
+    is the mean where x is 0 throughout, and NaN where x does not vary otherwise: the two cannot be told apart.
     """
-    total = weights.sum(axis=1)
-    mx, my = weights @ x / total, weights @ y / total
-    variance = weights @ (x * x) / total - mx**2
-    covariance = weights @ (x * y) / total - mx * my
+    mx, my, mxx, mxy = sums.T / n
+    variance, covariance = mxx - mx**2, mxy - mx * my
     slope = np.divide(covariance, variance, out=np.full_like(mx, np.nan), where=variance > 1e-12)
-    return my, np.where(np.abs(x).max() > 0, my - slope * mx, my)
+    return my, my - slope * mx if varies else my

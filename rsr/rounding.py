@@ -17,7 +17,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from rsr.agreement import correlate
 from rsr.errors import InputError
@@ -251,6 +250,8 @@ def _pearson_maximum(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[fl
 
 def _closest(box: NDArray[np.float64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
     """The centred unit vector of the box with the largest product with a centred unit vector."""
+    from scipy.optimize import minimize
+
     spread = float(box.mean(axis=1).std()) or 1.0
     scaled = box / spread
 

@@ -37,6 +37,9 @@ DATASET_SCHEMA = {
 }
 
 
+BLOCK = 500  # resamples that are drawn at a time
+
+
 def token_metrics() -> list[Metric]:
     """The declared metrics that are computed from token statistics."""
     return [metric for metric in METRICS.values() if metric.needs == "tokens"]
@@ -171,13 +174,13 @@ def dataset_scores(
     if trajectories.is_empty():
         return pl.DataFrame(schema=DATASET_SCHEMA)
     problems = {problem: i for i, problem in enumerate(trajectories["problem"].unique().sort())}
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(len(problems), np.full(len(problems), 1 / len(problems)), resamples).astype(np.float64)
     tail = (1 - confidence) / 2
     key = ["student", "teacher", "generation", "metric", "preset"]
     rows = []
+    sums = []
     for group, frame in trajectories.group_by(key, maintain_order=True):
         valued = frame.filter(pl.col("value").is_not_null())
+        sums.append(sums_by_problem(valued, problems))
         row: dict[str, object] = dict(zip(key, group, strict=True)) | {
             "value": None,
             "low": None,
@@ -188,15 +191,32 @@ def dataset_scores(
             "tokens": frame["tokens"].mean(),
             "artefact": frame["artefact"][0],
         }
-        if len(valued):
-            sums = sums_by_problem(valued, problems)
-            drawn = divide(*(weights @ sums).T)
+        rows.append(row)
+    resampled = resampled_sums(np.concatenate(sums, axis=1), resamples, seed)
+    for i, row in enumerate(rows):
+        if row["n"]:
+            drawn = divide(*resampled[:, 2 * i : 2 * i + 2].T)
             drawn = drawn[~np.isnan(drawn)]
-            row["value"] = float(divide(*sums.sum(axis=0)[:, None])[0])
+            row["value"] = float(divide(*sums[i].sum(axis=0)[:, None])[0])
             row["low"], row["high"] = np.quantile(drawn, [tail, 1 - tail])
             row["error"] = drawn.std(ddof=1)
-        rows.append(row)
     return pl.DataFrame(rows, schema=DATASET_SCHEMA)
+
+
+def resampled_sums(by_problem: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Sums over problems drawn with replacement, the same problems in every column.
+
+    Args:
+        by_problem: shape (problems, columns).
+
+    Returns:
+        Shape (resamples, columns). The draws are made block by block: of 5,000 problems they would fill 400 MB.
+    """
+    n = len(by_problem)
+    rng = np.random.default_rng(seed)
+    blocks = [min(BLOCK, resamples - start) for start in range(0, resamples, BLOCK)]
+    drawn = (rng.multinomial(n, np.full(n, 1 / n), size).astype(np.float64) for size in blocks)
+    return np.concatenate([weights @ by_problem for weights in drawn])
 
 
 def sums_by_problem(frame: pl.DataFrame, problems: dict[str, int]) -> NDArray[np.float64]:

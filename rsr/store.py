@@ -5,9 +5,11 @@ unit of resuming, and of work where several processes score. Its content does no
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +19,9 @@ from rsr.artefacts import Artefact, writing
 from rsr.errors import InputError
 from rsr.tokens import Tokens
 
+T = TypeVar("T")
 STAGE = "tokens"
+THREADS = 4
 SHARD = 128
 SCHEMA = pa.schema(
     {
@@ -31,6 +35,9 @@ SCHEMA = pa.schema(
         "entropy": pa.list_(pa.float32()),
     }
 )
+# How columns are written, not what they hold: floats hardly repeat, but their upper bytes are alike.
+REPEATING = ["id", "problem", "reason", "rank.list.element"]
+FLOATS, SPLIT = ("surprisal.list.element", "entropy.list.element"), "BYTE_STREAM_SPLIT"
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,15 @@ class TokenStore:
             yield read_shard(shard_path(self.artefact, index))
 
 
+def of_each(compute: Callable[[TokenStore], T], stores: Iterable[TokenStore]) -> list[T]:
+    """What is computed of each store, several at once: NumPy and Parquet leave the interpreter to other threads.
+
+    Memory is that of one shard a thread.
+    """
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:
+        return list(threads.map(compute, stores))
+
+
 def shard_path(artefact: Artefact, index: int) -> Path:
     return artefact.path / f"shard-{index:05d}.parquet"
 
@@ -91,7 +107,13 @@ def write_shard(path: Path, shard: Shard) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         try:
-            pq.write_table(table, temporary, compression="zstd")
+            pq.write_table(
+                table,
+                temporary,
+                compression="zstd",
+                use_dictionary=REPEATING,
+                column_encoding=dict.fromkeys(FLOATS, SPLIT),
+            )
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

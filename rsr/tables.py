@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from rsr.artefacts import MANIFEST, Artefact, digest, find_or_begin, writing
+from rsr.claims import claiming, in_turn
 from rsr.errors import InputError
 from rsr.metrics.base import Metric
 from rsr.progress import TokenProgress
 from rsr.scores import SCHEMA, dataset_scores, token_metrics, trajectory_scores
-from rsr.store import TokenStore
+from rsr.store import TokenStore, of_each
 from rsr.trajectories import Dataset, OnError
 
 if TYPE_CHECKING:
@@ -96,9 +97,10 @@ def token_stores(
     shown = process[1] if show_progress and process[0] == 0 else 0
     with TokenProgress(datasets, shown, report) as progress:
         of = partial(score_dataset, scorer, on_error=on_error, process=process, barrier=barrier)
-        return [of(dataset, root, progress=progress.of(dataset)) for dataset in datasets]
+        return in_turn(lambda dataset: of(dataset, root, progress=progress.of(dataset)), datasets, process)
 
 
+@claiming
 def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples: int, seed: int) -> Scores:
     """Tables of every token metric, made once for the same stores.
 
@@ -114,7 +116,7 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
     }
     artefact = find_or_begin(root, STAGE, label, key)
     if artefact.manifest is None:
-        rows = pl.concat([trajectory_scores(store) for store in stores])
+        rows = pl.concat(of_each(trajectory_scores, stores))
         table = dataset_scores(rows, resamples=resamples, seed=seed)
         with writing(artefact.path):
             _write_parquet(rows, artefact.path / TRAJECTORIES)

@@ -1,9 +1,15 @@
 """Token statistics of many trajectories, flat."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from functools import wraps
+from inspect import signature
+from typing import Concatenate, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,7 @@ class Tokens:
     surprisal: NDArray[np.float32]
     entropy: NDArray[np.float32]
     offsets: NDArray[np.int64]
+    _known: dict[Hashable, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -44,6 +51,25 @@ class Tokens:
     def mean(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Means over each trajectory; NaN for one without tokens."""
         return divide(self.sum(values), self.lengths.astype(np.float64))
+
+
+def once(
+    statistic: Callable[Concatenate[Tokens, P], NDArray[np.float64]],
+) -> Callable[Concatenate[Tokens, P], NDArray[np.float64]]:
+    """A statistic of trajectories that many metrics share: computed once for the same tokens and parameters."""
+
+    parameters = signature(statistic)
+
+    @wraps(statistic)
+    def known(tokens: Tokens, /, *args: P.args, **kwargs: P.kwargs) -> NDArray[np.float64]:
+        bound = parameters.bind(tokens, *args, **kwargs)
+        bound.apply_defaults()
+        key = (statistic, *bound.args[1:])
+        if key not in tokens._known:
+            tokens._known[key] = statistic(tokens, *args, **kwargs)
+        return tokens._known[key]
+
+    return known
 
 
 def divide(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:

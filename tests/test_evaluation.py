@@ -42,7 +42,7 @@ def settings(**changes):
 
 def answers(student, benchmark, evaluation, root: Path, batch_size=4):
     lm = StudentLM(student, batch_size, evaluation.seed)
-    found = samples.find(root, "tiny", IDENTITY, benchmark, evaluation)
+    found = samples.find(root, "tiny", IDENTITY, benchmark.identity(), evaluation)
     return samples.read(samples.draw(found, lm, benchmark, evaluation))
 
 
@@ -153,10 +153,10 @@ def test_killed_between_shards_it_goes_on_to_the_same_samples(student, problems,
         return generate(requests)
 
     monkeypatch.setattr(lm, "generate_until", killed)
-    found = samples.find(tmp_path, "tiny", IDENTITY, benchmark, evaluation)
+    found = samples.find(tmp_path, "tiny", IDENTITY, benchmark.identity(), evaluation)
     with pytest.raises(Killed):
         samples.draw(found, lm, benchmark, evaluation)
-    found = samples.find(tmp_path, "tiny", IDENTITY, benchmark, evaluation)
+    found = samples.find(tmp_path, "tiny", IDENTITY, benchmark.identity(), evaluation)
     drawn = samples.draw(found, lm, benchmark, evaluation)
     assert len(calls) == 4  # the first shard, the broken one, and two more
     assert samples.read(drawn).equals(unbroken)

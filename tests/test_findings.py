@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from experiments.findings import FINDINGS, Finding, conclude, contrast
+from experiments.findings import FINDINGS, Finding, conclude, contrast, summary
+from rsr.errors import InputError
 
 rng = np.random.default_rng(0)
 
@@ -75,3 +76,17 @@ def test_findings_are_told_first_and_kept_for_the_summary(tmp_path, capsys):
     assert "-0.50 [-1.00, +0.20] points of accuracy" in text and "0.90 could have been told from none" in text
     assert json.loads((tmp_path / "f" / FINDINGS).read_text())[0]["answer"] == "No."
     assert "Does it?" in capsys.readouterr().out
+
+
+def test_the_summary_tells_every_finding_and_names_what_cannot_be_read(tmp_path):
+    assert summary(tmp_path) == ""
+    for name, low in (("a", -1.0), ("b/c", 0.1)):
+        finding = Finding(f"Is {name}?", "So it is.", 0.5, low, 1.0, 0.9, "Spearman", "11 teachers")
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / FINDINGS).write_text(json.dumps([vars(finding)]))
+    lines = summary(tmp_path).splitlines()
+    assert len(lines) == 4 and "told from none" not in lines[2] and lines[3].startswith("| b/c | Is b/c?")
+    assert "+0.50 [+0.10, +1.00] Spearman, told from none" in lines[3]
+    (tmp_path / "a" / FINDINGS).write_text("[{}]")
+    with pytest.raises(InputError, match=r"a/findings\.json: no findings that can be read"):
+        summary(tmp_path)

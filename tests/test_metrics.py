@@ -86,6 +86,15 @@ def test_metrics_agree_with_plain_computation(name, preset, lists):
         assert value == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
+@settings(max_examples=20, deadline=None)
+@given(lists=trajectories)
+def test_metrics_that_share_sums_do_not_disturb_one_another(lists):
+    shared = tokens_of(lists)
+    for name, preset in PLAIN:
+        alone = METRICS[name](tokens_of(lists), preset).values
+        np.testing.assert_array_equal(METRICS[name](shared, preset).values, alone)
+
+
 def test_rsr_is_the_surprisal_weighted_mean_of_token_ratios():
     rng = np.random.default_rng(0)
     r, s = rng.integers(1, 300, 50), rng.exponential(size=50).astype(np.float32)

@@ -12,8 +12,10 @@ from rsr import student as students
 from rsr import trajectories
 from rsr.errors import InputError
 from tests.models import save
-from train import Base, LoRA, Overlong, Training, fine_tune, sft
+from train import sft
 from train.rows import IGNORED, training_rows
+from train.settings import LoRA, Overlong, Training
+from train.sft import Base, fine_tune
 
 SETTINGS = dict(learning_rate=1e-3, batch_size=8, epochs=2, max_length=600)
 
@@ -30,7 +32,7 @@ def dataset(n=24, turns=1):
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = save(tmp_path_factory.mktemp("models") / "tiny")
-    return Base("tiny", str(folder), students.load_renderer(folder))
+    return Base("tiny", str(folder))
 
 
 def curve(artefact):
@@ -190,7 +192,7 @@ def test_training_leaves_its_base_as_it_was(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.eos_token, tokenizer.pad_token = "<|endoftext|>", None
     tokenizer.save_pretrained(folder)
-    base = Base("tiny", str(folder), students.load_renderer(folder))
+    base = Base("tiny", str(folder))
     settings = Training(**(SETTINGS | {"epochs": 1}), micro_batch=8)
     before = base.renderer.identity()
     trained = fine_tune(base, dataset(), settings, tmp_path / "out")

@@ -1,6 +1,1 @@
-"""Supervised fine-tuning of students on teachers' trajectories."""
-
-from train.settings import LoRA, Overlong, Training
-from train.sft import Base, Tracking, fine_tune
-
-__all__ = ["Base", "LoRA", "Overlong", "Tracking", "Training", "fine_tune"]
+"""Supervised fine-tuning of students on teachers' trajectories, and reinforcement of what they have learned."""

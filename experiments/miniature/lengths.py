@@ -9,15 +9,16 @@ from random import Random
 from typing import Any
 
 from experiments.miniature.teachers import (
+    BENCHMARK,
     TEACHERS,
     Teacher,
     opening,
-    record,
+    problem_sets,
     solved,
     taste_of,
     told,
-    write,
     write_benchmark,
+    write_dataset,
 )
 from experiments.miniature.world import Problem, Taste, Words
 
@@ -44,11 +45,10 @@ def response(teacher: Teacher, length: str, problem: Problem, taste: Taste, seed
 
 def write_problems(folder: Path, seed: int) -> None:
     """Write the test problems as a benchmark, and every teacher's answers at each length (`teachers/NAME/LENGTH.json`)."""
-    _, train = write_benchmark(folder, seed)
+    test, train = problem_sets(seed)
+    write_benchmark(folder / f"{BENCHMARK}.jsonl", test)
     for name, teacher in TEACHERS.items():
         taste = taste_of(name, seed)
-        (folder / "teachers" / name).mkdir(parents=True, exist_ok=True)
         for length in LENGTHS:
             answers = [response(teacher, length, p, taste, f"{seed}/{name}/{i}") for i, p in enumerate(train)]
-            records = [record(f"train-{i:03d}", train[i], " ".join(answer)) for i, answer in enumerate(answers)]
-            write(folder / "teachers" / name / f"{length}.json", records)
+            write_dataset(folder, name, length, train, answers)

@@ -4,10 +4,12 @@ Each takes the tokens of many trajectories and gives numerator and denominator p
 of Tables 5 and 14 are presets of RSR where they change a parameter of it, and metrics of their own where they do not.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from rsr.metrics.base import Floats, Parts, metric
-from rsr.tokens import Tokens
+from rsr.tokens import Tokens, divide, once
 
 R_MAX = 100  # the paper's clip
 BOTH = ("trajectory", "dataset")
@@ -15,12 +17,35 @@ BOTH = ("trajectory", "dataset")
 
 def clipped_rank(tokens: Tokens, r_max: int | None = R_MAX) -> Floats:
     """min(r, r_max); r itself where r_max is None."""
-    rank = tokens.rank.astype(np.float64)
-    return rank if r_max is None else np.minimum(rank, r_max)
+    return (tokens.rank if r_max is None else np.minimum(tokens.rank, r_max)).astype(np.float64)
 
 
 def _surprisal(tokens: Tokens) -> Floats:
     return tokens.surprisal.astype(np.float64)
+
+
+@once
+def _mean_rank(tokens: Tokens, r_max: int | None = R_MAX, power: float = 1.0) -> Floats:
+    if r_max is None or power == 1:
+        return tokens.mean(clipped_rank(tokens, r_max) ** power)
+    # There are few clipped ranks, and a power takes longer than looking it up.
+    powers = np.arange(r_max + 1.0) ** power
+    return tokens.mean(powers[np.minimum(tokens.rank, r_max)])
+
+
+@once
+def _mean_surprisal(tokens: Tokens, power: float = 1.0) -> Floats:
+    return tokens.mean(_surprisal(tokens) ** power)
+
+
+@once
+def _mean_entropy(tokens: Tokens) -> Floats:
+    return tokens.mean(tokens.entropy.astype(np.float64))
+
+
+@once
+def _sum_of_products(tokens: Tokens) -> Floats:
+    return tokens.sum(_surprisal(tokens) * clipped_rank(tokens))
 
 
 def _token_ratio(tokens: Tokens) -> Floats:
@@ -53,9 +78,7 @@ def _token_ratio(tokens: Tokens) -> Floats:
     },
 )
 def rsr(tokens: Tokens, r_max: int | None = R_MAX, rank_power: float = 1.0, surprisal_power: float = 1.0) -> Parts:
-    return Parts(
-        tokens.mean(clipped_rank(tokens, r_max) ** rank_power), tokens.mean(_surprisal(tokens) ** surprisal_power)
-    )
+    return Parts(_mean_rank(tokens, r_max, rank_power), _mean_surprisal(tokens, surprisal_power))
 
 
 @metric(
@@ -85,7 +108,7 @@ def rsr_simple_average(tokens: Tokens) -> Parts:
     source="Eq. 10; GRAPE, arXiv 2502.04194",
 )
 def avg_surprisal(tokens: Tokens) -> Parts:
-    return Parts(tokens.mean(_surprisal(tokens)))
+    return Parts(_mean_surprisal(tokens))
 
 
 @metric(
@@ -100,7 +123,7 @@ def avg_surprisal(tokens: Tokens) -> Parts:
     source="Table 4",
 )
 def avg_rank(tokens: Tokens) -> Parts:
-    return Parts(tokens.mean(clipped_rank(tokens, None)))
+    return Parts(_mean_rank(tokens, None))
 
 
 @metric(
@@ -115,7 +138,7 @@ def avg_rank(tokens: Tokens) -> Parts:
     source="Table 14",
 )
 def avg_rank_clipped(tokens: Tokens, r_max: int | None = R_MAX) -> Parts:
-    return Parts(tokens.mean(clipped_rank(tokens, r_max)))
+    return Parts(_mean_rank(tokens, r_max))
 
 
 @metric(
@@ -147,7 +170,7 @@ def avg_token_length(tokens: Tokens) -> Parts:
     source="Table 14",
 )
 def avg_entropy(tokens: Tokens) -> Parts:
-    return Parts(tokens.mean(tokens.entropy.astype(np.float64)))
+    return Parts(_mean_entropy(tokens))
 
 
 @metric(
@@ -179,13 +202,17 @@ def avg_rsr_token(tokens: Tokens) -> Parts:
     note="Of tokens with equal surprisal at the threshold the earlier count.",
 )
 def avg_rsr_token_filtered(tokens: Tokens, share: float = 0.3) -> Parts:
-    lengths = tokens.lengths
-    trajectory = np.repeat(np.arange(len(lengths)), lengths)
-    order = np.lexsort((-_surprisal(tokens), trajectory))  # stable: by trajectory, then falling surprisal
-    place = np.arange(len(trajectory)) - tokens.offsets[:-1][trajectory]
-    kept = np.maximum(1, np.floor(share * lengths + 1e-9))
-    ratios = _token_ratio(tokens)[order] * (place < kept[trajectory])
-    return Parts(np.where(lengths > 0, tokens.sum(ratios) / kept, np.nan))
+    kept = np.maximum(1, np.floor(share * tokens.lengths + 1e-9)).astype(np.int64)
+    ratios, means = _token_ratio(tokens), np.full(len(kept), np.nan)
+    for i, (first, last) in enumerate(pairwise(tokens.offsets)):
+        if first < last:
+            s = tokens.surprisal[first:last]
+            threshold = np.partition(s, len(s) - kept[i])[len(s) - kept[i]]
+            above = s > threshold
+            ties = np.flatnonzero(s == threshold)[: kept[i] - np.count_nonzero(above)]
+            above[ties] = True
+            means[i] = ratios[first:last][above].sum() / kept[i]
+    return Parts(means)
 
 
 @metric(
@@ -200,8 +227,7 @@ def avg_rsr_token_filtered(tokens: Tokens, share: float = 0.3) -> Parts:
     source="Table 14",
 )
 def surprisal_weighted_sum_of_rank(tokens: Tokens) -> Parts:
-    s = _surprisal(tokens)
-    return Parts(Parts(tokens.sum(s * clipped_rank(tokens)), tokens.sum(s)).values)
+    return Parts(divide(_sum_of_products(tokens), tokens.sum(_surprisal(tokens))))
 
 
 @metric(
@@ -216,8 +242,7 @@ def surprisal_weighted_sum_of_rank(tokens: Tokens) -> Parts:
     source="Table 14",
 )
 def rank_weighted_sum_of_surprisal(tokens: Tokens) -> Parts:
-    r = clipped_rank(tokens)
-    return Parts(Parts(tokens.sum(r * _surprisal(tokens)), tokens.sum(r)).values)
+    return Parts(divide(_sum_of_products(tokens), tokens.sum(clipped_rank(tokens))))
 
 
 @metric(
@@ -247,7 +272,7 @@ def rank_minus_surprisal(tokens: Tokens) -> Parts:
     source="Table 14",
 )
 def rank_times_surprisal(tokens: Tokens) -> Parts:
-    return Parts(tokens.mean(clipped_rank(tokens) * _surprisal(tokens)))
+    return Parts(divide(_sum_of_products(tokens), tokens.lengths.astype(np.float64)))
 
 
 @metric(
@@ -262,4 +287,4 @@ def rank_times_surprisal(tokens: Tokens) -> Parts:
     source="Table 14",
 )
 def rank_entropy_ratio(tokens: Tokens) -> Parts:
-    return Parts(tokens.mean(clipped_rank(tokens)), tokens.mean(tokens.entropy.astype(np.float64)))
+    return Parts(_mean_rank(tokens), _mean_entropy(tokens))

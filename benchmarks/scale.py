@@ -1,0 +1,138 @@
+"""Time, memory and disk up to the paper's size: 33 datasets of 5,000 trajectories, 1.47e9 response tokens.
+
+    python benchmarks/scale.py FOLDER [--sizes 4 10 20 40]
+
+Makes a token store in FOLDER (10 GB in full; what is there is used again) and runs each task (see `tasks`) at each size, in
+a process of its own. Slopes are of log on log: 1 where it grows as the size does, 0 where it does not grow.
+
+What is measured is kept in FOLDER, so that the same command goes on where it was stopped; another commit measures anew.
+
+Writes results/benchmarks/scale.md, scale.json and growth.png.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from generated import SHARDS, TRAJECTORIES, generate, stores
+from tasks import TASKS, measured, tokens
+
+from experiments.config import ROOT
+from experiments.output import markdown_table, provenance
+from rsr.plots import Growth, growth
+from rsr.store import SHARD
+
+Row = dict[str, Any]
+MEASURED = {
+    "seconds": "seconds",
+    "core_seconds": "seconds of all cores",
+    "peak_mb": "peak memory, MB",
+    "disk_mb": "read or left on disk, MB",
+}
+OF_THE_STORE = ("ablation", "tables", "ranking", "selection")  # tasks whose size is the paper's at most
+TARGET_SECONDS, TARGET_MB = 300, 2048
+
+
+def slope(rows: Sequence[Row], measured: str) -> float:
+    """Of the logarithm of what was measured on that of the size, by least squares."""
+    return float(np.polyfit(np.log([row["size"] for row in rows]), np.log([row[measured] for row in rows]), 1)[0])
+
+
+def of_task(rows: Sequence[Row], task: str) -> list[Row]:
+    return [row for row in rows if row["task"] == task]
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    panels = [
+        (
+            title,
+            [
+                Growth(f"{task} ({slope(of, name):.2f})", [row["size"] for row in of], [row[name] for row in of])
+                for task in dict.fromkeys(row["task"] for row in rows)
+                if (of := of_task(rows, task))
+            ],
+        )
+        for name, title in MEASURED.items()
+        if name != "core_seconds"
+    ]
+    growth(panels, x_label=f"size ({SHARDS}: the paper's)", path=path)
+
+
+def report(rows: Sequence[Row], folder: Path) -> str:
+    largest = of_task(rows, "ablation")[-1]
+    met = largest["seconds"] <= TARGET_SECONDS and largest["peak_mb"] <= TARGET_MB
+    full = largest["size"] == SHARDS
+    parts = [
+        "# Time, memory and disk as the study grows",
+        f"{len(stores(folder))} generated datasets; {os.cpu_count()} cores. A line is one run in a process of its own; its peak "
+        "memory counts the libraries as well. Everything is measured, nothing extrapolated. A size is a number of shards "
+        f"({SHARD} trajectories) of each dataset, {SHARDS} in the paper's study; of scoring a number of shards under a tiny "
+        "student; of the report a number of results.",
+        markdown_table(
+            ["task", "size", "trajectories", "response tokens", "seconds", "core seconds", "peak MB", "disk MB"],
+            [_line(row, folder) for row in rows],
+        ),
+        "Slopes of log on log:",
+        markdown_table(
+            ["task", *MEASURED.values()],
+            [[task, *(f"{slope(of_task(rows, task), name):.2f}" for name in MEASURED)] for task in TASKS],
+        ),
+        f"All ablation metrics over {tokens(folder, largest['size']):.3g} tokens in {largest['seconds']:.0f} s and "
+        f"{largest['peak_mb']:,.0f} MB"
+        + (
+            f"; the target, {TARGET_SECONDS} s and {TARGET_MB:,} MB, is {'met' if met else 'not met'}." if full else "."
+        ),
+        f"Made by `{provenance()['command']}`.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(row: Row, folder: Path) -> list[str]:
+    task, size = row["task"], row["size"]
+    trajectories = min(size * SHARD, TRAJECTORIES) * len(stores(folder)) if task in OF_THE_STORE else size * SHARD
+    return [
+        task,
+        str(size),
+        "" if task == "report" else f"{trajectories:,}",
+        f"{tokens(folder, size):.3g}" if task in ("ablation", "tables") else "",
+        f"{row['seconds']:.1f}",
+        f"{row['core_seconds']:.1f}",
+        f"{row['peak_mb']:,.0f}",
+        f"{row['disk_mb']:,.1f}",
+    ]
+
+
+def _measured(task: str, folder: Path, size: int) -> Row:
+    """A row, measured now or by the same commit before."""
+    kept, commit = folder / "measured" / f"{task}-{size}.json", provenance()["commit"]
+    if kept.exists() and (found := json.loads(kept.read_text()))["commit"] == commit:
+        return dict(found["row"])
+    row = measured(task, folder, size)
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(json.dumps({"commit": commit, "row": row}))
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[4, 10, 20, SHARDS])
+    parser.add_argument("--results", type=Path, default=ROOT / "results" / "benchmarks")
+    arguments = parser.parse_args()
+    sizes = sorted(arguments.sizes)
+    generate(arguments.folder, sizes[-1])
+    rows = [_measured(task, arguments.folder, size) for task in TASKS for size in sizes]
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    record = provenance() | {"cores": os.cpu_count(), "rows": rows}
+    (arguments.results / "scale.json").write_text(json.dumps(record, indent=2) + "\n")
+    (arguments.results / "scale.md").write_text(report(rows, arguments.folder))
+    draw(rows, arguments.results / "growth.png")
+    print(report(rows, arguments.folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""What is measured at growing size: each task runs in a process of its own and names the files that it reads or leaves.
+
+A size is a number of shards of each dataset of a generated store (see `generated`); of scoring a number of shards, of the
+report a number of results.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from generated import PROMPT, stores
+
+from experiments.config import ROOT, Ablation
+from rsr.store import SHARD, shard_path
+
+
+def ablation(folder: Path, size: int) -> Iterable[Path]:
+    """Every variant of Tables 5 and 14 over the store, and what it reads."""
+    from experiments.ablation import measured
+
+    found = stores(folder, size)
+    measured(found, Ablation(), seed=0)
+    return [shard_path(store.artefact, i) for store in found for i in range(size)]
+
+
+def tables(folder: Path, size: int) -> Iterable[Path]:
+    """Every token metric, with intervals over problems, and the tables."""
+    from rsr.tables import tabulate
+
+    root = _fresh(folder / f"tables-{size}")
+    tabulate(stores(folder, size), root, "generated", resamples=10_000, seed=0)
+    return root.rglob("*")
+
+
+def ranking(folder: Path, size: int) -> Iterable[Path]:
+    """The order of the datasets with its bootstrap, and the table that it reads."""
+    from rsr.ranking import rank
+
+    rank(pl.read_parquet(_trajectories(folder, size)), resamples=10_000)
+    return [_trajectories(folder, size)]
+
+
+def selection(folder: Path, size: int) -> Iterable[Path]:
+    """The best correct candidate of each problem, from 33, and the table that it reads."""
+    from rsr.selection import CANDIDATES, Rule, choose
+
+    rows = pl.read_parquet(_trajectories(folder, size)).filter(metric="rsr", preset="")
+    content = pl.concat_str("teacher", "generation", "trajectory").hash(seed=0)
+    candidates = rows.with_columns(
+        group="teacher", content=content.cast(pl.String).str.pad_start(64, "0"), correct=content % 5 > 0
+    )
+    choose(candidates.select(*CANDIDATES), "lower", Rule())
+    return [_trajectories(folder, size)]
+
+
+def scoring(folder: Path, size: int) -> Iterable[Path]:
+    """A dataset scored by a tiny student, and its token store."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from experiments.miniature import words
+    from rsr import student as students
+    from rsr import trajectories
+    from rsr.engine import Scorer, Scoring
+    from rsr.scoring import score_dataset
+
+    root = _fresh(folder / f"scoring-{size}")
+    torch.manual_seed(0)
+    shape = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2)
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(words.vocabulary()), **shape)).save_pretrained(root / "student")
+    words.tokenizer().save_pretrained(root / "student")
+    rng = np.random.default_rng(0)
+    chats = [
+        [
+            {"role": "user", "content": " ".join(rng.choice(words.OBJECTS, 10))},
+            {"role": "assistant", "content": " ".join(rng.choice(words.OBJECTS, n))},
+        ]
+        for n in rng.integers(20, 200, size * SHARD)
+    ]
+    records = ((f"record {i}", {"messages": chat}) for i, chat in enumerate(chats))
+    scorer = Scorer(students.load(root / "student", dtype="float32", device="cpu"), Scoring())
+    store = score_dataset(scorer, trajectories.parse(records, "teacher", ""), root)
+    return store.artefact.path.glob("*.parquet")
+
+
+def report(folder: Path, size: int) -> Iterable[Path]:
+    """The page of so many results, and the page."""
+    from experiments.report import html, markdown
+
+    root = _fresh(folder / f"results-{size}")
+    for i in range(size):
+        shutil.copytree(ROOT / "results" / "correlation" / "qwen3b", root / "correlation" / f"student-{i:04d}")
+    (root / "report.html").write_text(html(root))
+    (root / "report.md").write_text(markdown(root))
+    return root.glob("report.*")
+
+
+TASKS: dict[str, Callable[[Path, int], Iterable[Path]]] = {
+    of.__name__: of for of in (scoring, ablation, tables, ranking, selection, report)
+}
+
+
+def _fresh(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _trajectories(folder: Path, size: int) -> Path:
+    (path,) = (folder / f"tables-{size}").glob("scores/*/trajectories.parquet")
+    return path
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+def measured(task: str, folder: Path, size: int) -> dict[str, Any]:
+    """Seconds, peak memory and disk of a task, run in a process of its own."""
+    done = subprocess.run([sys.executable, __file__, task, str(folder), str(size)], check=True, stdout=subprocess.PIPE)
+    print(f"{task}, size {size}: {done.stdout.decode().strip()}", file=sys.stderr, flush=True)
+    return {"task": task, "size": size, **json.loads(done.stdout)}
+
+
+def in_this_process(task: str, folder: Path, size: int) -> dict[str, float]:
+    """Seconds on the clock and of all cores, peak memory of this process (imports and all), and megabytes of the files that
+    the task names.
+    """
+    began, worked = time.perf_counter(), time.process_time()
+    paths = TASKS[task](folder, size)
+    seconds, cores = time.perf_counter() - began, time.process_time() - worked
+    disk = sum(path.stat().st_size for path in paths if path.is_file())
+    return {"seconds": seconds, "core_seconds": cores, "peak_mb": _peak_mb(), "disk_mb": disk / 2**20}
+
+
+def _peak_mb() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()  # Linux
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+@cache
+def tokens(folder: Path, size: int) -> int:
+    """Response tokens in so many shards of each dataset."""
+    import pyarrow.parquet as pq
+
+    paths = [shard_path(store.artefact, i) for store in stores(folder) for i in range(size)]
+    chats = (pq.read_table(path, columns=["chat_tokens"])["chat_tokens"].to_numpy() for path in paths)
+    return sum(int(of.sum()) - PROMPT * len(of) for of in chats)
+
+
+if __name__ == "__main__":
+    print(json.dumps(in_this_process(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))))
