@@ -1,5 +1,7 @@
 """Real models small enough for tests: random weights, a real byte-level tokenizer trained on the spot."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -46,3 +48,11 @@ def save(folder: Path, *, seed: int = 0, template: str | None = "chatml", tied: 
     LlamaForCausalLM(LlamaConfig(**(shape | config))).save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
+
+
+def together(run):
+    """Results of two processes of one run, here in a thread each."""
+    barrier = threading.Barrier(2, timeout=60)
+    with ThreadPoolExecutor(2) as pool:
+        started = [pool.submit(run, (i, 2), barrier.wait) for i in range(2)]
+        return [of.result() for of in started]

@@ -11,6 +11,7 @@ from rsr.metrics import METRICS
 from rsr.metrics.text import TextCounts
 from rsr.scores import dataset_scores, given_scores, measured_scores
 from rsr.trajectories import Dataset, Message, Trajectory
+from tests.models import together
 
 DATASET = Dataset(
     "teacher",
@@ -77,18 +78,13 @@ def test_found_again_nothing_is_measured(tmp_path):
 
 def test_processes_and_workers_share_the_work_and_change_nothing(tmp_path):
     unbroken = measure_dataset(Counts(), DATASET, tmp_path / "one", "s").rows
+    counts = Counts(), Counts()
 
-    class Waiting(Exception):
-        pass
+    def run(process, barrier):
+        return measure_dataset(counts[process[0]], DATASET, tmp_path / "two", "s", process=process, barrier=barrier)
 
-    def wait():
-        raise Waiting
-
-    with pytest.raises(Waiting):
-        measure_dataset(Counts(), DATASET, tmp_path / "two", "s", process=(1, 2), barrier=wait)
-    first = Counts()
-    assert measure_dataset(first, DATASET, tmp_path / "two", "s", process=(0, 2)).rows.equals(unbroken)
-    assert first.seen == ["t0", "t1", "t2", "t6", "t7", "t8"]
+    assert all(measured.rows.equals(unbroken) for measured in together(run))
+    assert [of.seen for of in counts] == [["t0", "t1", "t2", "t6", "t7", "t8"], ["t3", "t4", "t5", "t9"]]
     threaded = Counts()
     threaded.workers = 4
     assert measure_dataset(threaded, DATASET, tmp_path / "three", "s").rows.equals(unbroken)
@@ -110,15 +106,12 @@ def test_what_failed_is_missing_counted_and_tried_again(tmp_path):
 
 
 def test_what_another_process_failed_at_is_missing_too(tmp_path):
-    class Waiting(Exception):
-        pass
+    counts = Counts(), Counts(t4=Failed("no answer"))
 
-    def wait():
-        raise Waiting
+    def run(process, barrier):
+        return measure_dataset(counts[process[0]], DATASET, tmp_path, "s", process=process, barrier=barrier)
 
-    with pytest.raises(Waiting):
-        measure_dataset(Counts(t4=Failed("no answer")), DATASET, tmp_path, "s", process=(1, 2), barrier=wait)
-    measured = measure_dataset(Counts(), DATASET, tmp_path, "s", process=(0, 2))
+    measured, _ = together(run)
     assert measured.artefact.manifest is None
     assert measured.failed == dict.fromkeys(["t3", "t4", "t5"], "failed in another process")
     assert measured.rows["words"].null_count() == 3
