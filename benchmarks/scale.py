@@ -23,7 +23,7 @@ from tasks import TASKS, measured, tokens
 
 from experiments.config import ROOT
 from experiments.output import markdown_table, provenance
-from rsr.plots import Curve, curves
+from rsr.plots import Growth, growth
 from rsr.store import SHARD
 
 Row = dict[str, Any]
@@ -51,7 +51,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         (
             title,
             [
-                Curve(f"{task} ({slope(of, name):.2f})", [row["size"] for row in of], [row[name] for row in of])
+                Growth(f"{task} ({slope(of, name):.2f})", [row["size"] for row in of], [row[name] for row in of])
                 for task in dict.fromkeys(row["task"] for row in rows)
                 if (of := of_task(rows, task))
             ],
@@ -59,7 +59,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         for name, title in MEASURED.items()
         if name != "core_seconds"
     ]
-    curves(panels, x_label=f"size ({SHARDS}: the paper's)", path=path)
+    growth(panels, x_label=f"size ({SHARDS}: the paper's)", path=path)
 
 
 def report(rows: Sequence[Row], folder: Path) -> str:

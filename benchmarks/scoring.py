@@ -1,160 +1,247 @@
-"""What scoring costs beside the bare forward pass of the model's body, and how its memory grows.
+"""What scoring costs: beside the bare forward pass of the model's body, and beside the plain way.
 
-    python benchmarks/scoring.py FOLDER_OF_TRAJECTORIES [--student MODEL] [--trajectories 60] [--dtype bfloat16]
+    python benchmarks/scoring.py                    # every part
+    python benchmarks/scoring.py lengths vocabulary
+    python benchmarks/scoring.py lengths --data FOLDER_OF_TRAJECTORIES
 
-The floor is the body alone on the same chats, dtype and threads: one by one, and in batches by length under several
-token budgets, whichever is fastest. Times are medians of interleaved rounds; the ratio to the floor is what to look at.
-Peak memory is that of a process of its own per length, with a tiny body and a vocabulary of 152,000.
+Parts: lengths (two distributions of lengths, and every token budget), vocabulary (a tiny body under heads of 49k, 152k and 262k),
+memory (one chat of growing length), processes (one with two threads, two with one).
 
-Writes results/benchmarks/scoring.md and scoring.json.
+The floor is the faster of one by one and the best batching of the body alone, with the same model, dtype and threads. The
+plain way is what the reference implementation does: padded batches of four in order, all logits, the largest of each. Every
+contender has a process of its own; rounds are interleaved, and the ratios are those of the fastest rounds. A first round, not
+timed, gives the peak memory. What scoring computes is compared with the plain way, and a difference beyond rounding ends the run.
+
+Each part writes a folder in results/benchmarks/.
 """
 
 import argparse
-import json
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
+import polars as pl
 
+from benchmarks.contenders import Contender, Numbers, run_together, workers
+from benchmarks.workload import LENGTHS, chat, chats
 from experiments.config import ROOT, Paths
 from experiments.config import Student as StudentConfig
-from experiments.output import markdown_table, provenance
+from experiments.output import markdown_table, publish
 from experiments.students import model_of
 from rsr import student as students
 from rsr import trajectories
 from rsr.chat import RenderedChat
-from rsr.engine import Scorer, Scoring, batches
 from rsr.student import Student
 
-BUDGETS = (1, 1024, 2048, 4096, 8192)
-LENGTHS = (1024, 2048, 4096, 8192, 16384)
-VOCABULARY = 152_000
+BUDGETS = (1, 1024, 2048, 4096)
+VOCABULARIES = (49_152, 151_936, 262_144)
+MEMORY_LENGTHS = (1024, 4096, 16384)
+RESULTS = ROOT / "results" / "benchmarks"
+
+# A run is the work of one process, or of several at once: each a contender and its chats.
+Run = Sequence[tuple[Contender, Sequence[RenderedChat]]]
 
 
-def mixed_chats(folder: Path, student: Student, n: int) -> list[RenderedChat]:
-    """Chats drawn evenly over teachers, within the model's positions."""
-    found = trajectories.find(folder)
-    each = -(-n // len(found))
-    rng = np.random.default_rng(0)
-    chats = []
-    for teacher, generation, file in found:
-        data = trajectories.read(file, teacher, generation).trajectories
-        for i in rng.choice(len(data), min(each, len(data)), replace=False):
-            chats.append(student.renderer.render(data[i].messages, Scoring().max_length_for(student)))
-    return chats[:n]
+def measure(runs: Mapping[str, Run], rounds: int) -> tuple[pl.DataFrame, dict[str, list[Numbers]]]:
+    """One row per run, with the seconds of its fastest round; and what each computed."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    memory: dict[str, float] = {}
+    numbers: dict[str, list[Numbers]] = {}
+    with workers([one for run in runs.values() for one in run]) as started:
+        ready = iter(started)
+        of = {name: [next(ready) for _ in run] for name, run in runs.items()}
+        for done in range(rounds + 1):
+            for name, running in of.items():
+                took, memory[name], numbers[name] = run_together(running)
+                if done:
+                    seconds[name].append(took)
+            print(f"round {done} of {rounds}", file=sys.stderr, flush=True)
+    rows = [
+        {"run": name, "seconds": min(s), "slowest": max(s), "added_mb": memory[name]} for name, s in seconds.items()
+    ]
+    return pl.DataFrame(rows), numbers
 
 
-@torch.inference_mode()
-def body_alone(scorer: Scorer, chats: list[RenderedChat], budget: int) -> None:
-    for group in batches([len(c.ids) for c in chats], budget):
-        ids = torch.zeros((len(group), max(len(chats[i].ids) for i in group)), dtype=torch.long)
-        for row, i in enumerate(group):
-            ids[row, : len(chats[i].ids)] = torch.tensor(chats[i].ids)
-        scorer.body(input_ids=ids, use_cache=False)
+def check(found: Numbers, plain: Numbers, dtype: str) -> str:
+    """Compare with the plain way, and say how near.
+
+    Raises:
+        SystemExit: the numbers differ by more than rounding.
+    """
+    assert found is not None and plain is not None
+    (rank, surprisal), (plain_rank, plain_surprisal) = found, plain
+    surprisals = float(np.abs(surprisal - plain_surprisal).mean())
+    ranks = float(np.abs(rank.astype(int) - plain_rank.astype(int)).mean())
+    ratio = float(rank.sum() / surprisal.sum() / (plain_rank.sum() / plain_surprisal.sum()) - 1)
+    # Batches of another shape round otherwise.
+    bounds = {"float32": (1e-4, 0.01, 1e-4), "bfloat16": (0.05, 0.5, 0.005)}[dtype]
+    said = f"surprisal {surprisals:.2g} nats and clipped rank {ranks:.2g} a token, RSR {ratio:+.2%}"
+    if surprisals > bounds[0] or ranks > bounds[1] or abs(ratio) > bounds[2]:
+        raise SystemExit(f"error: scoring and the plain way differ beyond rounding in {dtype}: {said}")
+    return f"{dtype}: {said}"
 
 
-def measure(scorer: Scorer, chats: list[RenderedChat], rounds: int) -> dict[str, float]:
-    """Median seconds by what was run."""
-    tasks: dict[str, Callable[[], object]] = {
-        f"body, {'one by one' if b == 1 else f'{b} tokens a batch'}": (lambda b=b: body_alone(scorer, chats, b))
-        for b in BUDGETS
-    }
-    tasks |= {
-        f"scoring, {'one by one' if b == 1 else f'{b} tokens a batch'}": (
-            lambda b=b: Scorer(scorer.student, Scoring(token_budget=b)).score(chats)
+def lengths(model: str, rounds: int, data: Path | None) -> None:
+    """Real student, several distributions of lengths, every token budget."""
+    student = students.load(model, device="cpu")
+    workloads = {name: (of.what, chats(student, of.draw())) for name, of in LENGTHS.items()}
+    if data is not None:
+        workloads = {"given": (f"drawn evenly from the teachers of {data.name}", mixed(data, student))}
+    tables, text = [], ["# Scoring beside the bare forward pass", f"{student.name}, bfloat16, 2 threads."]
+    for name, (what, drawn) in workloads.items():
+        runs: dict[str, Run] = {f"body, {_batch(b)}": [(Contender("body", model, b), drawn)] for b in BUDGETS}
+        runs["body and head's product, 2,048 a batch"] = [(Contender("body and head", model, 2048), drawn)]
+        runs |= {f"scoring, {_batch(b)}": [(Contender("scoring", model, b), drawn)] for b in BUDGETS}
+        runs["plain way"] = [(Contender("plain", model), drawn)]
+        table, numbers = measure(runs, rounds)
+        few = sorted(drawn, key=lambda c: len(c.ids))[:3]
+        exact: dict[str, Run] = {w: [(Contender(w, model, dtype="float32"), few)] for w in ("scoring", "plain")}
+        _, in_float32 = measure(exact, 1)
+        agreement = [
+            check(numbers["scoring, 2,048 a batch"][0], numbers["plain way"][0], "bfloat16"),
+            check(in_float32["scoring"][0], in_float32["plain"][0], "float32"),
+        ]
+        sizes = [len(c.ids) for c in drawn]
+        tokens = sum(sizes)
+        table = beside_floor(table, "body, ").with_columns(
+            lengths=pl.lit(name), tokens_per_second=tokens / pl.col("seconds")
         )
-        for b in BUDGETS
+        tables.append(table)
+        text += [
+            f"## {name.capitalize()}",
+            f"{what}: {len(drawn)} chats of {min(sizes)} to {max(sizes)} tokens (median {int(np.median(sizes))}), "
+            f"{tokens:,} tokens. Scoring and the plain way differ by, on average, {'; '.join(agreement)}.",
+            shown(table),
+        ]
+    publish(
+        RESULTS / ("lengths" if data is None else "given"), "\n\n".join(text) + "\n", {"lengths.csv": pl.concat(tables)}
+    )
+
+
+def vocabulary(rounds: int) -> None:
+    """A random model with hardly a body, so that the head is all there is to see."""
+    rng = np.random.default_rng(0)
+    tables = []
+    for size in VOCABULARIES:
+        drawn = [chat(rng.integers(size, size=256).tolist()) for _ in range(4)]
+        runs: dict[str, Run] = {
+            "body and head's product": [(Contender("body and head", size, 2048), drawn)],
+            "scoring": [(Contender("scoring", size, 2048), drawn)],
+            "plain way": [(Contender("plain", size), drawn)],
+        }
+        table, numbers = measure(runs, rounds)
+        check(numbers["scoring"][0], numbers["plain way"][0], "bfloat16")
+        tables.append(beside_floor(table, "body and head").with_columns(vocabulary=pl.lit(size)))
+    text = [
+        "# Vocabularies",
+        "A random model of two layers of width 256 in bfloat16, 2 threads, 4 chats of 256 tokens: the floor here is the body "
+        "with the head's product on response positions.",
+        *(f"## {size:,}\n\n{shown(table)}" for size, table in zip(VOCABULARIES, tables, strict=True)),
+    ]
+    publish(RESULTS / "vocabulary", "\n\n".join(text) + "\n", {"vocabulary.csv": pl.concat(tables)})
+
+
+def memory(size: int = VOCABULARIES[1]) -> None:
+    """Peak memory over the length of one chat."""
+    runs: dict[str, Run] = {
+        f"{n}": [(Contender("scoring", size), [chat([i % size for i in range(k)]) for k in (64, n)])]
+        for n in MEMORY_LENGTHS
     }
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
-    for done in range(rounds):
-        for name, task in tasks.items():
-            began = time.perf_counter()
-            task()
-            seconds[name].append(time.perf_counter() - began)
-        print(f"round {done + 1} of {rounds}", file=sys.stderr, flush=True)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+    table, _ = measure(runs, 1)
+    table = table.select(
+        pl.col("run").cast(pl.Int64).alias("tokens"),
+        "added_mb",
+        full_logits_mb=pl.col("run").cast(pl.Int64) * size * 6 / 2**20,
+    )
+    text = [
+        "# Memory over length",
+        f"What scoring one chat adds, vocabulary {size:,}, body of 2 layers of width 256 in bfloat16; beside it all its logits in "
+        "bfloat16 and float32.",
+        markdown_table(
+            ["tokens", "added MB", "all logits, MB"], [[f"{n:,}", f"{a:.0f}", f"{f:,.0f}"] for n, a, f in table.rows()]
+        ),
+    ]
+    publish(RESULTS / "memory", "\n\n".join(text) + "\n", {"memory.csv": table})
 
 
-def peak_memory(length: int) -> dict[str, float]:
-    """Megabytes that scoring one chat of `length` tokens adds, at a vocabulary of 152,000 and a tiny body."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    shape = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4)
-    config = LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=2 * length, num_key_value_heads=4, **shape)
-    model = LlamaForCausalLM(config).bfloat16().eval()
-    scorer = Scorer(Student("tiny", model, None, {}), Scoring())  # type: ignore[arg-type]
-    from rsr.chat import Turn
-
-    scorer.score([RenderedChat(tuple(range(64)), (Turn(8, 64, None),), 64)])
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark starts anew
-    before = _status("VmRSS")
-    scorer.score([RenderedChat(tuple(i % VOCABULARY for i in range(length)), (Turn(8, length, None),), length)])
-    return {"length": length, "added_mb": _status("VmHWM") - before, "full_logits_mb": length * VOCABULARY * 6 / 2**20}
+def processes(model: str, rounds: int) -> None:
+    """The same cores as threads of one process, or as processes of their own."""
+    drawn = chats(students.load(model, device="cpu"), LENGTHS["short"].draw())
+    runs: dict[str, Run] = {
+        "one process, 2 threads": [(Contender("scoring", model, 2048), drawn)],
+        "one process, 1 thread": [(Contender("scoring", model, 2048, threads=1), drawn)],
+        "two processes, 1 thread each": [(Contender("scoring", model, 2048, threads=1), drawn[k::2]) for k in (0, 1)],
+    }
+    table, numbers = measure(runs, rounds)
+    check(numbers["one process, 1 thread"][0], numbers["one process, 2 threads"][0], "bfloat16")
+    table = beside_floor(table, "one process, 2 threads")
+    publish(RESULTS / "processes", f"# Processes and threads\n\n{shown(table)}\n", {"processes.csv": table})
 
 
-def _status(name: str) -> float:
-    """A memory figure of this process, MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1]) / 1024
+def beside_floor(table: pl.DataFrame, floor: str) -> pl.DataFrame:
+    """With ratios to the fastest run whose name begins with `floor`, and of the plain way to each, where that ran."""
+    fastest = table.filter(pl.col("run").str.starts_with(floor))["seconds"].min()
+    plain = table.filter(pl.col("run") == "plain way")["seconds"].max()
+    return table.with_columns(
+        to_floor=pl.col("seconds") / fastest, plain_to_it=pl.lit(plain, pl.Float64) / pl.col("seconds")
+    )
+
+
+def shown(table: pl.DataFrame) -> str:
+    faster = table["plain_to_it"].null_count() == 0
+    return markdown_table(
+        [
+            "run",
+            "seconds, fastest and slowest",
+            "ratio to the floor",
+            *["faster than the plain way"] * faster,
+            "added MB",
+        ],
+        [
+            [
+                row["run"],
+                f"{row['seconds']:.2f} to {row['slowest']:.2f}",
+                f"{row['to_floor']:.2f}",
+                *[f"{row['plain_to_it']:.1f} x"] * faster,
+                f"{row['added_mb']:,.0f}",
+            ]
+            for row in table.iter_rows(named=True)
+        ],
+    )
+
+
+def mixed(folder: Path, student: Student) -> list[RenderedChat]:
+    """One chat of each teacher."""
+    drawn = []
+    for at, (teacher, generation, file) in enumerate(trajectories.find(folder)):
+        found = trajectories.read(file, teacher, generation).trajectories
+        drawn.append(student.renderer.render(found[at * 7919 % len(found)].messages, student.max_positions))
+    return drawn
+
+
+def _batch(budget: int) -> str:
+    return "one by one" if budget == 1 else f"{budget:,} a batch"
 
 
 def main() -> None:
+    parts = ("lengths", "vocabulary", "memory", "processes")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, nargs="?")
-    parser.add_argument("--student")
-    parser.add_argument("--trajectories", type=int, default=60)
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")
+    parser.add_argument("--data", type=Path, help="measure lengths on these trajectories instead")
+    parser.add_argument("--student", help="a model folder instead of SmolLM2-135M")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.memory:
-        print(json.dumps(peak_memory(arguments.memory)))
-        return
-    if arguments.data is None:
-        parser.error("a folder of trajectories is needed")
-    model = arguments.student or model_of(StudentConfig(name="smollm2", model=None, recipe="smollm2"), Paths())
-    student = students.load(model, dtype=arguments.dtype, device="cpu")
-    chats = mixed_chats(arguments.data, student, arguments.trajectories)
-    tokens = sum(len(c.ids) for c in chats)
-    seconds = measure(Scorer(student, Scoring()), chats, arguments.rounds)
-    floor = min(time for name, time in seconds.items() if name.startswith("body"))
-    memory = [
-        json.loads(
-            subprocess.run([sys.executable, __file__, "--memory", str(n)], check=True, capture_output=True).stdout
-        )
-        for n in LENGTHS
-    ]
-    lengths = np.array([len(c.ids) for c in chats])
-    text = "\n\n".join(
-        [
-            "# Scoring beside the bare forward pass",
-            f"{student.name}, {arguments.dtype}, {torch.get_num_threads()} threads; {len(chats)} chats of {lengths.min()} to "
-            f"{lengths.max()} tokens (median {int(np.median(lengths))}), {tokens:,} tokens in all; median of "
-            f"{arguments.rounds} rounds.",
-            markdown_table(
-                ["run", "seconds", "tokens/s", "ratio to the floor"],
-                [[n, f"{s:.1f}", f"{tokens / s:,.0f}", f"{s / floor:.2f}"] for n, s in seconds.items()],
-            ),
-            f"Memory that scoring one chat adds, vocabulary {VOCABULARY:,}, body of 2 layers of width 64:",
-            markdown_table(
-                ["tokens", "added MB", "full logits, bf16 and float32, MB"],
-                [[f"{m['length']:,}", f"{m['added_mb']:.0f}", f"{m['full_logits_mb']:,.0f}"] for m in memory],
-            ),
-            f"Made by `{provenance()['command']}`.",
-        ]
-    )
-    folder = ROOT / "results" / "benchmarks"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "scoring.md").write_text(text + "\n")
-    record = provenance() | {"seconds": seconds, "tokens": tokens, "memory": memory}
-    (folder / "scoring.json").write_text(json.dumps(record, indent=2) + "\n")
-    print(text)
+    given = parser.parse_args()
+    model = given.student or model_of(StudentConfig(name="smollm2", model=None, recipe="smollm2"), Paths())
+    run = {
+        "lengths": partial(lengths, str(model), given.rounds, given.data),
+        "vocabulary": partial(vocabulary, given.rounds),
+        "memory": memory,
+        "processes": partial(processes, str(model), given.rounds),
+    }
+    for part in given.parts or parts:
+        run[part]()
 
 
 if __name__ == "__main__":

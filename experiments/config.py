@@ -1,6 +1,6 @@
 """The schema of every configuration: what is not declared here is refused, by name."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,9 @@ from omegaconf import MISSING
 
 from eval.settings import Evaluation
 from rsr.errors import InputError
-from train.settings import Training
+from rsr.grader import Kind
+from train.memory import Shape
+from train.settings import Reinforcement, Training
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,6 +54,7 @@ class Student:
     template_variables: dict[str, Any] = field(default_factory=dict)
     dtype: Dtype = Dtype.bfloat16  # in which it is scored and evaluated
     source: Source = Source.measured
+    shape: Shape | None = None  # as in its config.json, so that a plan needs no hub
     training: Training = field(default_factory=Training)
 
 
@@ -71,9 +74,11 @@ class Teachers:
     recipe: str | None = None  # how to make the data where they are not given (experiments.datasets)
     caveat: str | None = None  # what has to be read beside every result
     answer: str | None = None  # regular expression of a response's final answer; null: the last \boxed{}
+    grader: Kind = Kind.mathematics  # what answers are
     generations: list[str] = field(default_factory=list)  # [] takes all that are found
     teachers: list[Teacher] = field(default_factory=list)  # [] takes all that are found
     selections: list[str] = field(default_factory=list)  # datasets selected from all of them (experiments.selections)
+    fewer: list[str] = field(default_factory=list)  # the teachers of a selection from fewer teachers
 
 
 def from_print(student: Student, teachers: Teachers) -> bool:
@@ -108,12 +113,14 @@ class Study:
     """How the cells of a study are run."""
 
     processes: int | None = None  # cells at a time; null: one per core, or one where there is a GPU
+    worker: int = 0  # number of this worker among those that share a study; results are those of the first
     on_error: OnFailure = OnFailure["continue"]  # after a cell that failed
     floor: float = 5.0  # percent; students below it have learned nothing that an order could be made of
     verified: float = 95.0  # percent; teachers below it write wrong solutions too often to be compared by form alone
 
     def __post_init__(self) -> None:
         _at_least(1, processes=self.processes)
+        _at_least(0, worker=self.worker)
 
 
 @dataclass
@@ -259,9 +266,33 @@ class EvaluateConfig(MetricsConfig):
 
 
 @dataclass
+class Assumptions:
+    """Behind the plan of a study; nothing of it is measured. The device is an H200 by its data sheet."""
+
+    flops: float = 9.9e14  # per second and device, dense bfloat16
+    utilisation: float = 0.4  # share of them that scoring and training reach
+    bandwidth: float = 4.8e12  # bytes per second of a device's memory
+    step: float = 0.03  # seconds that a step of generation takes at least (transformers, in Python)
+    memory: float = 141e9  # bytes of a device
+    devices: int = 8  # that the training of one student is spread over, where one does not hold it
+    price: float = 3.0  # per GPU-hour, in whatever currency
+
+    def __post_init__(self) -> None:
+        _at_least(1, **{"plan.devices": self.devices, "plan.flops": self.flops, "plan.bandwidth": self.bandwidth})
+        _at_least(0, **{"plan.price": self.price, "plan.step": self.step})
+        if not 0 < self.utilisation <= 1:
+            raise InputError(f"plan.utilisation={self.utilisation} is no share: it lies above 0 and up to 1")
+
+
+@dataclass
 class StudyConfig(EvaluateConfig):
+    plan: Assumptions = field(default_factory=Assumptions)
     run: bool = False  # go ahead with a measured study of which only the plan would be shown
     study: Study = field(default_factory=Study)
+
+    def __post_init__(self) -> None:
+        if self.study.worker:
+            self.paths = replace(self.paths, results=self.paths.outputs / "workers" / str(self.study.worker))
 
 
 @dataclass
@@ -273,6 +304,74 @@ class CorrelationConfig(StudyConfig):
     def compared(self) -> list[str]:
         """Names of metrics or groups."""
         return _names(self.metric, "metric")
+
+
+class Setting(Enum):
+    """What a selection is made from (experiments.selections)."""
+
+    all = "all"  # every generation of every teacher
+    one_generation = "one_generation"  # the first of every teacher
+    fewer_teachers = "fewer_teachers"  # every generation of `Teachers.fewer`
+    correct_first = "correct_first"  # as all, with right answers before others
+
+
+METHODS = ["random", "rsr", "avg_surprisal", "g_norm", "avg_token_length", "rule_based_quality", "llm_judged_quality"]
+
+
+@dataclass
+class Selection:
+    """Training sets selected problem by problem."""
+
+    settings: list[Setting] = field(default_factory=lambda: [Setting.all, Setting.one_generation])
+    methods: list[str] = field(default_factory=lambda: list(METHODS))  # random, none (all candidates), or metrics
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
+
+    def __post_init__(self) -> None:
+        if not (self.settings and self.methods and self.seeds):
+            raise InputError("selection needs at least one of settings, methods and seeds each")
+
+
+@dataclass
+class SelectionConfig(CorrelationConfig):
+    selection: Selection = field(default_factory=Selection)
+
+
+@dataclass
+class Validation:
+    """A check of a score on some teachers before all are trained on."""
+
+    metric: str = "rsr"
+    teachers: list[str] = field(default_factory=list)  # [] takes `count`, spread over the order of their scores
+    count: int = 5
+    seeds: list[int] = field(default_factory=lambda: [0])  # of training
+
+    def __post_init__(self) -> None:
+        _at_least(3, count=self.count)
+
+
+@dataclass
+class ValidationConfig(StudyConfig):
+    validation: Validation = field(default_factory=Validation)
+
+
+@dataclass
+class Within:
+    """Choices among one teacher's own trajectories."""
+
+    metric: str = "rsr"
+    teachers: list[str] = field(default_factory=list)  # [] takes all
+    shares: list[float] = field(default_factory=lambda: [0.25, 0.5])  # of the problems
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
+
+
+@dataclass
+class WithinConfig(StudyConfig):
+    within: Within = field(default_factory=Within)
+
+
+@dataclass
+class BeyondSftConfig(CorrelationConfig):
+    reinforcement: Reinforcement = field(default_factory=Reinforcement)
 
 
 @dataclass
@@ -360,3 +459,36 @@ class CaseStudyConfig(ScoreConfig):
 @dataclass
 class ReportConfig:
     paths: Paths = field(default_factory=Paths)
+
+
+@dataclass
+class MismatchConfig(CorrelationConfig):
+    others: list[str] = field(default_factory=list)  # students beside the configured one, where they are measured
+    dtypes: list[Dtype] = field(default_factory=lambda: list(Dtype))
+
+
+@dataclass
+class FailuresConfig:
+    student: Student = field(default_factory=Student)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    examples: int = 100  # of each kind
+    appended: list[int] = field(default_factory=lambda: [8, 16, 32, 64])  # tokens
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    paths: Paths = field(default_factory=Paths)
+
+    def __post_init__(self) -> None:
+        _at_least(2, examples=self.examples)
+        for tokens in self.appended:
+            _at_least(1, appended=tokens)
+
+
+@dataclass
+class LengthConfig(StudyConfig):
+    prefixes: list[int] = field(default_factory=lambda: [4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048])  # tokens
+    mark: str = "</think>"  # regular expression that parts the answer from what stands before it
+    bins: int = 4  # by length, of equal size, that the trajectories of each dataset are divided into
+
+    def __post_init__(self) -> None:
+        _at_least(2, bins=self.bins)
+        for tokens in self.prefixes:
+            _at_least(1, prefixes=tokens)

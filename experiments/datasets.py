@@ -6,27 +6,41 @@ from pathlib import Path
 
 from experiments import selections
 from experiments.config import Paths, ScoringConfig, Teachers
+from experiments.miniature import lengths
 from experiments.miniature import teachers as miniature
+from experiments.miniature.programs import teachers as programs
 from experiments.miniature.world import SEED
 from rsr import trajectories
 from rsr.artefacts import find_or_begin, writing
+from rsr.claims import claiming
 from rsr.errors import InputError
 from rsr.trajectories import Dataset
 
+RECIPES = {  # of teachers that are made on the spot: what writes them, and its version
+    "miniature": (miniature.write_problems, miniature.VERSION),
+    "miniature_lengths": (lengths.write_problems, miniature.VERSION),
+    "miniature_programs": (programs.write_problems, programs.VERSION),
+}
 
+
+@claiming
 def made(teachers: Teachers, paths: Paths) -> Path:
     """The folder of teachers that are made on the spot: `teachers/`, and the benchmark that goes with them.
 
     Raises:
         InputError: there is no such recipe.
     """
-    if teachers.recipe != "miniature":
-        raise InputError(f"teachers {teachers.name!r}: unknown recipe {teachers.recipe!r}; known is miniature")
-    key = {"stage": "data", "recipe": teachers.recipe, "seed": SEED, "version": miniature.VERSION}
+    recipe = RECIPES.get(teachers.recipe or "")
+    if recipe is None:
+        raise InputError(
+            f"teachers {teachers.name!r}: unknown recipe {teachers.recipe!r}; known are {', '.join(RECIPES)}"
+        )
+    write_problems, made_by = recipe
+    key = {"stage": "data", "recipe": teachers.recipe, "seed": SEED, "version": made_by}
     artefact = find_or_begin(paths.outputs, "data", teachers.name, key)
     if artefact.manifest is None:
         with writing(artefact.path):
-            miniature.write_problems(artefact.path, SEED)
+            write_problems(artefact.path, SEED)
         artefact = artefact.complete(train=miniature.TRAIN, test=miniature.TEST)
     return artefact.path
 
@@ -49,7 +63,7 @@ def load(teachers: Teachers, scoring: ScoringConfig, paths: Paths) -> list[Datas
     datasets = [trajectories.read(file, name, gen, on_error=scoring.on_error.value) for name, gen, file in chosen]
     if scoring.limit is not None:
         datasets = [replace(d, trajectories=d.trajectories[: scoring.limit]) for d in datasets]
-    return datasets + [selections.select(method, datasets) for method in teachers.selections]
+    return datasets + [selections.as_teacher(method, datasets) for method in teachers.selections]
 
 
 def _by_table(teachers: Teachers, source: str, found: list[tuple[str, str, Path]]) -> list[tuple[str, str, Path]]:

@@ -14,10 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments.config import ROOT
+from rsr.claims import worker
 from rsr.errors import InputError
 
 C = TypeVar("C")
 
+LAUNCHERS = ("submitit", "ray")  # modules of what they raise when a job is killed or never starts
 
 # Groups whose value may also be a folder, a file or a hub name, and the configuration that it then stands for.
 OPEN_GROUPS: dict[str, Callable[[str], dict[str, Any]]] = {
@@ -39,6 +41,7 @@ def entry(
 
     def decorate(run: Callable[[C], None]) -> Callable[[], None]:
         failures: list[int] = []
+        here = worker()
 
         def fail(error: Exception) -> None:
             if os.environ.get("RSR_TRACEBACK") == "1":
@@ -55,6 +58,8 @@ def entry(
                 plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
                 run(cast(C, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))))
             except (InputError, OmegaConfBaseException) as error:
+                if worker() != here:  # a launcher's job elsewhere: Hydra takes its error back to the command
+                    raise
                 fail(error)
 
         def command() -> None:
@@ -68,8 +73,13 @@ def entry(
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what goes wrong before the task
             try:
                 task()
-            except (HydraException, OmegaConfBaseException) as error:
+            except (HydraException, OmegaConfBaseException, InputError) as error:
                 fail(error)
+            except Exception as error:
+                if not type(error).__module__.startswith(LAUNCHERS):
+                    raise
+                lines = str(error).strip().splitlines()
+                fail(InputError(f"a job of the launcher ended before its time, the same command goes on: {lines[0]}"))
             if failures:
                 sys.exit(max(failures))
 

@@ -9,7 +9,8 @@ from eval.benchmarks import Benchmark
 from experiments import datasets, known
 from experiments.config import EvaluateConfig
 from rsr import student as students
-from rsr.artefacts import Artefact, digest
+from rsr.artefacts import Artefact, begin, digest
+from rsr.claims import claiming
 from train.sft import Base
 
 BASE = "base"  # the student before training, in the place of a teacher's name
@@ -82,6 +83,7 @@ def find_samples(
     return [samples.find(config.paths.outputs, label, model, benchmark, config.evaluation) for benchmark in wanted]
 
 
+@claiming
 def evaluate(
     config: EvaluateConfig,
     label: str,
@@ -100,7 +102,8 @@ def evaluate(
         InputError: see `eval.samples.draw` and `eval.performance.grade`.
     """
     wanted = load_benchmarks(config)
-    found = find_samples(config, label, identity, [benchmark.identity() for benchmark in wanted])
+    identities_of_wanted = [benchmark.identity() for benchmark in wanted]
+    found = [begin(artefact) for artefact in find_samples(config, label, identity, identities_of_wanted)]
     if any(artefact.manifest is None for artefact in found):
         from eval.model import StudentLM
 

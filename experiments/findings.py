@@ -38,6 +38,20 @@ class Finding:
     unit: str
     basis: str
 
+    @classmethod
+    def of(cls, question: str, answer: str, contrast: "Contrast") -> "Finding":
+        """Of a contrast of accuracies."""
+        return cls(
+            question,
+            answer,
+            contrast.value,
+            contrast.low,
+            contrast.high,
+            contrast.detectable,
+            "points of accuracy",
+            contrast.basis,
+        )
+
     def text(self) -> str:
         return (
             f"**{self.question}** {self.answer} {self.estimate:+.2f} [{self.low:+.2f}, {self.high:+.2f}] {self.unit} "
@@ -60,6 +74,13 @@ class Contrast:
     high: float
     detectable: float
     basis: str
+
+
+def told(found: Contrast) -> str:
+    """What a contrast says, in three words or so."""
+    if found.low > 0:
+        return "Yes"
+    return "No, it is worse" if found.high < 0 else "It cannot be told"
 
 
 def contrast(one: pl.DataFrame, other: pl.DataFrame) -> Contrast:

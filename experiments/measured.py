@@ -23,7 +23,7 @@ def of_teachers(accuracies: pl.DataFrame) -> pl.DataFrame:
 
 def verified_by_teacher(measured: Measured, config: CorrelationConfig) -> pl.DataFrame:
     """teacher, generation, value (share of right trajectories, null where no answer is known), error, n."""
-    rows = verification.verified(measured.data, config.teachers.answer, config.paths.outputs)
+    rows = verification.verified(measured.data, config.teachers.answer, config.teachers.grader, config.paths.outputs)
     share = pl.col("correct").mean()
     return rows.group_by("teacher", "generation", maintain_order=True).agg(
         value=share, error=(share * (1 - share) / pl.len()).sqrt(), n=pl.len()

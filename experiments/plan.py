@@ -1,13 +1,24 @@
-"""What a measured study would cost, before anything is spent."""
+"""What would a measured study cost, before anything is spent?
 
-from experiments import datasets, students
-from experiments.config import StudyConfig
-from rsr import student
+    python experiments/plan.py student=qwen3b                      # the paper's study: lengths from print, no hub needed
+    python experiments/plan.py student=qwen7b teachers=FOLDER
+    python experiments/plan.py student=qwen14b plan.price=2.5 plan.devices=16
+
+Prints the study's cells and which are done, and an estimate of tokens, GPU-hours, cost, disk and memory, with what it assumes
+(configuration group `plan`). Nothing is run or written.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from experiments import budget, students
+from experiments.budget import Budget
+from experiments.config import Assumptions, StudyConfig
+from experiments.entry import entry
+from experiments.output import markdown_table
 from rsr.errors import InputError
-
-# Assumptions behind the hours; an estimate, named with every number it gives.
-FLOPS = 4e14  # per second: 40 % of one H200's peak in bfloat16
-SAMPLE = 200  # trajectories that the length is estimated from
+from train import memory
+from train.memory import Memory, Spread
 
 
 def refuse_or_go(config: StudyConfig) -> None:
@@ -23,48 +34,103 @@ def refuse_or_go(config: StudyConfig) -> None:
 
 
 def plan(config: StudyConfig) -> list[str]:
-    """Models, datasets, tokens, hours and disk of a study.
+    """Cells, tokens, hours, cost, disk and memory of a study, in lines of Markdown.
 
     Raises:
-        InputError: the student or its data cannot be read.
+        InputError: see `experiments.budget.of_study`.
     """
-    training = config.student.training
-    model = students.model_of(config.student, config.paths)
-    parameters = student.parameters(
-        model, revision=config.student.revision, trust_remote_code=config.scoring.trust_remote_code
-    )
-    renderer = student.load_renderer(
-        model,
-        revision=config.student.revision,
-        template=config.student.template,
-        template_variables=config.student.template_variables,
-        trust_remote_code=config.scoring.trust_remote_code,
-    )
-    data = datasets.load(config.teachers, config.scoring, config.paths)
-    tokens = 0.0
-    for dataset in data:
-        sample = dataset.trajectories[:SAMPLE]
-        lengths = [min(renderer.render(t.messages).length, training.max_length) for t in sample]
-        tokens += sum(lengths) / len(lengths) * len(dataset.trajectories)
-    models = len(data) + 1
-    evaluation = config.evaluation
-    flops = {
-        "score": 2 * parameters * tokens,
-        "train": 6 * parameters * tokens * training.epochs,
-    }
-    hours = {stage: amount / FLOPS / 3600 for stage, amount in flops.items()}
-    weights = parameters * (2 if training.bf16 else 4) / 1e9
+    found = budget.of_study(config)
+    training, evaluation = config.student.training, config.evaluation
+    teachers = len({of.name.partition("/")[0] for of in found.lengths})
     return [
-        f"student     {config.student.name}: {model}, {parameters / 1e9:.3g} billion parameters",
-        f"datasets    {len(data)} from {len({d.teacher for d in data})} teachers, "
-        f"{sum(len(d.trajectories) for d in data):,} trajectories, about {tokens:,.0f} tokens (from the first {SAMPLE} each)",
-        f"score       {hours['score']:.3g} GPU-hours",
-        f"train       {len(data)} models, {training.epochs} epochs, {hours['train']:.3g} GPU-hours"
+        f"student     {config.student.name}: {config.student.model or config.student.recipe}, "
+        f"{found.shape.parameters / 1e9:.3g} billion parameters",
+        f"datasets    {len(found.lengths)} from {teachers} teachers, {sum(of.trajectories for of in found.lengths):,} trajectories",
+        f"training    {training.epochs} epochs"
         + (f", LoRA of rank {training.lora.rank}" if training.lora.rank else ""),
-        f"evaluate    {models} models on {', '.join(evaluation.benchmarks)}, {evaluation.samples} samples a problem of at most "
-        f"{evaluation.max_new_tokens:,} tokens; hours depend on the lengths, which are not known before",
-        f"disk        {len(data) * weights:.3g} GB of trained weights, {tokens * 12 / 1e9:.3g} GB of token statistics; "
-        f"while it trains {12 * parameters / 1e9:.3g} GB for a checkpoint with its optimiser",
-        f"assumed     {FLOPS:.0e} FLOP/s on one device (40 % of an H200's peak in bfloat16), 2 FLOP per parameter and token "
-        "to score, 6 to train; attention not counted. An estimate, nothing of it is measured.",
+        f"benchmarks  {', '.join(evaluation.benchmarks)}, {evaluation.samples} samples a problem of at most "
+        f"{evaluation.max_new_tokens:,} tokens",
+        f"cells       {_cells(config)}",
+        "",
+        _stages(found, config.plan),
+        "",
+        f"memory of training, chats of {training.max_length:,} tokens, micro-batch {training.micro_batch}, checkpointing "
+        + ("on" if training.gradient_checkpointing else "off"),
+        memory_table(found.memory, config.plan.memory),
+        "",
+        *_assumed(found, config.plan),
+        "",
+        "An estimate, nothing of it is measured.",
     ]
+
+
+def _cells(config: StudyConfig) -> str:
+    """How many there are, and how many are done of each stage, where that can be known."""
+    student = config.student
+    place = config.teachers.data or ""
+    made = (
+        students.seconds_to_make(student, config.paths) is not None
+        if student.recipe
+        else Path(student.model or "").is_dir()
+    )
+    if not made or place.startswith("hub:"):
+        return "what is done is not known: student or data are not at hand"
+    from experiments.study import cells
+
+    by_stage: dict[str, list[str]] = {}
+    for cell in cells(config):
+        by_stage.setdefault(cell.stage, []).append(cell.state)
+    settled = ("done", "not needed")
+    return ", ".join(f"{stage} {sum(s in settled for s in of)} of {len(of)} done" for stage, of in by_stage.items())
+
+
+def _stages(found: Budget, assumed: Assumptions) -> str:
+    rows = [
+        [
+            s.name,
+            str(s.cells),
+            f"{s.tokens:,.3g}",
+            f"{s.hours:,.3g}",
+            f"{s.hours * assumed.price:,.0f}",
+            f"{s.disk / 1e9:,.3g}",
+        ]
+        for s in found.stages
+    ]
+    hours, disk = sum(s.hours for s in found.stages), sum(s.disk for s in found.stages)
+    rows.append(["all", "", "", f"{hours:,.3g}", f"{hours * assumed.price:,.0f}", f"{disk / 1e9:,.3g}"])
+    return markdown_table(["stage", "datasets or models", "tokens", "GPU-hours", "cost", "disk, GB"], rows)
+
+
+def memory_table(ways: Mapping[tuple[Spread, int], Memory], device: float) -> str:
+    """What training takes, for each way to spread it over so many devices of so many bytes."""
+    columns = ("weights", "gradients", "optimiser", "gathered", "activations", "logits")
+    rows = []
+    for (way, devices), of in ways.items():
+        gigabytes = [f"{getattr(of, name) / 1e9:,.1f}" for name in (*columns, "device", "main_memory")]
+        label = way.value if way is Spread.none else f"{way.value}, {devices} GPUs"
+        rows.append([label, *gigabytes, "yes" if of.device <= device else "no"])
+    header = ["GB on each GPU", *columns, "together", "main memory", f"fits {device / 1e9:.0f} GB"]
+    return markdown_table(header, rows)
+
+
+def _assumed(found: Budget, assumed: Assumptions) -> list[str]:
+    lines = [
+        *found.source,
+        f"{assumed.flops:.2g} FLOP/s a device (plan.flops), of which scoring and training reach {assumed.utilisation:.0%} "
+        "(plan.utilisation); operations are counted from the student's shape, attention at the mean length",
+        f"a step of generation reads weights and cache at {assumed.bandwidth:.2g} B/s (plan.bandwidth), and takes at least "
+        f"{assumed.step:g} s (plan.step)",
+        f"{assumed.price:g} per GPU-hour (plan.price), in whatever currency",
+        *(f"{stage.name}: {stage.note}" for stage in found.stages if stage.note),
+        *(f"memory: {line}" for line in memory.ASSUMED),
+    ]
+    return [f"assumed: {line}" for line in lines]
+
+
+@entry("plan", StudyConfig, open_groups=True)
+def main(config: StudyConfig) -> None:
+    print("\n".join(plan(config)))
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -15,8 +15,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from rsr.claims import Busy, impatient, is_busy
 from rsr.errors import InputError
 
+LOOK_AGAIN = 1.0  # seconds, at what other workers are at
 # Imported once by the process that the jobs are forked from.
 PRELOADED = ("experiments.study", "torch", "trl", "peft", "eval.model", "eval.performance", "train.sft", "rsr.engine")
 
@@ -66,29 +68,33 @@ def run_all(
     *,
     started: Callable[[Job], None],
     advanced: Callable[[Job, int, int], None],
+    put_off: Callable[[Job], None],
     ended: Callable[[Job, Outcome], bool],
 ) -> None:
-    """Run jobs and those that follow from them, some at a time.
+    """Run jobs and those that follow from them, some at a time; those that another worker is at come when it is not.
 
     Args:
+        put_off: called with a job that another worker is at.
         ended: called with every outcome; False stops: running jobs are ended, waiting ones not begun.
     """
     # The server that jobs are forked from takes the number of threads with it.
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // processes))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // processes))
     context = get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED) if len(jobs) > 1 else [])
     waiting, running = deque(jobs), dict[Connection, tuple[Job, Any, float]]()
+    elsewhere: dict[str, Path] = {}  # names of jobs, and the claims of the workers that were at them
     try:
         while waiting or running:
-            while waiting and len(running) < processes:
-                job = waiting.popleft()
+            while len(running) < processes and (job := _next(waiting, elsewhere)):
                 ours, theirs = context.Pipe(duplex=False)
                 process = context.Process(target=_child, args=(theirs, job.run, job.arguments, job.log), daemon=True)
+                started(job)
                 process.start()
                 theirs.close()
                 running[ours] = (job, process, time.perf_counter())
-                started(job)
-            for connection in wait(list(running)):
+            if not running:
+                time.sleep(LOOK_AGAIN)
+            for connection in wait(list(running), LOOK_AGAIN if len(running) < processes else None):
                 assert isinstance(connection, Connection)
                 job, process, began = running[connection]
                 try:
@@ -101,6 +107,11 @@ def run_all(
                     continue
                 process.join()
                 del running[connection]
+                if kind == "busy":
+                    elsewhere[job.name] = content
+                    waiting.append(job)
+                    put_off(job)
+                    continue
                 seconds = time.perf_counter() - began
                 outcome = Outcome(seconds, **{kind: content})
                 # What follows comes first: a teacher's evaluation before the next teacher's training.
@@ -110,6 +121,21 @@ def run_all(
     finally:
         for _, process, _ in running.values():
             process.kill()
+
+
+def cores() -> int:
+    """Cores that this process may use, which on a shared machine are not all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _next(waiting: deque[Job], elsewhere: Mapping[str, Path]) -> Job | None:
+    """The first waiting job that no other worker is known to be at, taken out."""
+    for job in waiting:
+        claim = elsewhere.get(job.name)
+        if claim is None or not is_busy(claim):
+            waiting.remove(job)
+            return job
+    return None
 
 
 def alone(run: Callable[..., Any], *arguments: Any) -> Any:
@@ -130,7 +156,10 @@ def _child(connection: Connection, run: Callable[..., Any], arguments: tuple[Any
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     try:
-        result = run(*arguments, lambda done, of: connection.send(("progress", (done, of))))
+        with impatient():
+            result = run(*arguments, lambda done, of: connection.send(("progress", (done, of))))
+    except Busy as busy:
+        connection.send(("busy", busy.claim))
     except Exception as error:
         traceback.print_exc()
         sys.stderr.flush()

@@ -44,6 +44,17 @@ SECTIONS = (
     Section("Ablations", "ablation/*", "python experiments/ablation.py student=all"),
     Section("Accuracy by teacher and student", "distillation", "python experiments/distillation.py"),
     Section("Teacher selection", "teacher_selection", "python experiments/teacher_selection.py"),
+    Section(
+        "Trajectory selection, as printed and measured",
+        "trajectory_selection/*",
+        "python experiments/trajectory_selection.py",
+    ),
+    Section("Validation on a few teachers", "validation/*", "python experiments/validation.py student=miniature"),
+    Section(
+        "Choices within one teacher",
+        "within_teacher/*",
+        "python experiments/within_teacher.py student=miniature 'within.teachers=[chain_near,mixed]'",
+    ),
     Section("Simulation", "simulation", "python experiments/simulation.py"),
     Section("A student's own family", "sanity/*", "python experiments/sanity.py student=all"),
     Section("Cost", "cost", "python experiments/cost.py"),

@@ -11,7 +11,7 @@ from rich.table import Table as Grid
 
 from rsr.errors import InputError
 
-STATES = {"missing": "", "running": "…", "done": "done", "failed": "FAILED", "not needed": "not needed"}
+STATES = {"missing": "", "running": "…", "failed": "FAILED"}  # the others are written as they are
 
 
 @dataclass
@@ -19,7 +19,8 @@ class Cell:
     """One stage of one dataset; score is a stage of all datasets together.
 
     Attributes:
-        state: missing, running, done, failed, or not needed (what would use it is there already).
+        state: missing, running, elsewhere (another worker is at it), done, failed, or not needed (what would use it is
+            there already).
         seconds: that it took, now or in an earlier run.
     """
 
@@ -40,7 +41,7 @@ class Cell:
         if self.state == "running":
             return f"{self.progress:.0%}"
         seconds = "" if self.seconds is None or self.state == "not needed" else f" {self.seconds:.0f} s"
-        return STATES[self.state] + seconds
+        return STATES.get(self.state, self.state) + seconds
 
 
 class RunTable:

@@ -13,11 +13,14 @@ from typing import Any
 from experiments import known
 from experiments.config import Paths, ScoringConfig, Student
 from experiments.miniature import student as miniature
-from experiments.miniature.corpus import World
+from experiments.miniature.corpus import curriculum
+from experiments.miniature.curriculum import Curriculum
+from experiments.miniature.programs.corpus import CURRICULUM as PROGRAMS
 from experiments.miniature.world import SEED
 from rsr import student as rsr_student
 from rsr.artefacts import Artefact, begin, locate, writing
 from rsr.chat import load_template
+from rsr.claims import claiming
 from rsr.errors import InputError
 from train.sft import Base
 
@@ -62,18 +65,20 @@ class Recipe:
     key: Mapping[str, Any]
 
 
-def _miniature(world: World) -> Recipe:
-    key = {"world": world, "seed": SEED, "version": miniature.VERSION, "tokens": miniature.TOKENS}
-    return Recipe(lambda folder: miniature.make(folder, world, SEED), key)
+def _miniature(taught: Curriculum) -> Recipe:
+    key = {"world": taught.name, "seed": SEED, "version": miniature.VERSION, "tokens": miniature.TOKENS}
+    return Recipe(lambda folder: miniature.make(folder, taught, SEED), key)
 
 
 RECIPES = {
     "smollm2": Recipe(make_smollm2, {"wheel": WHEEL}),
-    "miniature": _miniature("memoryless"),
-    "miniature_sticky": _miniature("sticky"),
+    "miniature": _miniature(curriculum("memoryless")),
+    "miniature_sticky": _miniature(curriculum("sticky")),
+    "miniature_programs": _miniature(PROGRAMS),
 }
 
 
+@claiming
 def model_of(student: Student, paths: Paths) -> str:
     """Hub name or folder of a student's model; one with a recipe is made where it is not there yet.
 
@@ -84,9 +89,8 @@ def model_of(student: Student, paths: Paths) -> str:
         if student.model is None:
             raise InputError(f"student {student.name!r} has no model: it can be compared, not run")
         return student.model
-    artefact = _artefact(student, paths)
+    artefact = begin(_artefact(student, paths))
     if artefact.manifest is None:
-        begin(artefact)
         print(f"making {student.name} in {artefact.path}", file=sys.stderr, flush=True)
         began = time.perf_counter()
         with writing(artefact.path):

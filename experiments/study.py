@@ -1,6 +1,5 @@
 """A study: datasets that are scored, trained on and evaluated; what is there already is found."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,9 +9,9 @@ from typing import Any
 import polars as pl
 
 from experiments import baselines, datasets, evaluation, known, scoring, students, training
-from experiments.config import CorrelationConfig, OnFailure, StudyConfig
+from experiments.config import CorrelationConfig, OnFailure, Study, StudyConfig
 from experiments.learners import Learned, Learner
-from experiments.processes import Job, Outcome, alone, has_gpu, run_all
+from experiments.processes import Job, Outcome, alone, cores, has_gpu, run_all
 from experiments.runs import Cell, RunTable
 from rsr.artefacts import MANIFEST, Artefact, write_text
 from rsr.errors import InputError
@@ -66,8 +65,21 @@ def learn(config: StudyConfig, data: Sequence[Dataset], seeds: Sequence[int] = (
     return _Study(config, [Learner(dataset, seed) for dataset in data for seed in each]).run()
 
 
-def _processes() -> int:
-    return 1 if has_gpu() else os.cpu_count() or 1
+def cells(config: StudyConfig) -> list[Cell]:
+    """The cells of a study of teachers, those that are there marked; nothing is run.
+
+    Raises:
+        InputError: see `measure`.
+    """
+    data = datasets.load(config.teachers, config.scoring, config.paths)
+    study = _Study(config, [Learner(dataset) for dataset in data], scored=True)
+    study.missing()
+    return list(study.runs.cells.values())
+
+
+def processes_of(study: Study) -> int:
+    """Cells at a time."""
+    return study.processes or (1 if has_gpu() else cores())
 
 
 @dataclass
@@ -118,9 +130,10 @@ class _Study:
         with self.runs.shown():
             run_all(
                 self.missing(),
-                self.config.study.processes or _processes(),
-                started=lambda job: self.runs.update(job.name, state="running"),
+                processes_of(self.config.study),
+                started=self.started,
                 advanced=lambda job, done, of: self.runs.update(job.name, progress=done / of),
+                put_off=lambda job: self.runs.update(job.name, state="elsewhere"),
                 ended=self.ended,
             )
         found = {name: grades for name in self.learners if (grades := self.grades(name)) is not None}
@@ -200,26 +213,30 @@ class _Study:
         return self._job(f"evaluate {name}", _evaluate, arguments)
 
     def _job(self, name: str, run: Any, arguments: tuple[Any, ...], then: Any = lambda result: ()) -> Job:
-        log = self._beside(name, "log")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.unlink(missing_ok=True)
-        self._beside(name, "error").unlink(missing_ok=True)
-        return Job(name, run, arguments, log, then)
+        return Job(name, run, arguments, self._beside(name, "log"), then)
+
+    def started(self, job: Job) -> None:
+        """Make room for what a job leaves beside its artefacts."""
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        for kind in ("log", "error"):
+            self._beside(job.name, kind).unlink(missing_ok=True)
+        self.runs.update(job.name, state="running")
 
     def _beside(self, name: str, kind: str) -> Path:
-        return (
-            self.config.paths.outputs / "runs" / self.base.name / f"{name.replace('/', '-').replace(' ', '-')}.{kind}"
-        )
+        folder = self.config.paths.outputs / "runs" / self.base.name
+        if self.config.study.worker:
+            folder /= f"worker-{self.config.study.worker}"
+        return folder / f"{name.replace('/', '-').replace(' ', '-')}.{kind}"
 
     def ended(self, job: Job, outcome: Outcome) -> bool:
         """Note how a cell ended; whether the others are to go on."""
         if outcome.error is None:
-            seconds = outcome.seconds
             if job.run is _score:
-                made, seconds = outcome.result["made"], outcome.result["seconds"]
-                self.scores = pl.read_parquet(self.config.paths.outputs / made[0] / DATASETS)
+                self.scores = pl.read_parquet(self.config.paths.outputs / outcome.result["made"][0] / DATASETS)
                 if self._of_scores:
                     known.note(self.config.paths.outputs, "scores", self._of_scores, outcome.result)
+            # Of the work, whichever worker did it.
+            seconds = outcome.result["seconds"]
             self.runs.update(job.name, state="done", seconds=seconds)
             return True
         self.runs.update(job.name, state="failed", seconds=outcome.seconds, error=outcome.error)
@@ -261,11 +278,13 @@ def _score(config: CorrelationConfig, advance: Any) -> dict[str, Any]:
     return {"made": made, "seconds": seconds}
 
 
-def _train(config: StudyConfig, dataset: Dataset, advance: Any) -> None:
-    training.train(config, dataset, advance)
+def _train(config: StudyConfig, dataset: Dataset, advance: Any) -> dict[str, float]:
+    return {"seconds": training.train(config, dataset, advance).facts["seconds"]}
 
 
-def _evaluate(config: StudyConfig, label: str, dataset: Dataset | None, identity: dict[str, Any], advance: Any) -> None:
+def _evaluate(
+    config: StudyConfig, label: str, dataset: Dataset | None, identity: dict[str, Any], advance: Any
+) -> dict[str, float]:
     base = students.base_of(config.student, config.scoring, config.paths)
     model = base.model if dataset is None else str(training.find(config, base, dataset).path / MODEL)
     wanted = evaluation.load_benchmarks(config)
@@ -276,4 +295,5 @@ def _evaluate(config: StudyConfig, label: str, dataset: Dataset | None, identity
         done += answers
         advance(done, total)
 
-    evaluation.evaluate(config, label, base, model, identity, advanced)
+    grades = evaluation.evaluate(config, label, base, model, identity, advanced)
+    return {"seconds": sum(artefact.facts["seconds"] for artefact in grades)}

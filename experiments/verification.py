@@ -6,33 +6,37 @@ from pathlib import Path
 import polars as pl
 
 from rsr.artefacts import find_or_begin, writing
+from rsr.claims import claiming
+from rsr.grader import VERSION, Grader, Kind
 from rsr.trajectories import Dataset
 
 STAGE = "verified"
 TABLE = "verified.parquet"
 
 
-def verified(data: Sequence[Dataset], answer: str | None, outputs: Path) -> pl.DataFrame:
+def verified(data: Sequence[Dataset], answer: str | None, kind: Kind, outputs: Path) -> pl.DataFrame:
     """One row per trajectory with a known answer: teacher, generation, trajectory, outcome, correct.
 
     Args:
-        answer: regular expression of the final answer; None: the last \\boxed{}.
+        answer: regular expression of the final answer; None: the last \\boxed{}, or block of code.
+        kind: what answers are.
 
     Raises:
         InputError: see `rsr.grader.Grader`.
     """
-    return pl.concat([_of_dataset(dataset, answer, outputs) for dataset in data])
+    return pl.concat([_of_dataset(dataset, answer, kind, outputs) for dataset in data])
 
 
-def _of_dataset(dataset: Dataset, answer: str | None, outputs: Path) -> pl.DataFrame:
-    from rsr.grader import VERSION, Grader
-
+@claiming
+def _of_dataset(dataset: Dataset, answer: str | None, kind: Kind, outputs: Path) -> pl.DataFrame:
     known = [(t.id, t.answer, t.messages[-1].content) for t in dataset.trajectories if t.answer is not None]
     answers = [gold for _, gold, _ in known]
     key = {"stage": STAGE, "version": VERSION, "data": dataset.digest(), "answers": answers, "pattern": answer}
+    if kind is not Kind.mathematics:
+        key["grader"] = kind.value
     artefact = find_or_begin(outputs, STAGE, dataset.name.replace("/", "-"), key)
     if artefact.manifest is None:
-        with Grader() as grader:
+        with Grader(kind=kind) as grader:
             grades = grader.grade([(gold, response) for _, gold, response in known], answer)
         table = pl.DataFrame(
             {

@@ -2,18 +2,18 @@
 
 A folder is named <label>-<8 hex digits of its key>, the key being everything that shapes the content. It is written as
 <name>.partial, its manifest last, then renamed: a folder without ".partial" is complete. Running a stage again finds the
-complete folder, or goes on in the partial one.
+complete folder, or goes on in the partial one, which only one worker at a time may (rsr.claims).
 """
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rsr import claims
 from rsr.errors import InputError
 
 KEY, MANIFEST = "key.json", "manifest.json"
@@ -35,7 +35,12 @@ class Artefact:
     @property
     def id(self) -> str:
         """Name and key digest, the same on every machine."""
-        return self.path.name.removesuffix(".partial")
+        label, short, _ = self.path.name.partition(f"-{self._short}")
+        return label + short
+
+    @property
+    def _short(self) -> str:
+        return digest(self.key)[:8]
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -47,14 +52,14 @@ class Artefact:
         """Write the manifest and give the folder its final name.
 
         Raises:
-            InputError: it cannot be written.
+            InputError: it cannot be written, or was taken over by another worker (see `rsr.claims.claiming`).
         """
         assert self.manifest is None
         manifest = {"key": self.key, **facts}
         final = self.path.with_name(self.id)
         with writing(self.path):
             write_text(self.path / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-            self.path.rename(final)
+            claims.settle(self.path, final)
         return Artefact(final, self.key, manifest)
 
 
@@ -78,40 +83,79 @@ def locate(root: Path, stage: str, label: str, key: Mapping[str, Any]) -> Artefa
         InputError: a folder of that name holds something of another key (both are shown).
     """
     key = json.loads(_canonical(key))
+    complete = _complete(root / stage, key)
+    if complete is not None:
+        return complete
     short = digest(key)[:8]
+    partial = root / stage / f"{label}-{short}{claims.PARTIAL}"
+    begun = claims.begun(partial, short)
+    return Artefact(begun[0] if begun else partial, key, None)
+
+
+def _complete(folder: Path, key: Mapping[str, Any]) -> Artefact | None:
     # The label is for people: what another label names is found by its key as well.
-    for path in sorted((root / stage).glob(f"*-{short}")):
+    for path in sorted(folder.glob(f"*-{digest(key)[:8]}")):
         manifest = _load(path / MANIFEST)
         _check(path, manifest.get("key"), key)
         return Artefact(path, key, manifest)
-    begun = sorted((root / stage).glob(f"*-{short}.partial"))
-    return Artefact(begun[0] if begun else root / stage / f"{label}-{short}.partial", key, None)
+    return None
 
 
-def begin(artefact: Artefact) -> None:
-    """Make the partial folder of an incomplete artefact, or go on in it.
+def begin(artefact: Artefact) -> Artefact:
+    """Claim the partial folder of an incomplete artefact, made here or gone on with; or find it complete.
+
+    Where another worker has claimed it, this one waits until it is complete or given up.
 
     Raises:
         InputError: it holds something of another key (both are shown), or cannot be written.
+        Busy: another worker has claimed it, and this one is not to wait (`rsr.claims.impatient`).
     """
+    while artefact.manifest is None:
+        free = artefact.path.with_name(artefact.id + claims.PARTIAL)
+        try:
+            with writing(free):
+                mine = claims.take(free, artefact._short)
+        except claims.Busy as busy:
+            claims.wait(busy)
+            mine = None
+        found = _complete(artefact.path.parent, artefact.key)
+        if mine is not None and found is None:
+            return _claimed(replace(artefact, path=mine))
+        if mine is not None:
+            claims.drop(mine)
+        artefact = found or artefact
+    return artefact
+
+
+def _claimed(artefact: Artefact) -> Artefact:
     with writing(artefact.path):
-        artefact.path.mkdir(parents=True, exist_ok=True)
         if (artefact.path / KEY).exists():
             _check(artefact.path, _load(artefact.path / KEY), artefact.key)
         else:
             write_text(artefact.path / KEY, json.dumps(artefact.key, indent=2) + "\n")
+    return artefact
 
 
-def find_or_begin(root: Path, stage: str, label: str, key: Mapping[str, Any]) -> Artefact:
+def find_or_begin(
+    root: Path,
+    stage: str,
+    label: str,
+    key: Mapping[str, Any],
+    process: tuple[int, int] = (0, 1),
+    barrier: Callable[[], None] = lambda: None,
+) -> Artefact:
     """The complete artefact of a key, or a partial one to fill.
+
+    Args:
+        process: (index, number) of processes that fill it together; the first claims it for all.
+        barrier: waits until all of them are here.
 
     Raises:
         InputError: see `locate` and `begin`.
     """
-    artefact = locate(root, stage, label, key)
-    if artefact.manifest is None:
-        begin(artefact)
-    return artefact
+    claimed = begin(locate(root, stage, label, key)) if process[0] == 0 else None
+    barrier()
+    return claimed or locate(root, stage, label, key)
 
 
 def _load(path: Path) -> Any:
@@ -143,7 +187,7 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file that is either whole or not there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{claims.worker()}")
     try:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)

@@ -1,14 +1,16 @@
 """The engine: token statistics from one forward pass of the student.
 
-The body of the model runs over whole chats; its head, the product with the vocabulary, only over response positions and
-in chunks, so that memory does not grow with length times vocabulary. A chat is padded on the right without a mask: under
-causal attention no real token sees what follows it.
+The body of the model runs over whole chats, grouped by length under a budget of tokens; its head (`rsr.head`) only over
+response positions. A chat is padded on the right without a mask: under causal attention no real token sees what follows it.
+Where the attention implementation keeps chats in one row apart (varlen flash-attention), they are packed without padding.
 """
 
 import copy
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from rsr.chat import RenderedChat
 from rsr.errors import InputError
+from rsr.head import Head, HeadDtype
 from rsr.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -23,12 +26,10 @@ if TYPE_CHECKING:
 
     from rsr.student import Student
 
-HeadDtype = Literal["model", "float32"]
-
 # The rank counts strictly larger logits as the head computes them, so equal logits do not raise it: the reference's rule.
 TIE_RULE = "strictly-larger-logits"
 PAPER_MAX_LENGTH = 32_768
-CACHED_LOGITS = 2**21  # logits whose float32 copies stay in a CPU's cache
+PACKING = "flash_attention"  # implementations of attention that keep packed chats apart at no cost
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Scoring:
         beyond_positions: allow a max_length beyond the model's positions.
         head_dtype: "model" compares logits in the model's dtype, as the reference does; "float32" computes the head in
             float32, which breaks ties that bfloat16 makes.
-        token_budget: padded tokens per forward pass.
+        token_budget: padded tokens per forward pass; halved when memory runs out.
         head_chunk: logits (positions x vocabulary) in memory at a time.
     """
 
@@ -75,20 +76,23 @@ class Scoring:
 class Scorer:
     """Scores rendered chats under one student.
 
+    Attributes:
+        token_budget: what is left of the setting after memory ran out.
+        packs: chats of a batch share one row, without padding.
+
     Raises:
         InputError: max_length is beyond the model's positions; or head and body, called apart, do not give the model's
-            own logits (its head does more than a product, such as capping logits).
+            own logits (its head does something that is not known here).
     """
 
     def __init__(self, student: "Student", scoring: Scoring) -> None:
         self.student, self.scoring = student, scoring
         self.max_length = scoring.max_length_for(student)
+        self.token_budget = scoring.token_budget
+        self.packs = PACKING in (student.model.config._attn_implementation or "")
         self.body = student.model.get_decoder()
-        head = student.model.get_output_embeddings()
-        if head is None:
-            raise InputError(f"{student.name}: the model has no output head")
-        self.head = _in_float32(head) if scoring.head_dtype == "float32" else head
-        self._check_logits(head)
+        self.head = Head(student.model, scoring.head_dtype)
+        self._check_logits()
 
     @torch.inference_mode()
     def score(
@@ -104,12 +108,19 @@ class Scorer:
             prefix: tokens that stand before every chat and run only once; a chat's own positions start behind them.
 
         Raises:
+            InputError: memory runs out on one chat alone.
             NotFinite: logits that are not finite, naming chat (by its index) and token.
         """
         rows: list[ChatStatistics] = [_EMPTY] * len(chats)
         before = self._cache(prefix) if prefix else None
-        for batch in batches([len(prefix) + len(chat.ids) for chat in chats], self.scoring.token_budget):
-            for i, row in zip(batch, self._score_batch([chats[i] for i in batch], before), strict=True):
+        waiting = self._batches(chats, range(len(chats)), len(prefix))
+        while waiting:
+            batch = waiting.pop()
+            scored = self._within_memory([chats[i] for i in batch], before)
+            if scored is None:
+                waiting = self._batches(chats, sorted(chain(batch, *waiting)), len(prefix))
+                continue
+            for i, row in zip(batch, scored, strict=True):
                 if not (np.isfinite(row.surprisal).all() and np.isfinite(row.entropy).all()):
                     at = int(np.flatnonzero(~np.isfinite(row.surprisal) | ~np.isfinite(row.entropy))[0])
                     raise NotFinite(i, at)
@@ -123,17 +134,37 @@ class Scorer:
             offsets=np.concatenate([[0], np.cumsum([len(r.rank) for r in rows])]).astype(np.int64),
         )
 
-    def _score_batch(self, chats: Sequence[RenderedChat], before: "Cache | None") -> "list[ChatStatistics]":
+    def _batches(self, chats: Sequence[RenderedChat], indices: Sequence[int], before: int) -> list[list[int]]:
+        """Groups of the chats at indices, the longest last."""
+        lengths = [before + len(chats[i].ids) for i in indices]
+        groups = batches(lengths, self.token_budget, padded=not self.packs or before > 0)
+        return [[indices[i] for i in group] for group in reversed(groups)]
+
+    def _within_memory(self, chats: Sequence[RenderedChat], before: "Cache | None") -> "list[ChatStatistics] | None":
+        """Statistics of a batch, or None where memory ran out and the token budget is lower now."""
+        try:
+            return self._score_batch(chats, before)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
         longest = max(len(chat.ids) for chat in chats)
-        ids = torch.zeros((len(chats), longest), dtype=torch.long)
-        for row, chat in enumerate(chats):
-            ids[row, : len(chat.ids)] = torch.tensor(chat.ids)
+        if len(chats) == 1:
+            raise InputError(f"out of memory on one chat of {longest} tokens alone: lower max_length")
+        self.token_budget = min(self.token_budget, len(chats) * longest) // 2
+        print(f"out of memory: going on with {self.token_budget} tokens a batch", file=sys.stderr, flush=True)
+        return None
+
+    def _score_batch(self, chats: Sequence[RenderedChat], before: "Cache | None") -> "list[ChatStatistics]":
+        rows = [torch.tensor(chat.ids) for chat in chats]
+        packed = self.packs and before is None
+        ids = torch.cat(rows)[None] if packed else torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        starts = np.cumsum([0, *map(len, rows)])[:-1] if packed else np.arange(len(rows)) * ids.shape[1]
         ids = ids.to(self.student.device)
-        hidden = self._hidden(ids, before).flatten(0, 1)
+        hidden = self._hidden(ids, before, [len(row) for row in rows] if packed else None).flatten(0, 1)
         # The logits at one position predict the token at the next.
-        targets = [torch.tensor(chat.positions(), dtype=torch.long) + row * longest for row, chat in enumerate(chats)]
+        targets = [torch.tensor(c.positions(), dtype=torch.long) + int(at) for c, at in zip(chats, starts, strict=True)]
         positions = torch.cat(targets).to(ids.device)
-        statistics = self._statistics(hidden, positions - 1, ids.flatten()[positions])
+        statistics = self.head.statistics(hidden, positions - 1, ids.flatten()[positions], self.scoring.head_chunk)
         split = [part.numpy() for part in statistics]
         ends = np.cumsum([len(t) for t in targets])[:-1]
         return [ChatStatistics(*row) for row in zip(*(np.split(part, ends) for part in split), strict=True)]
@@ -143,86 +174,60 @@ class Scorer:
         cache: Cache = self.body(input_ids=ids, use_cache=True).past_key_values
         return cache
 
-    def _hidden(self, ids: Tensor, before: "Cache | None" = None) -> Tensor:
+    def _hidden(self, ids: Tensor, before: "Cache | None" = None, packed: Sequence[int] | None = None) -> Tensor:
+        """Hidden states (rows, tokens, width) of ids (rows, tokens); of one row that packs chats of these lengths."""
         if before is not None:
             before = copy.deepcopy(before)  # the body appends to it
             before.batch_repeat_interleave(len(ids))
-        body = self.body(input_ids=ids, past_key_values=before, use_cache=before is not None)
+        # Positions that start anew are what tells packed chats apart.
+        positions = None if packed is None else torch.cat([torch.arange(n, device=ids.device) for n in packed])[None]
+        body = self.body(input_ids=ids, position_ids=positions, past_key_values=before, use_cache=before is not None)
         hidden: Tensor = body.last_hidden_state
         return hidden
 
-    def _statistics(self, hidden: Tensor, positions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rank, surprisal and entropy of targets at positions, on the CPU."""
-        vocabulary = self.student.model.config.get_text_config().vocab_size
-        rows = max(1, self.scoring.head_chunk // vocabulary)
-        # On a CPU the passes over the logits are several times faster while these stay in its cache.
-        cached = max(1, CACHED_LOGITS // vocabulary) if hidden.device.type == "cpu" else rows
-        # Written in place: small results kept between large logits would hold the heap open, some GB on a long chat.
-        out = tuple(torch.empty(len(targets), dtype=dtype) for dtype in (torch.int32, torch.float32, torch.float32))
-        for start in range(0, len(targets), rows):
-            logits = self._logits(hidden[positions[start : start + rows]])
-            for at in range(start, start + len(logits), cached):
-                part = slice(at, min(at + cached, start + len(logits)))
-                found = token_statistics(logits[part.start - start : part.stop - start], targets[part])
-                for column, values in zip(out, found, strict=True):
-                    column[part] = values
-        rank, surprisal, entropy = out
-        return rank.to(torch.uint32), surprisal, entropy
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        logits: Tensor = self.head(hidden.float() if self.scoring.head_dtype == "float32" else hidden)
-        return logits
-
     @torch.inference_mode()
-    def _check_logits(self, head: torch.nn.Module) -> None:
-        """Compare with the model's own forward on a short probe."""
-        vocabulary = self.student.model.config.get_text_config().vocab_size
-        probe = (torch.arange(16) * 7919 % vocabulary)[None].to(self.student.device)
-        own = self.student.model(input_ids=probe, use_cache=False).logits.float()
-        apart = head(self._hidden(probe)).float()
-        difference, spread = (own - apart).abs().max().item(), own.std().item()
-        if not difference <= 0.02 * spread and not torch.isnan(own).any():
+    def _check_logits(self) -> None:
+        """Compare with the model's own forward on a short probe; packed, where chats are packed."""
+        name, model = self.student.name, self.student.model
+        probe = (torch.arange(16) * 7919 % self.head.vocabulary)[None].to(self.student.device)
+        own = model(input_ids=probe, use_cache=False).logits.float()
+        if torch.isnan(own).any():
+            return  # said of the first chat
+        head = Head(model)
+        spread = own.std().item()
+        difference = (own - head(self._hidden(probe)).float()).abs().max().item()
+        if not difference <= 0.02 * spread:
             raise InputError(
-                f"{self.student.name}: body and head, called apart, differ from the model's own logits by {difference:.3g} "
-                f"(spread {spread:.3g}): its head does more than a product, which is not supported"
+                f"{name}: body and head, called apart, differ from the model's own logits by {difference:.3g} "
+                f"(spread {spread:.3g}): its head does something that is not supported"
             )
+        if self.packs:
+            twice = (
+                head(self._hidden(torch.cat([probe, probe], dim=1), packed=[16, 16])).float().view(2, *own.shape[1:])
+            )
+            self.packs = bool(((twice - own).abs().max() <= 0.1 * spread).item())
 
 
-def token_statistics(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rank, surprisal and entropy of target tokens.
+def batches(lengths: Sequence[int], token_budget: int, *, padded: bool = True) -> list[list[int]]:
+    """Indices grouped by similar length, longest first, at most `token_budget` tokens a group (or one chat).
 
     Args:
-        logits: (tokens, vocabulary), any floating dtype.
-        targets: (tokens,), token ids.
-
-    Returns:
-        rank: int32, 1 + number of strictly larger logits in the dtype given; surprisal and entropy: float32, nats, from
-        a log-sum-exp in float32.
+        padded: count the tokens after padding to the longest of a group.
     """
-    # Every pass over the vocabulary costs as much as the exponential, so there are as few as will do, all in place.
-    # Widening keeps the order and the ties of the logits: the rank is that of the dtype given.
-    wide = logits.float()
-    target = wide.gather(-1, targets[:, None])
-    rank = (wide > target).sum(-1, dtype=torch.int32) + 1
-    largest = wide.amax(-1, keepdim=True)
-    wide = wide.sub_(largest) if wide is not logits else wide - largest
-    weights = wide.exp()
-    total = weights.sum(-1)
-    surprisal = total.log() + (largest - target).squeeze(-1)
-    # H = ln Z - E[logit]; a logit of -inf (a token that the model rules out) weighs nothing.
-    entropy = total.log() - torch.linalg.vecdot(weights, wide.clamp_min_(-1e30)) / total
-    return rank, surprisal, entropy
-
-
-def batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Indices grouped by similar length, longest first, at most `token_budget` padded tokens a group (or one chat)."""
     groups: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= token_budget:
-            groups[-1].append(i)
+        last = groups[-1] if groups else []
+        size = (len(last) + 1) * lengths[last[0]] if padded and last else sum(lengths[k] for k in last) + lengths[i]
+        if last and size <= token_budget:
+            last.append(i)
         else:
             groups.append([i])
     return groups
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Of a device, or of a CPU, whose allocator raises no error of its own kind."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 class NotFinite(InputError):
@@ -250,11 +255,3 @@ class ChatStatistics:
 
 
 _EMPTY = ChatStatistics(np.empty(0, np.uint32), np.empty(0, np.float32), np.empty(0, np.float32))
-
-
-def _in_float32(head: torch.nn.Module) -> torch.nn.Module:
-    """A float32 copy of a head, whose weights may be shared with the embeddings."""
-    assert isinstance(head, torch.nn.Linear)
-    copy = torch.nn.Linear(head.in_features, head.out_features, bias=head.bias is not None, device=head.weight.device)
-    copy.load_state_dict({name: value.float() for name, value in head.state_dict().items()})
-    return copy

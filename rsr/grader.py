@@ -1,12 +1,13 @@
-r"""The grader: is the final answer of a response the gold answer?
+r"""The grader: is the final answer of a response the gold answer, or does its program pass the tests?
 
-The answer is taken out of the response here. Whether it equals the gold answer is judged by Math-Verify in worker processes
-(rsr/equality.py): Math-Verify can run for hours or fill the memory on a single pair, inside C code that no signal interrupts,
-so that only killing the process holds a limit.
+The answer is taken out of the response here, and judged in worker processes. Whether it equals the gold answer is left to
+Math-Verify (rsr/equality.py), which can run for hours or fill the memory on a single pair, inside C code that no signal
+interrupts, so that only killing the process holds a limit. A program is run with its tests in a sandbox (rsr/confined.py).
 """
 
 import json
 import math
+import platform
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from importlib.util import find_spec
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -28,11 +29,25 @@ VERSION = 1  # raised when what a grade means changes
 START_LIMIT = 120.0  # seconds a worker may take to import sympy on a busy machine
 
 
+class Kind(Enum):
+    """What answers are, and so how they are judged."""
+
+    mathematics = "mathematics"  # gold is an answer
+    programs = "programs"  # gold is Python that raises if the program, run before it, is wrong
+
+
+WORKERS = {  # of each kind, with the interpreter's options
+    Kind.mathematics: ("equality.py", ["-P"]),
+    Kind.programs: ("confined.py", ["-I", "-S"]),
+}
+CODE_BLOCK = r"(?s)```[^\n`]*\n(.*?)```"
+
+
 class Outcome(StrEnum):
     """What came of grading one response."""
 
     CORRECT = "correct"
-    WRONG = "wrong"
+    WRONG = "wrong"  # of a program also: it raises, or does what a sandbox forbids
     NO_ANSWER = "no answer"  # no balanced, filled box after the thinking
     UNPARSABLE = "unparsable"  # an answer, but Math-Verify makes nothing of it or of gold, and their texts differ
     TIMED_OUT = "timed out"  # a hard limit was reached, of time or of memory
@@ -120,15 +135,18 @@ class Grader:
     Args:
         workers: processes.
         timeout: seconds for one pair, after which its worker is killed and replaced.
+        kind: what the answers are.
 
     Raises:
-        InputError: Math-Verify is not installed.
+        InputError: Math-Verify is not installed; or programs cannot be confined on this system.
     """
 
-    def __init__(self, workers: int = 2, timeout: float = 5.0) -> None:
-        if find_spec("math_verify") is None:
+    def __init__(self, workers: int = 2, timeout: float = 5.0, kind: Kind = Kind.mathematics) -> None:
+        if kind is Kind.mathematics and find_spec("math_verify") is None:
             raise InputError('grading needs Math-Verify: pip install -c constraints.txt -e ".[study]"')
-        self.timeout = timeout
+        if kind is Kind.programs and (sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64")):
+            raise InputError("programs are run on Linux on x86-64 or ARM64 alone, whose kernel confines them")
+        self.timeout, self.kind = timeout, kind
         self._size = workers
         self._workers: list[_Worker] = []
 
@@ -149,12 +167,14 @@ class Grader:
         """Grades of (gold, response) pairs, in their order; a pair of gold and answer is judged once.
 
         Args:
-            pattern: see `extract`.
+            pattern: see `extract`; of programs None takes the last fenced block of code.
             done: called with the number of pairs newly graded.
 
         Raises:
             InputError: a gold answer is blank, naming its place; the pattern is no regular expression.
         """
+        if pattern is None and self.kind is Kind.programs:
+            pattern = CODE_BLOCK
         grades: list[Grade] = []
         places: dict[tuple[str, str], list[int]] = {}  # of each pair of gold and answer
         for place, (gold, response) in enumerate(pairs):
@@ -186,7 +206,7 @@ class Grader:
                     yield pair, outcome
             busy = sum(worker.pair is not None for worker in self._workers)
             wanted = min(self._size, busy + len(waiting))
-            self._workers += [_Worker(self.timeout) for _ in range(wanted - len(self._workers))]
+            self._workers += [_Worker(self.kind, self.timeout) for _ in range(wanted - len(self._workers))]
             for worker in self._workers:
                 if waiting and worker.ready and worker.pair is None:
                     worker.send(waiting.popleft())
@@ -200,14 +220,15 @@ class Grader:
 
 
 class _Worker:
-    """One process of rsr/equality.py: a line of JSON in, an outcome out."""
+    """One process that judges pairs: a line of JSON in, an outcome out."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, kind: Kind, timeout: float) -> None:
         # Not by multiprocessing, which would import the program's main module, with all it imports, into each worker. By
-        # path, to be found from any working folder; -P keeps that path's folder from shadowing other modules. Ctrl-C
-        # reaches the parent alone, which cleans up.
+        # path, to be found from any working folder; -P, or -I, keeps that path's folder from shadowing other modules.
+        # Ctrl-C reaches the parent alone, which cleans up.
+        script, options = WORKERS[kind]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__).with_name("equality.py")), str(timeout)],
+            [sys.executable, *options, str(Path(__file__).with_name(script)), str(timeout)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,

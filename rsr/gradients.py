@@ -22,6 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rsr.chat import Mask
 from rsr.errors import InputError
+from rsr.head import Head
 from rsr.measurements import Columns, Row, render
 from rsr.trajectories import Trajectory
 
@@ -119,8 +120,8 @@ def summed_loss(scorer: "Scorer", ids: Sequence[int], positions: Sequence[int], 
     student = scorer.student
     sequence, at = torch.tensor(ids, device=student.device), torch.tensor(positions, device=student.device)
     hidden = scorer.body(input_ids=sequence[None], use_cache=False).last_hidden_state[0, at - 1]
-    head = student.model.get_output_embeddings()
-    rows = max(1, scorer.scoring.head_chunk // student.model.config.get_text_config().vocab_size)
+    head = Head(student.model)
+    rows = max(1, scorer.scoring.head_chunk // head.vocabulary)
 
     def cross_entropy(states: Tensor, targets: Tensor) -> Tensor:
         logits = head(states).float()

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from rsr.artefacts import Artefact, digest, find_or_begin, writing
 from rsr.chat import RenderedChat
+from rsr.claims import claiming
 from rsr.errors import InputError
 from rsr.gradients import streaming, summed_loss
 from rsr.measurements import Columns, Row, render
@@ -90,6 +91,7 @@ class Influence:
         return row | {"influence": sum(p.item() for p in products), "processed": len(chat.ids)}
 
 
+@claiming
 def query_direction(
     load: "Callable[[], Scorer]", data: Sequence[Dataset], queries: Dataset, settings: InfluenceSettings, root: Path
 ) -> Artefact:

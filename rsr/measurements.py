@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from rsr.artefacts import Artefact, find_or_begin, writing
+from rsr.artefacts import Artefact, find_or_begin, locate, writing
 from rsr.chat import RenderedChat
+from rsr.claims import claiming
 from rsr.errors import InputError
 from rsr.student import Student
 from rsr.trajectories import Dataset, OnError, Trajectory
@@ -107,6 +108,7 @@ def render(student: Student, trajectory: Trajectory, max_length: int) -> tuple[R
     return chat, {"tokens": len(chat.positions()), "truncated": chat.truncated}
 
 
+@claiming
 def measure_dataset(
     measure: Measure,
     dataset: Dataset,
@@ -129,7 +131,7 @@ def measure_dataset(
     """
     key = {"stage": measure.stage, **measure.identity(), "data": dataset.digest()}
     label = f"{student}-{dataset.name}".replace("/", "-")
-    artefact = find_or_begin(root, measure.stage, label, key)
+    artefact = find_or_begin(root, measure.stage, label, key, process, barrier)
     began, processed, failed = time.perf_counter(), 0, dict[str, str]()
     if _unfinished(measure, artefact, dataset):
         starts = _starts(measure, dataset)[process[0] :: process[1]]
@@ -147,7 +149,7 @@ def measure_dataset(
         names = {"student": student, "teacher": dataset.teacher, "generation": dataset.generation}
         artefact = artefact.complete(**names, counts=_counts(_merge(measure, artefact, dataset)), **timed)
     barrier()
-    artefact = find_or_begin(root, measure.stage, label, key)
+    artefact = locate(root, measure.stage, label, key)
     rows = _finished(measure, artefact, dataset) if unfinished else _read(artefact.path / ROWS)
     if on_error == "error":
         for identity, reason in rows.filter(pl.col("reason").is_not_null()).select("id", "reason").iter_rows():

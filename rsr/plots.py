@@ -102,23 +102,116 @@ class Estimate:
     printed: float | None = None
 
 
-def forest(estimates: Sequence[Estimate], title: str, x_label: str, path: Path) -> None:
-    """Draw one line per metric: the coefficient, its interval and the printed value, strongest on top."""
+def forest(
+    estimates: Sequence[Estimate],
+    title: str,
+    x_label: str,
+    path: Path,
+    *,
+    labels: tuple[str, str] = ("recomputed", "printed"),
+    limits: tuple[float, float] = (-1.02, 1.02),
+) -> None:
+    """Draw one line per metric: the coefficient, its interval and the printed value, strongest on top.
+
+    Args:
+        labels: of the value and of what stands beside it.
+    """
     ordered = sorted(estimates, key=lambda e: e.value)
     figure = _figure(7.2, 1.2 + 0.32 * len(ordered))
     axes = figure.add_subplot()
     for i, e in enumerate(ordered):
         axes.plot([e.low, e.high], [i, i], color=BLUE, lw=2, alpha=0.45, solid_capstyle="round")
-        axes.plot(e.value, i, "o", color=BLUE, markersize=6, label="recomputed" if i == 0 else None)
+        axes.plot(e.value, i, "o", color=BLUE, markersize=6, label=labels[0] if i == 0 else None)
     printed = [(e.printed, i) for i, e in enumerate(ordered) if e.printed is not None]
     if printed:
-        axes.plot(*zip(*printed, strict=True), "|", color=ORANGE, markersize=13, markeredgewidth=2, label="printed")
+        axes.plot(*zip(*printed, strict=True), "|", color=ORANGE, markersize=13, markeredgewidth=2, label=labels[1])
         axes.legend(loc="lower right", fontsize=8)
     axes.axvline(0, color=GREY, lw=0.8)
     axes.set_yticks(range(len(ordered)), [e.label for e in ordered], fontsize=9)
-    axes.set(xlabel=x_label, xlim=(-1.02, 1.02), ylim=(-0.7, len(ordered) - 0.3))
+    axes.set(xlabel=x_label, xlim=limits, ylim=(-0.7, len(ordered) - 0.3))
     figure.suptitle(title, fontsize=10)  # over the labels, too: it is wider than the axes
     axes.grid(axis="x", alpha=0.25)
+    _save(figure, path)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values over x with their intervals, and what is expected of them where there is a closed form."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+    expected: Sequence[float] | None = None
+
+
+def curves(
+    panels: Sequence[tuple[str, Sequence[Curve]]],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str,
+    path: Path,
+    log: bool = False,
+) -> None:
+    """Draw titled panels of curves side by side, intervals as bands and expectations dashed."""
+    from matplotlib import colormaps
+    from matplotlib.ticker import ScalarFormatter
+
+    figure = _figure(5.2 * len(panels) + 1.8, 4.2)
+    figure.suptitle(title, fontsize=11)
+    for i, (name, drawn) in enumerate(panels):
+        axes = figure.add_subplot(1, len(panels), i + 1)
+        for curve, colour in zip(drawn, colormaps["turbo"](np.linspace(0.05, 0.95, len(drawn))), strict=True):
+            axes.plot(curve.x, curve.y, "o-", color=colour, markersize=4, label=curve.label)
+            axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.2, lw=0)
+            if curve.expected is not None:
+                axes.plot(curve.x, curve.expected, "--", color=colour, lw=1.2)
+        if log:
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.set(xlabel=x_label, ylabel=y_label if i == 0 else "")
+        axes.set_title(name, fontsize=10)
+        axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _save(figure, path)
+
+
+def ranges(
+    groups: Mapping[str, Sequence[Estimate]],
+    title: str,
+    x_label: str,
+    path: Path,
+    *,
+    marks: Mapping[str, float] = {},
+) -> None:
+    """Draw values with their intervals, one line each and largest on top, a panel a group.
+
+    Args:
+        marks: named values to compare with, drawn as vertical lines.
+    """
+    most = max(map(len, groups.values()))
+    figure = _figure(1.6 + 5.2 * len(groups), 1.5 + 0.32 * most)
+    first: Axes | None = None
+    for i, (group, estimates) in enumerate(groups.items()):
+        axes = figure.add_subplot(1, len(groups), i + 1, sharex=first)
+        first = first or axes
+        ordered = sorted(estimates, key=lambda e: e.value)
+        for y, e in enumerate(ordered):
+            axes.plot([e.low, e.high], [y, y], color=BLUE, lw=2, alpha=0.45, solid_capstyle="round")
+            axes.plot(e.value, y, "o", color=BLUE, markersize=6)
+        for (name, at), style in zip(marks.items(), ("--", ":", "-."), strict=False):
+            axes.axvline(at, color=ORANGE, lw=1.2, ls=style, label=name)
+        if any(e.low < 0 for e in ordered):
+            axes.axvline(0, color=GREY, lw=0.8)
+        axes.set_yticks(range(len(ordered)), [e.label for e in ordered], fontsize=9)
+        axes.set(xlabel=x_label, ylim=(-0.7, len(ordered) - 0.3))
+        axes.set_title(group, fontsize=10)
+        axes.grid(axis="x", alpha=0.25)
+    if marks:
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    figure.suptitle(title, fontsize=10)
     _save(figure, path)
 
 
@@ -147,15 +240,16 @@ def heatmap(
     column_label: str,
     title: str,
     path: Path,
+    limits: tuple[float, float] = (0.0, 1.0),
 ) -> None:
-    """Draw titled grids of values from 0 to 1 side by side, each value written in its cell."""
+    """Draw titled grids of values within limits side by side, each value written in its cell."""
     figure = _figure(4.2 * len(panels), 3.9)
     figure.suptitle(title, fontsize=11)
     for i, (name, values) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), i + 1)
-        axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        axes.imshow(values, cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto")
         for (row, column), value in np.ndenumerate(values):
-            colour = "white" if value < 0.5 else "black"
+            colour = "white" if value < sum(limits) / 2 else "black"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
         axes.set_xticks(range(len(columns)), columns)
         axes.set_yticks(range(len(rows)), rows)
@@ -165,16 +259,16 @@ def heatmap(
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Measured points of one kind, joined by a line."""
+class Growth:
+    """What something costs at several sizes."""
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
 
 
-def curves(panels: Sequence[tuple[str, Sequence[Curve]]], *, x_label: str, path: Path) -> None:
-    """Draw titled panels of curves side by side, both axes logarithmic."""
+def growth(panels: Sequence[tuple[str, Sequence[Growth]]], *, x_label: str, path: Path) -> None:
+    """Draw titled panels of costs against size side by side, both axes logarithmic."""
     figure = _figure(4.6 * len(panels), 5.2)
     for i, (title, of_panel) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), i + 1)

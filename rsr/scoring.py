@@ -1,14 +1,17 @@
 """Score a dataset under a student, into a token store that can be resumed."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from rsr.artefacts import Artefact, find_or_begin
+from rsr.artefacts import Artefact, find_or_begin, locate
 from rsr.chat import RenderedChat
+from rsr.claims import claiming
 from rsr.engine import NotFinite, Scorer, Scoring
 from rsr.errors import InputError
 from rsr.store import SHARD, STAGE, Shard, TokenStore, read_shard, reasons, shard_path, write_shard
@@ -19,6 +22,7 @@ from rsr.trajectories import Dataset, OnError, Trajectory
 # Raised when what a token store holds for the same key changes its meaning.
 VERSION = 1
 
+T = TypeVar("T")
 Progress = Callable[[int, int], None]  # characters and tokens done since the last call
 
 
@@ -33,6 +37,7 @@ def store_key(student: Student, scoring: Scoring, dataset: Dataset) -> dict[str,
     }
 
 
+@claiming
 def score_dataset(
     scorer: Scorer,
     dataset: Dataset,
@@ -43,7 +48,9 @@ def score_dataset(
     barrier: Callable[[], None] = lambda: None,
     progress: Progress = lambda characters, tokens: None,
 ) -> TokenStore:
-    """Score a dataset, or find it scored; killed and called again, it loses at most the shard in flight.
+    """Score a dataset, or find it scored; killed and called again, it loses at most the shards in flight.
+
+    While one shard is scored, the next is rendered and the one before is written.
 
     Args:
         on_error: what to do with a trajectory that cannot be rendered verbatim: refuse, or leave it out and count it.
@@ -55,7 +62,7 @@ def score_dataset(
     """
     student = scorer.student
     label = f"{student.name}-{dataset.name}".replace("/", "-")
-    artefact = find_or_begin(root, STAGE, label, store_key(student, scorer.scoring, dataset))
+    artefact = find_or_begin(root, STAGE, label, store_key(student, scorer.scoring, dataset), process, barrier)
     names = (student.name, dataset.teacher, dataset.generation)
     if artefact.manifest is not None:
         if on_error == "error":
@@ -66,21 +73,28 @@ def score_dataset(
     began, tokens = time.perf_counter(), 0
     index, processes = process
     shards = [dataset.trajectories[i : i + SHARD] for i in range(0, len(dataset.trajectories), SHARD)]
-    for i, trajectories in enumerate(shards):
-        path = shard_path(artefact, i)
-        if i % processes == index and not path.exists():
-            shard = _score_shard(scorer, dataset, trajectories, on_error, progress)
+    mine = range(index, len(shards), processes)
+    wanted = [i for i in mine if not shard_path(artefact, i).exists()]
+    for i in sorted({*mine} - {*wanted}):
+        if on_error == "error":
+            _refuse_left_out(dataset, reasons(shard_path(artefact, i)))
+        progress(sum(_characters(t) for t in shards[i]), 0)
+    with ThreadPoolExecutor(1) as writer:
+        written: Future[None] | None = None
+        rendered = _ahead(lambda i: _render(scorer, dataset, shards[i], on_error), wanted)
+        for i, (chats, left_out) in zip(wanted, rendered, strict=True):
+            shard = _score_shard(scorer, dataset, shards[i], chats, left_out, progress)
             tokens += sum(min(n, scorer.max_length) for n in shard.chat_tokens)
-            write_shard(path, shard)
-        elif i % processes == index:
-            if on_error == "error":
-                _refuse_left_out(dataset, reasons(path))
-            progress(sum(_characters(t) for t in trajectories), 0)
+            if written is not None:
+                written.result()
+            written = writer.submit(write_shard, shard_path(artefact, i), shard)
+        if written is not None:
+            written.result()
     barrier()
     if index == 0:
         artefact = artefact.complete(**_facts(artefact, len(shards), scorer, dataset, began, tokens))
     barrier()
-    return TokenStore(find_or_begin(root, STAGE, label, artefact.key), *names, skipped=len(dataset.skipped))
+    return TokenStore(locate(root, STAGE, label, artefact.key), *names, skipped=len(dataset.skipped))
 
 
 def _refuse_left_out(dataset: Dataset, left_out: Mapping[str, str]) -> None:
@@ -89,9 +103,21 @@ def _refuse_left_out(dataset: Dataset, left_out: Mapping[str, str]) -> None:
         raise InputError(f"{dataset.name}, trajectory {identity}: {reason}")
 
 
-def _score_shard(
-    scorer: Scorer, dataset: Dataset, trajectories: Sequence[Trajectory], on_error: OnError, progress: Progress
-) -> Shard:
+def _ahead(make: Callable[[int], T], indices: Sequence[int]) -> Iterator[T]:
+    """What is made of indices, in order; the next is made in a thread while one is used."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = [thread.submit(make, i) for i in indices[:1]]
+        for i in indices[1:]:
+            coming.append(thread.submit(make, i))
+            yield coming.pop(0).result()
+        for last in coming:
+            yield last.result()
+
+
+def _render(
+    scorer: Scorer, dataset: Dataset, trajectories: Sequence[Trajectory], on_error: OnError
+) -> tuple[list[RenderedChat], list[str | None]]:
+    """Chats of trajectories, and why one was left out."""
     chats: list[RenderedChat] = []
     left_out: list[str | None] = []
     for t in trajectories:
@@ -103,6 +129,17 @@ def _score_shard(
                 raise InputError(f"{dataset.name}, trajectory {t.id}: {error}") from error
             chats.append(RenderedChat((), (), 0))
             left_out.append(str(error))
+    return chats, left_out
+
+
+def _score_shard(
+    scorer: Scorer,
+    dataset: Dataset,
+    trajectories: Sequence[Trajectory],
+    chats: Sequence[RenderedChat],
+    left_out: Sequence[str | None],
+    progress: Progress,
+) -> Shard:
     scored = [i for i, chat in enumerate(chats) if chat.turns]
 
     def done(chat: int) -> None:
@@ -157,6 +194,8 @@ def _facts(
             "attention": scorer.student.model.config._attn_implementation,
             "device": scorer.student.device.type,
             "token_budget": scorer.scoring.token_budget,
+            "token_budget_left": scorer.token_budget,  # lower where memory ran out
+            "packed": scorer.packs,
         },
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
     }

@@ -241,19 +241,17 @@ def _tokenizer_digest(renderer: ChatRenderer) -> str:
     return hashlib.sha256(renderer.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
 
-def parameters(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> int:
-    """Parameters of a model, by its configuration alone.
+def load_config(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """A model's configuration.
 
     Raises:
         InputError: it cannot be loaded.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
-    with _loading(model), torch.device("meta"):
-        config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
-        empty = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    return sum(p.numel() for p in empty.parameters())
+    _check_folder(model)
+    with _loading(model):
+        return AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
 
 
 def _weights_identity(model: str | Path, revision: str | None, with_code: bool) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from rsr.artefacts import MANIFEST, Artefact, digest, find_or_begin, writing
+from rsr.claims import claiming, in_turn
 from rsr.errors import InputError
 from rsr.metrics.base import Metric
 from rsr.progress import TokenProgress
@@ -96,9 +97,10 @@ def token_stores(
     shown = process[1] if show_progress and process[0] == 0 else 0
     with TokenProgress(datasets, shown, report) as progress:
         of = partial(score_dataset, scorer, on_error=on_error, process=process, barrier=barrier)
-        return [of(dataset, root, progress=progress.of(dataset)) for dataset in datasets]
+        return in_turn(lambda dataset: of(dataset, root, progress=progress.of(dataset)), datasets, process)
 
 
+@claiming
 def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples: int, seed: int) -> Scores:
     """Tables of every token metric, made once for the same stores.
 

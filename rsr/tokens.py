@@ -34,6 +34,11 @@ class Tokens:
         """Response tokens per trajectory."""
         return np.diff(self.offsets)
 
+    def kept(self, mask: NDArray[np.bool_]) -> "Tokens":
+        """The tokens under a mask of shape (tokens,); a trajectory may be left without any."""
+        offsets = np.concatenate([[0], np.cumsum(mask)])[self.offsets]
+        return Tokens(self.rank[mask], self.surprisal[mask], self.entropy[mask], offsets)
+
     def sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums over each trajectory, in float64; 0 for one without tokens."""
         # reduceat would give an empty segment the value that follows it.

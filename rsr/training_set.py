@@ -12,7 +12,7 @@ from rsr.candidates import gather
 from rsr.errors import InputError
 from rsr.metrics.base import by_name
 from rsr.ranking import of_metric
-from rsr.selection import Choice, Rule, choose
+from rsr.selection import Choice, Direction, Rule, choose
 from rsr.sources import Source
 from rsr.tables import Scores
 from rsr.trajectories import Dataset, Trajectory
@@ -168,8 +168,43 @@ def select(
     rows = of_metric(scores.trajectories, metric, preset)
     for source in sources:
         _check_scored(scores, source)
+    return put_together(
+        rows,
+        sources,
+        rule,
+        by_name(metric).direction,
+        metric=metric,
+        preset=preset,
+        scores={"artefact": scores.artefact.id, **_identity(scores)},
+        group=group,
+        by_prompt=by_prompt,
+    )
+
+
+def put_together(
+    rows: pl.DataFrame,
+    sources: Sequence[Source],
+    rule: Rule,
+    direction: Direction,
+    *,
+    metric: str,
+    preset: str = "",
+    scores: Mapping[str, Any],
+    group: str | None = None,
+    by_prompt: bool = False,
+) -> TrainingSet:
+    """Choose among the trajectories of sources by values from anywhere.
+
+    Args:
+        rows: teacher, generation, trajectory, value, tokens; a trajectory that is not among them has no value.
+        metric, preset, scores: what the values are and where they are from, for the manifest.
+        group, by_prompt: see `select`.
+
+    Raises:
+        InputError: a record lacks the field of the group; nothing is selected.
+    """
     candidates, known = gather(rows, sources, rule, group, by_prompt)
-    choice = choose(candidates, by_name(metric).direction, rule)
+    choice = choose(candidates, direction, rule)
     chosen = [known[key] for key in choice.chosen.select("teacher", "generation", "trajectory").iter_rows()]
     suffixes = {source.suffix for source in sources}
     records = tuple(source.records[trajectory.row] for source, trajectory in chosen)
@@ -177,7 +212,7 @@ def select(
         metric=metric,
         preset=preset,
         rule=rule,
-        scores={"artefact": scores.artefact.id, **_identity(scores)},
+        scores=scores,
         choice=choice,
         trajectories=tuple(trajectory for _, trajectory in chosen),
         records=records,

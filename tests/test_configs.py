@@ -37,7 +37,8 @@ def test_primary_configs_compose(primary):
 
 @pytest.mark.parametrize(("group", "option"), GROUPS)
 def test_every_option_composes(group, option):
-    OmegaConf.to_object(composed("correlation", f"{group}={option}"))
+    student = [] if group == "student" else ["student=smollm2"]
+    OmegaConf.to_object(composed("beyond_sft", f"{group}={option}", *student))  # which has every group
 
 
 def test_every_primary_config_belongs_to_an_entry_point():

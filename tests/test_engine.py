@@ -7,12 +7,22 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GraniteConfig,
+    GraniteForCausalLM,
+)
 
 from rsr import student as students
 from rsr.chat import RenderedChat, Turn
-from rsr.engine import NotFinite, Scorer, Scoring, batches, token_statistics
+from rsr.engine import NotFinite, Scorer, Scoring, batches
 from rsr.errors import InputError
+from rsr.gradients import summed_loss
+from rsr.head import token_statistics
 from rsr.trajectories import Message
 from tests.models import save
 
@@ -180,13 +190,15 @@ def test_a_float32_head_breaks_ties(folder):
     assert (as_model.rank.astype(int) - in_float32.rank.astype(int)).mean() < 0
 
 
-def test_padding_of_batches():
+def test_batches_keep_to_the_budget():
     lengths = [5, 100, 7, 50, 100, 1]
     groups = batches(lengths, 200)
     assert sorted(i for group in groups for i in group) == list(range(6))
     assert all(len(g) == 1 or len(g) * max(lengths[i] for i in g) <= 200 for g in groups)
     assert groups[0] == [1, 4]
     assert batches([300], 200) == [[0]]
+    packed = batches(lengths, 200, padded=False)
+    assert packed == [[1, 4], [3, 2, 0, 5]]
 
 
 def test_logits_that_are_not_finite_name_chat_and_token(folder):
@@ -201,18 +213,93 @@ def test_logits_that_are_not_finite_name_chat_and_token(folder):
     assert token >= 0
 
 
-def test_a_head_that_does_more_than_a_product_is_refused(tmp_path):
-    from transformers import Gemma2Config, Gemma2ForCausalLM
-
-    folder = save(tmp_path / "s")
+def of_family(folder, family, tied):
+    """A tiny model whose head does something after the product, and does it strongly."""
+    shape = dict(vocab_size=323, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
+    config, model = {
+        "gemma": (Gemma2Config(**shape, head_dim=8, final_logit_softcapping=2.0), Gemma2ForCausalLM),
+        "cohere": (CohereConfig(**shape, logit_scale=3.0), CohereForCausalLM),
+        "granite": (GraniteConfig(**shape, logits_scaling=0.3), GraniteForCausalLM),
+    }[family]
     torch.manual_seed(0)
-    shape = dict(vocab_size=320, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
-    capped = Gemma2Config(
-        **shape, num_key_value_heads=2, head_dim=8, final_logit_softcapping=1.0, initializer_range=0.5
-    )
-    Gemma2ForCausalLM(capped).save_pretrained(folder)
-    with pytest.raises(InputError, match="its head does more than a product"):
-        Scorer(students.load(folder, dtype="float32", device="cpu", attention="eager"), Scoring())
+    config.tie_word_embeddings, config.initializer_range, config.num_key_value_heads = tied, 0.3, 2
+    model(config).save_pretrained(save(folder))  # over the weights of the Llama whose tokenizer it takes
+    return students.load(folder, dtype="float32", device="cpu", attention="eager")
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("family", ["gemma", "cohere", "granite"])
+def test_what_a_model_does_to_its_logits_is_done(tmp_path, family, tied):
+    loaded = of_family(tmp_path, family, tied)
+    scorer, rendered = Scorer(loaded, Scoring()), chats(loaded)
+    assert scorer.head.after
+    tokens = scorer.score(rendered)
+    rank, surprisal, entropy = np.concatenate([plain(loaded, chat) for chat in rendered], axis=1)
+    assert (tokens.rank != rank).mean() <= 0.01
+    np.testing.assert_allclose(tokens.surprisal, surprisal, atol=5e-5)
+    np.testing.assert_allclose(tokens.entropy, entropy, atol=5e-5)
+    same(Scorer(loaded, Scoring(head_dtype="float32")).score(rendered), tokens)
+    losses = [summed_loss(scorer, chat.ids, chat.positions()).item() for chat in rendered]
+    np.testing.assert_allclose(losses, tokens.sum(tokens.surprisal), rtol=1e-5)
+
+
+def test_what_a_head_does_unknown_to_us_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("rsr.head.AFTER_PRODUCT", {})
+    for family in ("gemma", "cohere", "granite"):
+        with pytest.raises(InputError, match="its head does something that is not supported"):
+            Scorer(of_family(tmp_path, family, tied=True), Scoring())
+
+
+def test_packing_without_padding_changes_nothing(student):
+    rendered = chats(student)
+    packing = Scorer(student, Scoring(token_budget=700))
+    packing.packs = True
+    rows = []
+    hook = packing.body.register_forward_pre_hook(lambda _, args, given: rows.append(given), with_kwargs=True)
+    tokens = packing.score(rendered)
+    hook.remove()
+    assert {len(given["input_ids"]) for given in rows} == {1}
+    assert sum(given["input_ids"].numel() for given in rows) == sum(len(chat.ids) for chat in rendered)
+    assert len(rows) < len(rendered)
+    same(tokens, Scorer(student, Scoring()).score(rendered))
+
+
+class Memory:
+    """A forward that runs out of memory beyond some tokens, as the allocator of a CPU or of a device says it."""
+
+    def __init__(self, scorer, tokens, error):
+        self.sizes, self.tokens, self.error = [], tokens, error
+        self.handle = scorer.body.register_forward_pre_hook(self, with_kwargs=True)
+
+    def __call__(self, module, args, given):
+        if given["input_ids"].numel() > self.tokens:
+            raise self.error
+        self.sizes.append(given["input_ids"].numel())
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory."),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_out_of_memory_halves_the_budget_and_goes_on(student, capsys, error):
+    rendered = chats(student, [f"{i} " * (5 + i) for i in range(24)])
+    expected = Scorer(student, Scoring()).score(rendered)
+    scorer = Scorer(student, Scoring(token_budget=10**6))
+    longest = max(len(chat.ids) for chat in rendered)
+    memory, done = Memory(scorer, 3 * longest, error), []
+    try:
+        same(scorer.score(rendered, done.append), expected)
+        assert sorted(done) == list(range(24))
+        assert longest < scorer.token_budget <= 3 * longest
+        assert f"out of memory: going on with {scorer.token_budget} tokens a batch" in capsys.readouterr().err
+        memory.tokens = longest - 1
+        with pytest.raises(InputError, match=f"out of memory on one chat of {longest} tokens alone"):
+            scorer.score(rendered)
+    finally:
+        memory.handle.remove()
 
 
 def test_max_length_beyond_the_models_positions(student):

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.miniature import student as students
 from experiments.miniature import teachers, words
-from experiments.miniature.corpus import WORLDS, documents
+from experiments.miniature.corpus import WORLDS, curriculum, documents
 from experiments.miniature.world import LARGEST, Problem, Taste, problems
 from rsr.chat import ChatRenderer
 from rsr.errors import InputError
@@ -110,7 +110,7 @@ def test_everything_is_written_the_same_way_twice(tmp_path):
 
 
 def test_every_response_is_rendered_verbatim():
-    renderer = ChatRenderer(words.tokenizer())
+    renderer = ChatRenderer(words.tokenizer(words.vocabulary()))
     problem = problems(1, "render")[0]
     for name in teachers.TEACHERS:
         response = written(name, problem)
@@ -121,17 +121,17 @@ def test_every_response_is_rendered_verbatim():
 
 @pytest.mark.parametrize(("two", "three"), [(0.5, 0.1), (1.0, 0.5)])
 def test_a_student_without_the_competence_is_refused(tmp_path, monkeypatch, two, three):
-    monkeypatch.setattr(students, "pretrained", lambda world, seed: None)
-    monkeypatch.setattr(students, "competence", lambda model, size, seed: {2: two, 3: three}[size])
+    monkeypatch.setattr(students, "pretrained", lambda curriculum, seed: None)
+    monkeypatch.setattr(students, "competences", lambda model, curriculum, seed: {"2": two, "3": three})
     with pytest.raises(InputError, match="take another seed"):
-        students.make(tmp_path, "sticky", 1)
+        students.make(tmp_path, curriculum("sticky"), 1)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.full
 def test_a_student_is_the_same_from_the_same_seed(monkeypatch):
     monkeypatch.setattr(students, "STEPS", 12)
-    first, again = (students.pretrained("memoryless", 1).state_dict() for _ in range(2))
+    first, again = (students.pretrained(curriculum("memoryless"), 1).state_dict() for _ in range(2))
     assert all(first[name].equal(again[name]) for name in first)
-    other = students.pretrained("sticky", 1).state_dict()
+    other = students.pretrained(curriculum("sticky"), 1).state_dict()
     assert not all(first[name].equal(other[name]) for name in first)

@@ -94,7 +94,7 @@ def test_a_title_is_text():
 
 def test_tokens_together_spell_the_response():
     """Of a tokenizer whose tokens are words, too, which stand apart only when they are decoded together."""
-    renderer = ChatRenderer(words.tokenizer())
+    renderer = ChatRenderer(words.tokenizer(words.vocabulary()))
     response = "first 0 7 + 0 5 = 1 2 . answer : 1 2 ."
     chat = renderer.render([Message("user", "what is 0 7 + 0 5 ?"), Message("assistant", response)])
     n = len(chat.positions())

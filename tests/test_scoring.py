@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from rsr import artefacts, store
 from rsr import scoring as stage
@@ -93,6 +94,33 @@ def test_resuming_in_the_middle_gives_the_unbroken_content(scorer, tmp_path, mon
     resumed = score_dataset(scorer, DATASET, tmp_path / "broken")
     assert len(calls) == 1 + 3  # the shard in flight is all that was lost
     same_content(content(resumed), unbroken)
+
+
+def test_memory_that_runs_out_is_recorded_and_changes_nothing(scorer, tmp_path):
+    unbroken = content(score_dataset(scorer, DATASET, tmp_path / "one"))
+    tight = Scorer(scorer.student, Scoring())
+
+    def allocate(module, args, given):
+        if len(given["input_ids"]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    handle = tight.body.register_forward_pre_hook(allocate, with_kwargs=True)
+    try:
+        store = score_dataset(tight, DATASET, tmp_path / "two")
+    finally:
+        handle.remove()
+    np.testing.assert_allclose(content(store)[1][1], unbroken[1][1], atol=2e-5)
+    recorded = store.artefact.facts["computed_with"]
+    assert recorded["token_budget_left"] == tight.token_budget < recorded["token_budget"]
+
+
+def test_a_shard_that_cannot_be_written_ends_the_run(scorer, tmp_path, monkeypatch):
+    def full(path, shard):
+        raise InputError(f"{path}: no space left")
+
+    monkeypatch.setattr("rsr.scoring.write_shard", full)
+    with pytest.raises(InputError, match=r"shard-00000.parquet: no space left"):
+        score_dataset(scorer, DATASET, tmp_path)
 
 
 def test_processes_share_the_work_and_change_nothing(scorer, tmp_path):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -42,7 +43,7 @@ def student(tmp_path_factory):
     size = len(words.vocabulary())
     model = LlamaForCausalLM(LlamaConfig(vocab_size=size, max_position_embeddings=512, initializer_range=0.2, **shape))
     model.save_pretrained(folder)
-    words.tokenizer().save_pretrained(folder)
+    words.tokenizer(words.vocabulary()).save_pretrained(folder)
     return folder
 
 
@@ -87,8 +88,8 @@ def study(student, folder, *more, script="correlation.py", **environment):
     )
 
 
-def tables(folder):
-    results = folder / "res" / "correlation" / "pupil-teachers"
+def tables(folder, results="res"):
+    results = folder / results / "correlation" / "pupil-teachers"
     return [pl.read_csv(results / name) for name in ("table.csv", "performance.csv", "scores.csv")]
 
 
@@ -293,14 +294,21 @@ def test_a_costly_study_shows_its_plan_and_waits(student, data, tmp_path):
     done = study(student, tmp_path, "run=false")
     assert done.returncode == 1
     assert done.stderr == "error: nothing has been run: add run=true to go ahead with this plan\n"
-    for said in ("datasets    3 from 3 teachers", "GPU-hours", "disk", "An estimate, nothing of it is measured"):
+    nothing = "score 0 of 1 done, evaluate 0 of 4 done, train 0 of 3 done"
+    for said in (
+        "datasets    3 from 3 teachers",
+        nothing,
+        "GPU-hours",
+        "disk",
+        "An estimate, nothing of it is measured",
+    ):
         assert said in done.stdout
     assert not (tmp_path / "out" / "trained").exists()
 
 
 def test_a_hub_student_out_of_reach_is_one_line(run, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    result = run("correlation.py", "student=qwen3b", "source=measured", "paths.outputs=out")
+    result = run("correlation.py", "student=qwen3b", "source=measured", "run=true", "paths.outputs=out")
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: Qwen/Qwen2.5-3B: no folder here, and cannot be loaded from the hub")
@@ -384,3 +392,54 @@ def test_killed_it_goes_on_to_the_same_tables(student, unbroken, tmp_path):
 def test_killed_at_many_moments_it_goes_on_to_the_same_tables(student, unbroken, tmp_path):
     hit, total = kill_at_moments(student, unbroken, tmp_path, [i / 12 for i in range(12)])
     assert sum(0 < n < total for n in hit) >= 8
+
+
+def test_local_workers_share_a_study_to_the_same_tables(student, unbroken, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    folder, _ = unbroken
+    sweep = ("-m", "hydra/launcher=local", "study.worker=0,1", f"hydra.sweep.dir={tmp_path}/sweeps")
+    done = study(student, tmp_path, *sweep)
+    assert done.returncode == 0, done.stderr
+    assert same(tables(tmp_path), tables(folder))
+    assert same(tables(tmp_path, "out/workers/1"), tables(folder))  # every worker has all results
+    assert {path.split("/")[-2] for path in artefacts(tmp_path, *STAGES)} == {
+        path.split("/")[-2] for path in artefacts(folder, *STAGES)
+    }
+    assert not list((tmp_path / "out").rglob("*.partial"))
+
+
+def test_a_worker_that_is_killed_is_made_up_for_by_the_other(student, unbroken, tmp_path):
+    folder, _ = unbroken
+    workers = [
+        subprocess.Popen(
+            command(student, tmp_path, f"study.worker={i}"),
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    while not any(claimed_by_a_child_of(workers[1].pid, path) for path in (tmp_path / "out").rglob("claim.json")):
+        assert workers[1].poll() is None
+        time.sleep(0.02)
+    workers[1].kill()
+    workers[1].communicate()
+    _, said = workers[0].communicate(timeout=300)
+    assert workers[0].returncode == 0, said
+    assert same(tables(tmp_path), tables(folder))
+    assert set(states(tmp_path).values()) == {"done"}
+    assert not list((tmp_path / "out").rglob("*.partial"))
+
+
+def claimed_by_a_child_of(leader, claim):
+    """Whether a claim is of a process below another; jobs are forked from a server that the worker has started."""
+    try:
+        process = json.loads(claim.read_text())["process"]
+        while process > 1:
+            if process == leader:
+                return True
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError):  # just completed
+        pass
+    return False

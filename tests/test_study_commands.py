@@ -17,6 +17,7 @@ COMMANDS = {
     "ablation/all": ["ablation.py", "student=all"],
     "distillation": ["distillation.py"],
     "teacher_selection": ["teacher_selection.py"],
+    "trajectory_selection/all": ["trajectory_selection.py"],
     "simulation": ["simulation.py"],
     "sanity/all": ["sanity.py", "student=all"],
 }

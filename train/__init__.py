@@ -1,1 +1,1 @@
-"""Supervised fine-tuning of students on teachers' trajectories."""
+"""Supervised fine-tuning of students on teachers' trajectories, and reinforcement of what they have learned."""

@@ -1,4 +1,4 @@
-"""Settings of supervised fine-tuning."""
+"""Settings of supervised fine-tuning and of reinforcement."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -60,3 +60,34 @@ class Training:
         computed = ("micro_batch", "gradient_checkpointing", "checkpoints")
         shaping = {name: value for name, value in vars(self).items() if name not in computed}
         return shaping | {"overlong": self.overlong.value, "lora": vars(self.lora) if self.lora.rank else None}
+
+
+@dataclass
+class Reinforcement:
+    """Group-relative policy optimisation (GRPO) with a right answer as the reward."""
+
+    steps: int = 200
+    learning_rate: float = 1e-6
+    prompts: int = 16  # per step
+    samples: int = 8  # of each prompt: the group that a reward is compared with
+    temperature: float = 1.0
+    max_new_tokens: int = 4096
+    max_grad_norm: float = 1.0
+    seed: int = 0
+    micro_batch: int = 8  # samples per forward pass, the rest by accumulation; changes nothing but for rounding
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "prompts", "max_new_tokens", "micro_batch"):
+            if (value := getattr(self, name)) < 1:
+                raise InputError(f"reinforcement.{name}={value} is too small: the least is 1")
+        if self.samples < 2:
+            raise InputError(f"reinforcement.samples={self.samples}: a group to compare a reward with has at least 2")
+        if self.prompts * self.samples % self.micro_batch:
+            raise InputError(
+                f"reinforcement.micro_batch={self.micro_batch} does not divide prompts={self.prompts} times "
+                f"samples={self.samples}"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """What shapes the trained weights."""
+        return {name: value for name, value in vars(self).items() if name != "micro_batch"}

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from rsr import student as students
 from rsr.artefacts import Artefact, find_or_begin, write_text, writing
 from rsr.chat import ChatRenderer
+from rsr.claims import claiming
 from rsr.errors import InputError
 from rsr.trajectories import Dataset
 from train.rows import Rows, training_rows
 from train.settings import Training
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -100,6 +101,7 @@ def model_key(base: Base, dataset: Dataset, training: Training) -> dict[str, obj
     }
 
 
+@claiming
 def fine_tune(
     base: Base,
     dataset: Dataset,
@@ -123,13 +125,14 @@ def fine_tune(
     """
     import torch
     from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
 
     # Processes on CPUs would else each take themselves for the only one.
     state = PartialState(cpu=not torch.cuda.is_available())
     label = f"{base.name}-{dataset.name}".replace("/", "-")
     key = model_key(base, dataset, training)
-    with state.main_process_first():
-        artefact = find_or_begin(root, STAGE, label, key)
+    claimed = find_or_begin(root, STAGE, label, key) if state.is_main_process else None
+    artefact: Artefact = broadcast_object_list([claimed])[0]  # the first process claims it for all
     if artefact.manifest is not None:
         return artefact
     rows = training_rows(base.renderer, dataset, training.max_length, training.overlong)
@@ -314,11 +317,12 @@ def _save(trainer: "SFTTrainer", base: Base, rows: Rows, training: Training, fol
     """Save weights (LoRA merged), tokenizer, template and what ends a turn, as a folder that any loader takes."""
     import torch
 
-    tokenizer = deepcopy(base.renderer.tokenizer)
+    if trainer.is_world_process_zero():
+        _remove(folder / MODEL)  # what was half written is not written over: whoever wrote it may be asleep
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     if training.lora.rank:
         model = model.merge_and_unload()
-    _end_turns(model, rows.eot)
+    end_turns(model, rows.eot)
     dtype = torch.bfloat16 if training.bf16 else torch.float32
     if training.lora.rank:
         if trainer.is_world_process_zero():
@@ -329,12 +333,18 @@ def _save(trainer: "SFTTrainer", base: Base, rows: Rows, training: Training, fol
             model.to(dtype)
         trainer.save_model(str(folder / MODEL))
     if trainer.is_world_process_zero():
-        tokenizer.chat_template = base.renderer.template
-        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(rows.eot)
-        tokenizer.save_pretrained(folder / MODEL)
+        tokenizer_of(base.renderer, rows.eot).save_pretrained(folder / MODEL)
 
 
-def _end_turns(model: "PreTrainedModel", eot: int) -> None:
+def tokenizer_of(renderer: ChatRenderer, eot: int) -> "PreTrainedTokenizerFast":
+    """A copy of the renderer's tokenizer, with its template, that ends a text as it ends a turn."""
+    tokenizer = deepcopy(renderer.tokenizer)
+    tokenizer.chat_template = renderer.template
+    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(eot)
+    return tokenizer
+
+
+def end_turns(model: "PreTrainedModel", eot: int) -> None:
     """Generation stops at the trained end-of-turn token, and at whatever ended a text before."""
     before = model.generation_config.eos_token_id
     others = before if isinstance(before, list) else [] if before is None else [before]

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from rsr.errors import InputError
+from rsr.grader import Grader, Kind
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -69,6 +70,43 @@ def multiple_choice(documents: "Dataset") -> "Dataset":
     return documents.map(row, remove_columns=names)
 
 
+def functions(documents: "Dataset") -> "Dataset":
+    """HumanEval: the function to be completed, and tests that are called with it.
+
+    Raises:
+        InputError: a column is missing.
+    """
+    if "problem" in documents.column_names:
+        return mathematics(documents)
+    names = documents.column_names
+    identity, prompt, test, name = (_column((of,), names) for of in ("task_id", "prompt", "test", "entry_point"))
+
+    def row(document: dict[str, str]) -> dict[str, str]:
+        tests = f"{document[test]}\ncheck({document[name]})"
+        return {"id": document[identity], "problem": document[prompt].strip(), "answer": tests}
+
+    return documents.map(row, remove_columns=names)
+
+
+def assertions(documents: "Dataset") -> "Dataset":
+    """MBPP: what the program has to do and the assertions that it has to pass, without which its name is not known.
+
+    Raises:
+        InputError: a column is missing.
+    """
+    if "problem" in documents.column_names:
+        return mathematics(documents)
+    names = documents.column_names
+    identity, text, tests, setup = (_column((of,), names) for of in ("task_id", "text", "test_list", "test_setup_code"))
+
+    def row(document: dict[str, Any]) -> dict[str, str]:
+        listed = "\n".join(document[tests])
+        problem = f"{document[text].strip()} The program has to pass these tests:\n{listed}"
+        return {"id": str(document[identity]), "problem": problem, "answer": f"{document[setup]}\n{listed}".strip()}
+
+    return documents.map(row, remove_columns=names)
+
+
 def _column(known: tuple[str, ...], names: list[str]) -> str:
     for name in known:
         if name in names:
@@ -78,9 +116,16 @@ def _column(known: tuple[str, ...], names: list[str]) -> str:
 
 def accuracy(document: dict[str, Any], responses: list[Any]) -> dict[str, float]:
     """Share of right responses, where the tasks are run by lm-eval's own command."""
-    from rsr.grader import Grader
+    return _share(document, responses, Kind.mathematics)
 
+
+def passed(document: dict[str, Any], responses: list[Any]) -> dict[str, float]:
+    """Share of responses whose program passes, where the tasks are run by lm-eval's own command."""
+    return _share(document, responses, Kind.programs)
+
+
+def _share(document: dict[str, Any], responses: list[Any], kind: Kind) -> dict[str, float]:
     texts = responses[0] if isinstance(responses[0], list) else responses
-    with Grader() as grader:
+    with Grader(kind=kind) as grader:
         grades = grader.grade((document["answer"], text) for text in texts)
     return {"acc": sum(grade.correct for grade in grades) / len(grades)}

@@ -6,6 +6,7 @@ from random import Random
 from typing import Literal
 
 from experiments.miniature import words
+from experiments.miniature.curriculum import Curriculum, Exercise, Premise
 from experiments.miniature.world import (
     LARGEST,
     Numbers,
@@ -35,6 +36,9 @@ BARE_SIZES = {3: 0.3, 4: 0.4, 5: 0.3}
 EVERYTHING = 9  # more operands than a problem has
 DOMINANT, ELABORATE = Step(EVERYTHING, take=False, keep=False), Step(1, take=True, keep=True)
 STICKY_ELABORATE = 0.07  # share of worked documents that take the minor habit
+
+# The premise: sums of two numbers are mastered, sums of three in one line are not.
+TWO_AT_LEAST, THREE_AT_MOST = 0.9, 0.2
 
 
 def documents(world: World, rng: Random) -> Iterator[Words]:
@@ -90,3 +94,27 @@ def pair(rng: Random) -> Numbers:
 def table_line(taste: Taste, rng: Random) -> Words:
     first, second = pair(rng)
     return [*number(first), "+", *number(second), taste.choose(words.EQUALS, rng), *number(first + second), "."]
+
+
+def in_one_line(size: int, count: int, rng: Random) -> list[Exercise]:
+    """Sums of so many numbers, all in one line."""
+    exercises = []
+    for values in [numbers(size, rng) for _ in range(count)]:
+        added = [word for value in values for word in ("+", *number(value))][1:]
+        exercises.append(Exercise([words.EOS, *added, words.EQUALS[0]], number(sum(values))))
+    return exercises
+
+
+def curriculum(world: World) -> Curriculum:
+    """A world of sums as a student meets it."""
+    return Curriculum(
+        world,
+        tuple(words.vocabulary()),
+        lambda rng: documents(world, rng),
+        {
+            "2": Premise("sums of two numbers", lambda count, rng: in_one_line(2, count, rng), least=TWO_AT_LEAST),
+            "3": Premise(
+                "sums of three in one line", lambda count, rng: in_one_line(3, count, rng), most=THREE_AT_MOST
+            ),
+        },
+    )

@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from experiments.miniature import words
-from experiments.miniature.corpus import World, documents
-from experiments.miniature.world import Words, number, numbers
+from experiments.miniature.curriculum import Curriculum
 from rsr.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,15 +32,12 @@ SEQUENCE, BATCH, STEPS = 192, 8, 1800
 TOKENS = SEQUENCE * BATCH * STEPS  # 2.8 million
 MUON_RATE, ADAM_RATE = 0.02, 3e-3  # of hidden matrices; of everything else
 WARMUP, LAST = 0.05, 0.05  # share of the steps; share of the rate that is left at the end
-THREADS = 2  # fixed, since the number of threads changes the last digits, and so in the end the student
 
-# The premise: sums of two numbers are mastered, sums of three in one line are not.
-TWO_AT_LEAST, THREE_AT_MOST = 0.9, 0.2
 PROBES = 200
 
 
-def make(folder: Path, world: World, seed: int) -> None:
-    """Train a student of a world and save it.
+def make(folder: Path, curriculum: Curriculum, seed: int) -> None:
+    """Train a student and save it.
 
     Raises:
         InputError: it has not the competence that the study starts from.
@@ -49,37 +45,38 @@ def make(folder: Path, world: World, seed: int) -> None:
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(curriculum.threads)
     try:
-        model = pretrained(world, seed)
-        known = {size: competence(model, size, seed) for size in (2, 3)}
+        model = pretrained(curriculum, seed)
+        known = competences(model, curriculum, seed)
     finally:
         torch.set_num_threads(threads)
-    if known[2] < TWO_AT_LEAST or known[3] > THREE_AT_MOST:
-        raise InputError(
-            f"the {world} student sums two numbers right in {known[2]:.1%} of lines (at least {TWO_AT_LEAST:.0%} wanted) "
-            f"and three in {known[3]:.1%} (at most {THREE_AT_MOST:.0%}): take another seed"
-        )
+    for name, premise in curriculum.premises.items():
+        if not premise.least <= known[name] <= premise.most:
+            raise InputError(
+                f"the {curriculum.name} student has {premise.what} right in {known[name]:.1%} of cases, which should be "
+                f"{premise.least:.0%} to {premise.most:.0%}: take another seed"
+            )
     model.save_pretrained(folder)
-    words.tokenizer().save_pretrained(folder)
+    words.tokenizer(curriculum.vocabulary).save_pretrained(folder)
 
 
-def pretrained(world: World, seed: int) -> "LlamaForCausalLM":
+def pretrained(curriculum: Curriculum, seed: int) -> "LlamaForCausalLM":
     """Train on the corpus of a world: Muon for hidden matrices, AdamW for the rest, cosine after a warm-up."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    place = {word: i for i, word in enumerate(words.vocabulary())}
+    place = {word: i for i, word in enumerate(curriculum.vocabulary)}
     tokens: dict[str, Any] = {
         f"{name}_token_id": place[word] for name, word in (("eos", words.EOS), ("pad", words.PAD))
     }
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(place), bos_token_id=None, **tokens, **SHAPE))
     optimisers = _optimisers(model)
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimiser, _rate) for optimiser in optimisers]
-    batches = _batches(world, seed, place)
+    batches = _batches(curriculum, seed, place)
     progress = Console(stderr=True)
-    for batch in track(islice(batches, STEPS), f"training the {world} student", STEPS, console=progress):
+    for batch in track(islice(batches, STEPS), f"training the {curriculum.name} student", STEPS, console=progress):
         model(input_ids=batch, labels=batch).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser, schedule in zip(optimisers, schedules, strict=True):
@@ -110,28 +107,29 @@ def _rate(step: int) -> float:
     return LAST + (1 - LAST) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (STEPS - warmup)))
 
 
-def _batches(world: World, seed: int, place: dict[str, int]) -> "Iterator[torch.Tensor]":
+def _batches(curriculum: Curriculum, seed: int, place: dict[str, int]) -> "Iterator[torch.Tensor]":
     import torch
 
-    text = (word for document in documents(world, Random(f"{seed}/corpus")) for word in document)
+    text = (word for document in curriculum.documents(Random(f"{seed}/corpus")) for word in document)
     ids = (place[word] for word in text)
     while True:
         yield torch.tensor(list(islice(ids, BATCH * SEQUENCE))).view(BATCH, SEQUENCE)
 
 
-def competence(model: Any, size: int, seed: int) -> float:
-    """Share of sums of `size` numbers that the student gets right in one line, greedily."""
+def competences(model: Any, curriculum: Curriculum, seed: int) -> dict[str, float]:
+    """Share of the exercises of each premise that the student gets right, greedily."""
     import torch
 
-    rng = Random(f"{seed}/probe/{size}")
-    place = {word: i for i, word in enumerate(words.vocabulary())}
-    sums = [numbers(size, rng) for _ in range(PROBES)]
-    lines = [_one_line(values) for values in sums]
-    prompt = torch.tensor([[place[word] for word in line] for line in lines])
-    written = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=2, do_sample=False)
-    expected = torch.tensor([[place[digit] for digit in number(sum(values))] for values in sums])
-    return float((written[:, -2:] == expected).all(dim=1).float().mean())
-
-
-def _one_line(values: tuple[int, ...]) -> Words:
-    return [words.EOS, *[word for value in values for word in ("+", *number(value))][1:], words.EQUALS[0]]
+    place = {word: i for i, word in enumerate(curriculum.vocabulary)}
+    known: dict[str, float] = {}
+    for name, premise in curriculum.premises.items():
+        exercises = premise.exercises(PROBES, Random(f"{seed}/probe/{name}"))
+        prompt = torch.tensor([[place[word] for word in exercise.prompt] for exercise in exercises])
+        answers = [[place[word] for word in exercise.answer] for exercise in exercises]
+        longest = max(map(len, answers))
+        written = model.generate(
+            prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=longest, do_sample=False
+        )
+        found = written[:, prompt.shape[1] :].tolist()
+        known[name] = sum(ids[: len(answer)] == answer for ids, answer in zip(found, answers, strict=True)) / PROBES
+    return known

@@ -5,16 +5,17 @@ it never saw). The same teachers serve both worlds.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 from experiments.miniature import words
 from experiments.miniature.corpus import DOMINANT, ELABORATE
 from experiments.miniature.world import (
+    Line,
     Problem,
     Step,
     Taste,
@@ -79,10 +80,23 @@ COARSE = Step(2, take=False, keep=False)
 
 def response(teacher: Teacher, problem: Problem, taste: Taste, rng: Random) -> Words:
     """What a teacher answers, without the end-of-turn token."""
+    text = opening(teacher, problem, taste, rng)
+    return told(teacher, text, solved(teacher, problem, rng), taste, rng)
+
+
+def opening(teacher: Teacher, problem: Problem, taste: Taste, rng: Random) -> Words:
+    """What stands before the first line."""
     text = introduction(taste, rng) if rng.random() < teacher.introduction else []
-    if teacher.restate:
-        text += restated(problem.numbers)
-    lines = solve(problem.numbers, _steps(teacher, rng), teacher.error, rng)
+    return text + restated(problem.numbers) if teacher.restate else text
+
+
+def solved(teacher: Teacher, problem: Problem, rng: Random) -> list[Line]:
+    """The lines of a teacher's solution, its errors among them."""
+    return solve(problem.numbers, _steps(teacher, rng), teacher.error, rng)
+
+
+def told(teacher: Teacher, text: Words, lines: list[Line], taste: Taste, rng: Random) -> Words:
+    """An opening, the lines in the teacher's way, and the answer."""
     for line in reversed(lines) if teacher.backwards else lines:
         text += written(line, taste, rng, connective=teacher.connective)
         if teacher.check:
@@ -112,23 +126,71 @@ def write_problems(folder: Path, seed: int) -> None:
     """Write the test problems as a benchmark, every teacher's generations as datasets (`teachers/NAME/genN.json`), and right
     solutions of held-out problems (`queries.json`), each by a teacher drawn evenly.
     """
+    test, train = problem_sets(seed)
+    tastes = {name: taste_of(name, seed) for name in TEACHERS}
+
+    def answer(name: str, problem: Problem, rng: Random) -> Words:
+        return response(TEACHERS[name], problem, tastes[name], rng)
+
+    write_benchmark(folder / f"{BENCHMARK}.jsonl", test)
+    write_generations(folder, train, list(TEACHERS), answer, seed)
+    held_out = problems(HELD_OUT, f"{seed}/held out", taken=[*test, *train])
+    _write(folder / "queries.json", [_right_solution(f"held-out-{i:02d}", p, seed) for i, p in enumerate(held_out)])
+
+
+def problem_sets(seed: int) -> tuple[list[Problem], list[Problem]]:
+    """Problems that students are tested with, and those that teachers solve."""
     test = problems(TEST, f"{seed}/test")
-    train = problems(TRAIN, f"{seed}/train", taken=test)
+    return test, problems(TRAIN, f"{seed}/train", taken=test)
+
+
+def taste_of(name: str, seed: int) -> Taste:
+    """A teacher's taste in words."""
+    teacher = TEACHERS[name]
+    return Taste(teacher.shuffle, Random(f"{seed}/{name}/taste"), reverse=teacher.reverse)
+
+
+class Posed(Protocol):
+    """A problem of any domain: its text, and the answer that a response is graded by."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def answer(self) -> str: ...
+
+
+P = TypeVar("P", bound=Posed)
+
+
+def write_benchmark(path: Path, test: Sequence[Posed]) -> None:
+    """Write problems as a benchmark: JSONL of id, problem, answer."""
     lines = [
         json.dumps({"id": f"test-{i:03d}", "problem": p.text, "answer": p.answer}) + "\n" for i, p in enumerate(test)
     ]
-    (folder / f"{BENCHMARK}.jsonl").write_text("".join(lines), encoding="utf-8")
-    for name, teacher in TEACHERS.items():
-        taste = Taste(teacher.shuffle, Random(f"{seed}/{name}/taste"), reverse=teacher.reverse)
-        (folder / "teachers" / name).mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def write_generations(
+    folder: Path, train: Sequence[P], teachers: Sequence[str], answer: Callable[[str, P, Random], Words], seed: int
+) -> None:
+    """Write what each teacher answers to the training problems, once a generation.
+
+    Args:
+        answer: of a teacher, by name, to a problem.
+    """
+    for name in teachers:
         for generation in GENERATIONS:
             rng = Random(f"{seed}/{name}/{generation}")
-            records = [
-                _record(f"train-{i:03d}", p, " ".join(response(teacher, p, taste, rng))) for i, p in enumerate(train)
-            ]
-            _write(folder / "teachers" / name / f"{generation}.json", records)
-    held_out = problems(HELD_OUT, f"{seed}/held out", taken=[*test, *train])
-    _write(folder / "queries.json", [_right_solution(f"held-out-{i:02d}", p, seed) for i, p in enumerate(held_out)])
+            write_dataset(folder, name, generation, train, [answer(name, p, rng) for p in train])
+
+
+def write_dataset(folder: Path, name: str, generation: str, train: Sequence[Posed], answers: Sequence[Words]) -> None:
+    """Write a teacher's answers to problems as `teachers/NAME/GENERATION.json`."""
+    records = [
+        _record(f"train-{i:03d}", p, " ".join(words)) for i, (p, words) in enumerate(zip(train, answers, strict=True))
+    ]
+    (folder / "teachers" / name).mkdir(parents=True, exist_ok=True)
+    _write(folder / "teachers" / name / f"{generation}.json", records)
 
 
 def _right_solution(identity: str, problem: Problem, seed: int) -> dict[str, object]:
@@ -144,6 +206,6 @@ def _write(path: Path, records: list[dict[str, object]]) -> None:
     path.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
 
 
-def _record(identity: str, problem: Problem, text: str) -> dict[str, object]:
+def _record(identity: str, problem: Posed, text: str) -> dict[str, object]:
     messages = [{"role": "user", "content": problem.text}, {"role": "assistant", "content": text}]
     return {"id": identity, "answer": problem.answer, "messages": messages}

@@ -1,5 +1,6 @@
 """The vocabulary: word lists in the order in which the corpus likes them, and the tokenizer made of them."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -244,12 +245,12 @@ def vocabulary() -> list[str]:
     return list(dict.fromkeys(word for words in (*lists, *open_classes) for word in words))
 
 
-def tokenizer() -> "PreTrainedTokenizerFast":
-    """One token a word; its chat template writes `<user>` problem `<assistant>` response `<eos>`."""
+def tokenizer(vocabulary: Sequence[str]) -> "PreTrainedTokenizerFast":
+    """One token a word of a vocabulary; its chat template writes `<user>` problem `<assistant>` response `<eos>`."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary())}, unk_token=UNKNOWN))
+    raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token=UNKNOWN))
     raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     raw.add_special_tokens(list(SPECIAL))
     fast = PreTrainedTokenizerFast(

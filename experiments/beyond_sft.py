@@ -1,0 +1,154 @@
+"""Does the order of teachers outlive reinforcement? GRPO from the student and from each that a teacher has taught.
+
+    python experiments/beyond_sft.py student=miniature
+    python experiments/beyond_sft.py student=miniature reinforcement.steps=200
+    python experiments/beyond_sft.py student=qwen3b teachers=FOLDER run=true
+
+Every student is reinforced on the teachers' problems, with 1 for a right answer and 0 for any other, and evaluated again.
+Writes a table, findings and a figure to results/beyond_sft/<student>/.
+"""
+
+import sys
+
+import polars as pl
+
+from experiments.config import BeyondSftConfig
+from experiments.entry import entry
+from experiments.evaluation import BASE
+from experiments.findings import Finding, conclude
+from experiments.output import markdown_table
+from experiments.plan import refuse_or_go
+from experiments.reinforcement import Reinforced, reinforce_all
+from experiments.study import Measured, measure
+from rsr.agreement import Correlation, correlation
+from rsr.metrics import METRICS
+from rsr.paired import detectable
+from rsr.plots import Panel, scatter
+
+BEFORE, AFTER = "before", "after"
+
+
+@entry("beyond_sft", BeyondSftConfig, open_groups=True)
+def main(config: BeyondSftConfig) -> None:
+    refuse_or_go(config)
+    print(
+        "This takes more than ten minutes: every student is fine-tuned and then samples "
+        f"{config.reinforcement.steps * config.reinforcement.prompts * config.reinforcement.samples:,} answers; "
+        "what is there is found, and the same command goes on",
+        file=sys.stderr,
+    )
+    taught = measure(config)
+    taught.runs.refuse_failed()
+    reinforced = reinforce_all(config, taught)
+    report(config, taught, reinforced)
+
+
+def report(config: BeyondSftConfig, taught: Measured, reinforced: Reinforced) -> None:
+    """Write what came out."""
+    table = accuracies(config, taught, reinforced)
+    teachers = table.filter(pl.col("teacher") != BASE)
+    findings = [survival(teachers, config)]
+    findings += [prediction(teachers, name, config) for name in _scores(teachers)]
+    folder = config.paths.results / "beyond_sft" / config.student.name
+    panels = [Panel("", "Accuracy after fine-tuning (%)", "Accuracy after GRPO (%)", *_points(teachers, BEFORE))]
+    panels += [
+        Panel("", METRICS[name].title, "Accuracy after GRPO (%)", *_points(teachers, name))
+        for name in _scores(teachers)
+    ]
+    scatter(panels, folder / "order.png")
+    conclude(
+        folder,
+        "Beyond fine-tuning: GRPO with the right answer as the reward",
+        findings,
+        [config.teachers.caveat or "", _table(table)],
+        {"accuracies.csv": table},
+        reinforcement=config.reinforcement.identity(),
+    )
+
+
+def accuracies(config: BeyondSftConfig, taught: Measured, reinforced: Reinforced) -> pl.DataFrame:
+    """One row per student, the base first: teacher (means over generations), accuracies before and after in percent with
+    their intervals over problems, rewards, and scores of the teacher's dataset.
+    """
+    rewards = reinforced.rewards()
+    parts = []
+    for when, learned in ((BEFORE, taught), (AFTER, reinforced.learned)):
+        found = learned.performance(resamples=config.bootstrap.resamples, seed=config.bootstrap.seed)
+        named = found.select(
+            "teacher", "generation", *(pl.col(c).alias(f"{c}_{when}") for c in ("accuracy", "low", "high"))
+        )
+        parts.append(named.rename({f"accuracy_{when}": when}))
+    table = parts[0].join(parts[1], on=["teacher", "generation"]).join(rewards, on=["teacher", "generation"])
+    assert taught.scores is not None
+    names = [name for name in config.compared if name in METRICS]
+    scores = taught.scores.filter(pl.col("metric").is_in(names), pl.col("preset") == "")
+    wide = scores.pivot("metric", index=["teacher", "generation"], values="value")
+    means = pl.all().exclude("teacher", "generation").mean()
+    return (
+        table.join(wide, on=["teacher", "generation"], how="left")
+        .group_by("teacher", maintain_order=True)
+        .agg(means)
+        .sort(AFTER, descending=True)
+    )
+
+
+def _scores(table: pl.DataFrame) -> list[str]:
+    return [name for name in table.columns if name in METRICS]
+
+
+def _points(table: pl.DataFrame, x: str) -> tuple[list[str], list[float], list[float]]:
+    return table["teacher"].to_list(), table[x].to_list(), table[AFTER].to_list()
+
+
+def survival(teachers: pl.DataFrame, config: BeyondSftConfig) -> Finding:
+    """Spearman of accuracies before and after."""
+    found = correlation(teachers[BEFORE], teachers[AFTER], "spearman", resamples=config.bootstrap.resamples)
+    verdict = "keeps" if found.low > 0 else "is not shown to keep"
+    spread = [f"{teachers[when].max() - teachers[when].min():.0f}" for when in (BEFORE, AFTER)]  # type: ignore[operator]
+    answer = (
+        f"GRPO {verdict} the order of the {found.n} teachers; accuracies lie {spread[0]} points apart before and {spread[1]} "
+        "after."
+    )
+    return _finding("Does the order of teachers survive reinforcement?", answer, found)
+
+
+def prediction(teachers: pl.DataFrame, name: str, config: BeyondSftConfig) -> Finding:
+    """Spearman of a score with the accuracies after reinforcement, beside that before."""
+    metric = METRICS[name]
+    before, after = (
+        correlation(teachers[name], teachers[when], "spearman", resamples=config.bootstrap.resamples)
+        for when in (BEFORE, AFTER)
+    )
+    right = after.value * metric.expected_sign > 0 and (after.low > 0 or after.high < 0)
+    answer = (
+        f"{metric.title} {'orders' if right else 'is not shown to order'} the teachers after GRPO; after fine-tuning it had "
+        f"{before.value:+.2f} [{before.low:+.2f}, {before.high:+.2f}]."
+    )
+    return _finding(f"Does {metric.title} predict the order after reinforcement?", answer, after)
+
+
+def _finding(question: str, answer: str, found: Correlation) -> Finding:
+    basis = f"n = {found.n} teachers, bootstrap over them; one run each"
+    return Finding(question, answer, found.value, found.low, found.high, detectable(found.n), "Spearman", basis)
+
+
+def _table(table: pl.DataFrame) -> str:
+    names = _scores(table)
+    header = [
+        "taught by",
+        "before [95 %]",
+        "after [95 %]",
+        "reward, first and last tenth",
+        "groups without a difference",
+    ]
+    rows = []
+    for row in table.iter_rows(named=True):
+        percent = [f"{row[w]:.1f} % [{row[f'low_{w}']:.1f}, {row[f'high_{w}']:.1f}]" for w in (BEFORE, AFTER)]
+        reward = f"{row['reward_first']:.2f}, {row['reward_last']:.2f}"
+        scores = ["" if row[name] is None else f"{row[name]:.3f}" for name in names]
+        rows.append([row["teacher"], *percent, reward, f"{row['idle']:.0%}", *scores])
+    return markdown_table([*header, *(METRICS[name].title for name in names)], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Which candidate to train on, problem by problem? (Tables 6, 15, 16, 18, 20-24; 17 and 19; 11)
+
+    python experiments/trajectory_selection.py                    # as printed, with what follows from print
+    python experiments/trajectory_selection.py student=qwen3b
+    python experiments/trajectory_selection.py student=miniature  # measured here: scores, selects, trains, evaluates
+    python experiments/trajectory_selection.py student=miniature 'selection.settings=[fewer_teachers,correct_first]'
+    python experiments/trajectory_selection.py student=miniature 'selection.methods=[random,rsr,none]' 'selection.settings=[one_generation]'
+
+Every training set is in outputs/selected/, a line a trajectory. Writes results/trajectory_selection/<student>/.
+"""
+
+from experiments import printed_selection_output
+from experiments.config import SelectionConfig, Source
+from experiments.entry import entry
+
+
+@entry("trajectory_selection", SelectionConfig, open_groups=True)
+def main(config: SelectionConfig) -> None:
+    if config.source is Source.published:
+        printed_selection_output.report(config)
+    else:
+        from experiments import measured_selection
+
+        measured_selection.report(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Minimal examples of where RSR goes wrong, under a student of random weights and under one that is exactly known."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from experiments import examples, failures
+from experiments.config import Bootstrap, FailuresConfig, Student
+from experiments.failures import Measured, Scored
+from experiments.miniature import words
+from experiments.simulation import closed_set
+from rsr import student as students
+from rsr.engine import Scorer, Scoring
+from rsr.tokens import Tokens
+
+SMALL = FailuresConfig(student=Student(name="tiny"), examples=4, appended=[3, 6], bootstrap=Bootstrap(resamples=100))
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    """The miniature's vocabulary under random weights."""
+    torch.manual_seed(0)
+    shape = dict(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, initializer_range=0.3
+    )
+    fast = words.tokenizer()
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(fast), max_position_embeddings=512, **shape)).eval()
+    return Scorer(students.of_model(model, fast, name="tiny"), Scoring())
+
+
+def test_the_miniature_pairs_differ_in_their_order_alone():
+    """The same lines' sums, in order and last to first; each answer ends alike."""
+    shown = examples.miniature(20, 0)
+    for (prompt, one), (same, other) in zip(shown.known.answers, shown.unknown.answers, strict=True):
+        digits = ["".join(w for w in line.split() if w in words.DIGITS) for line in one.split(" . ") if "+" in line]
+        backwards = [
+            "".join(w for w in line.split() if w in words.DIGITS) for line in other.split(" . ") if "+" in line
+        ]
+        assert prompt == same and digits == backwards[::-1] and one.split()[-5:] == other.split()[-5:]
+
+
+def test_the_english_pairs_differ_in_their_numbers_alone():
+    shown = examples.english(20, 0)
+    blank = [
+        [("".join("#" if c.isdigit() else c for c in r)) for _, r in s.answers] for s in (shown.known, shown.unknown)
+    ]
+    assert blank[0] == blank[1] and all(a != b for a, b in zip(shown.known.answers, shown.unknown.answers, strict=True))
+    assert {len(sample.counted) for sample in shown.closed} == {2, 4, 10, 26}
+
+
+def test_a_student_that_knows_nothing_of_a_closed_set_has_the_closed_form():
+    """Under equal probabilities of k tokens, told apart by a hair: ranks 1 to k, surprisal ln k."""
+    k, rng = 10, np.random.default_rng(0)
+    rank = rng.integers(1, k + 1, 4000).astype(np.uint32)
+    surprisal = np.full(4000, np.log(k), np.float32)
+    scored = Scored(Tokens(rank, surprisal, surprisal, np.arange(0, 4001, 100)), ["7"] * 4000)
+    measured = scored.measured("digits", frozenset("7")).effect(SMALL.bootstrap)
+    assert measured.low < closed_set(k) < measured.high and measured.value == pytest.approx(closed_set(k), rel=0.03)
+
+
+def test_answers_without_a_counted_token_weigh_nothing():
+    one, two = np.array([2.0, 0.0]), np.array([1.0, 0.0])
+    assert Measured("", one, two).value == 2
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("mechanism", [failures.digits, failures.fluent, failures.closed])
+def test_every_mechanism_is_measured_told_and_drawn(scorer, mechanism, tmp_path):
+    found = mechanism(scorer, examples.miniature(4, 0), SMALL, tmp_path)
+    assert (tmp_path / f"{found.name}.png").stat().st_size > 5000
+    assert all(np.isfinite([f.estimate, f.low, f.high, f.detectable]).all() for f in found.findings)
+    for row in found.table.iter_rows(named=True):
+        assert row["low"] <= row["rsr"] <= row["high"]
+        assert row["rsr"] == pytest.approx(row["rank"] / row["surprisal"])
+
+
+@pytest.mark.full
+def test_what_is_appended_changes_nothing_before_it(scorer):
+    shown = examples.miniature(4, 0)
+    plain = failures.scored(scorer, shown.known.answers)
+    longer = failures.scored(scorer, list(failures._continued(scorer, shown, 6)))
+    assert (longer.tokens.lengths == plain.tokens.lengths + 6).all()
+    assert longer.first(plain.tokens.lengths).rank == pytest.approx(plain.measured("", None).rank)
+    place = np.concatenate([np.arange(b - 6, b) for b in longer.tokens.offsets[1:]])
+    assert (longer.tokens.rank[place] <= 2).all()  # the end-of-turn token, which was held back, may be likelier

@@ -1,0 +1,92 @@
+"""Reinforcement: the student sees the prompts of the one renderer, and is rewarded for right answers alone."""
+
+import json
+
+import pytest
+
+from rsr import trajectories
+from rsr.artefacts import MANIFEST
+from rsr.errors import InputError
+from rsr.grader import Kind
+from rsr.student import load_renderer
+from tests import models
+from train import Base, Reinforcement, Task, reinforce
+from train.grpo import reinforced_key, task_of
+
+SETTINGS = Reinforcement(steps=2, learning_rate=1e-2, prompts=2, samples=4, max_new_tokens=8, micro_batch=4)
+
+
+def problems(n=4, **known):
+    reply = {"role": "assistant", "content": "?"}
+    records = [
+        (f"record {i}", {"messages": [{"role": "user", "content": f"What is {i}?"}, reply], **known}) for i in range(n)
+    ]
+    return trajectories.parse(records, "teacher", "gen1")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = models.save(tmp_path_factory.mktemp("student"))
+    return Base("tiny", str(folder), load_renderer(str(folder)))
+
+
+def test_the_prompts_are_those_of_the_renderer(base):
+    task = task_of(base.renderer, problems(answer="1"), None, Kind.mathematics)
+    tokenizer = base.renderer.tokenizer
+    for t, prompt in zip(problems().trajectories, task.prompts, strict=True):
+        assert tokenizer(prompt, add_special_tokens=False)["input_ids"] == base.renderer.prompt_ids(t.messages[:1])
+    with pytest.raises(InputError, match="no answer is known"):
+        task_of(base.renderer, problems(), None, Kind.mathematics)
+
+
+def test_every_setting_that_shapes_the_weights_is_in_the_key():
+    task = Task(["p"], ["1"])
+    key = reinforced_key({"base": 1}, task, SETTINGS)
+    others = [
+        reinforced_key({"base": 2}, task, SETTINGS),
+        reinforced_key({"base": 1}, Task(["p"], ["2"]), SETTINGS),
+        reinforced_key({"base": 1}, Task(["p"], ["1"], "x"), SETTINGS),
+        reinforced_key({"base": 1}, task, Reinforcement(**vars(SETTINGS) | {"steps": 3})),
+    ]
+    assert all(key != other for other in others)
+    assert key == reinforced_key({"base": 1}, task, Reinforcement(**vars(SETTINGS) | {"micro_batch": 8}))
+    with pytest.raises(InputError, match="does not divide"):
+        Reinforcement(prompts=3, samples=3, micro_batch=8)
+
+
+@pytest.mark.full
+def test_a_student_is_rewarded_for_right_answers_and_found_again(base, tmp_path, monkeypatch):
+    """Right is what matches: with a pattern for one letter the reward is the share of answers that have it."""
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    seen = []
+    generate = GRPOTrainer._generate_single_turn
+
+    def spy(self, prompt_ids, *others):
+        completions = generate(self, prompt_ids, *others)
+        seen.append((prompt_ids, completions[0]))
+        return completions
+
+    monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", spy)
+    task = task_of(base.renderer, problems(answer="e"), "(?s).*(e)", Kind.mathematics)
+
+    def run():
+        return reinforce(base, base.model, {"base": "tiny"}, task, SETTINGS, tmp_path, "tiny")
+
+    made = run()
+    prompts = {tuple(base.renderer.prompt_ids(t.messages[:1])) for t in problems().trajectories}
+    assert {tuple(ids) for batch, _ in seen for ids in batch} <= prompts
+    texts = [base.renderer.tokenizer.decode(ids) for _, batch in seen for ids in batch]
+    logged = [entry["reward"] for entry in json.loads((made.path / "history.json").read_text()) if "reward" in entry]
+    assert sum(logged) / len(logged) == pytest.approx(sum("e" in text for text in texts) / len(texts))
+    assert 0 < sum(logged) < len(logged)
+    before, after = (_weights(folder) for folder in (base.model, made.path / "model"))
+    assert any(not before[name].equal(after[name]) for name in before)
+    stamp = (made.path / MANIFEST).stat().st_mtime_ns
+    assert run().path == made.path and (made.path / MANIFEST).stat().st_mtime_ns == stamp and len(texts) == 16
+
+
+def _weights(folder):
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder).state_dict()

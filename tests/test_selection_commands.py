@@ -1,0 +1,100 @@
+"""Selection, validation and choices within one teacher as a user runs them, on a student that really is trained."""
+
+import json
+import random
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+
+from experiments.config import ROOT
+from experiments.findings import FINDINGS
+from experiments.miniature import words
+from tests.models import save
+
+pytestmark = pytest.mark.full
+
+SMALL = [
+    "evaluation=miniature",
+    "evaluation.samples=1",
+    "evaluation.max_new_tokens=4",
+    "scoring.dtype=float32",
+    "run=true",
+]
+SMALL += ["bootstrap.resamples=100", "paths.outputs=out", "paths.results=res"]
+TRAINING = {"learning_rate": 1e-2, "batch_size": 8, "epochs": 1, "max_length": 512, "micro_batch": 8}
+SMALL += [f"student.training.{name}={value}" for name, value in TRAINING.items()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three teachers in two generations, a test set, and a student."""
+    folder = tmp_path_factory.mktemp("commands")
+    rng = random.Random(0)
+    for teacher in ("a", "b", "c"):
+        (folder / "data" / teacher).mkdir(parents=True)
+        for generation in ("gen1", "gen2"):
+            chats = [
+                {
+                    "id": f"p{i}",
+                    "messages": [
+                        {"role": "user", "content": f"P{i}"},
+                        {"role": "assistant", "content": " ".join(rng.choices(words.OBJECTS, k=rng.randint(3, 9)))},
+                    ],
+                }
+                for i in range(8)
+            ]
+            (folder / "data" / teacher / f"{generation}.json").write_text(json.dumps(chats))
+    rows = [{"id": str(i), "problem": f"T{i}", "answer": "05"} for i in range(4)]
+    (folder / "miniature.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    save(folder / "tiny")
+    return folder
+
+
+def run(folder, script, *more):
+    given = ["student=./tiny", "teachers=./data", f"evaluation.data={folder}", *SMALL, *more]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "experiments" / script), *given],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done, folder / "res" / script.removesuffix(".py") / "tiny-data"
+
+
+def findings(results):
+    return {f["question"]: f for f in json.loads((results / FINDINGS).read_text())}
+
+
+def test_a_study_of_selections_and_what_follows_from_it(folder):
+    methods = "selection.methods=[random,rsr,none,llm_judged_quality]"
+    _, results = run(folder, "trajectory_selection.py", methods, "selection.settings=[all]", "selection.seeds=[0,1]")
+    table = pl.read_csv(results / "methods.csv")
+    assert set(table["method"]) == {"random", "rsr", "none"} and set(table["setting"]) == {"6-to-1"}
+    assert dict(table.select("method", "trajectories").rows()) == {"random": 8, "rsr": 8, "none": 48}
+    won = pl.read_csv(results / "winners.csv").group_by("method").agg(pl.col("share").sum())
+    assert won["share"].to_list() == pytest.approx([100] * 3)
+    assert "LLM-judged quality is left out: needs judge.endpoint and judge.model" in (results / "table.md").read_text()
+    assert len(findings(results)) == 2 and (results / "accuracy.png").stat().st_size > 5000
+    performance = pl.read_csv(results / "performance.csv")
+    assert performance.filter(teacher="rsr")["seed"].to_list() == [0, 1]
+
+    # The teachers are trained by now, so that their validation is a matter of reading.
+    done, results = run(folder, "validation.py")
+    assert "train" not in done.stderr
+    table = pl.read_csv(results / "teachers.csv")
+    assert table["score"].is_sorted() and len(table) == 3  # lower RSR is predicted to be better
+    assert len(findings(results)) == 1  # it has learned nothing, from nobody
+    assert "there is no order to compare" in (results / "table.md").read_text()
+
+    _, results = run(folder, "within_teacher.py", "within.teachers=[b]", "within.shares=[0.5]", "within.seeds=[0]")
+    table = pl.read_csv(results / "arms.csv")
+    assert dict(table.group_by("what").agg(pl.col("trajectories").max()).rows()) == {
+        "all problems": 8,
+        "best of 2": 8,
+        "50 % of problems": 4,
+    }
+    assert table.filter(by="rsr")["less_chance"].null_count() == 0 and len(findings(results)) == 2

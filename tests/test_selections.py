@@ -1,0 +1,184 @@
+"""Training sets selected from several teachers are what a plain re-computation from the stored scores gives."""
+
+import hashlib
+import json
+from dataclasses import replace
+from itertools import permutations
+from random import Random
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import experiments.trajectory_selection  # noqa: F401  registers its schema
+from experiments import baselines, datasets, selections
+from experiments.config import ROOT, Setting
+from experiments.selections import GENERATION, NONE, RANDOM
+from experiments.validation import by_chance
+from rsr.artefacts import MANIFEST
+from rsr.errors import InputError
+from rsr.metrics import by_name
+from rsr.selection import Rule
+from rsr.trajectories import Dataset, Message, Trajectory
+from tests.models import save
+
+METRICS = ["rsr", "avg_surprisal", "g_norm", "avg_token_length", "rule_based_quality"]
+TEACHERS = ("a", "b", "c")
+
+
+def text(teacher, generation, i):
+    """Some are wrong, some equal another's, some are long."""
+    rng = Random(f"{teacher}/{generation}/{i}" if i % 4 else f"{i}")
+    body = " ".join(rng.choice(["check", "therefore", "so", "1 + 2 =", "perhaps"]) for _ in range(rng.randint(1, 12)))
+    return f"{body} \\boxed{{{i if rng.random() < 0.6 else 99}}}"
+
+
+def chats(teacher, generation, problems):
+    def chat(i):
+        return [{"role": "user", "content": f"P{i}"}, {"role": "assistant", "content": text(teacher, generation, i)}]
+
+    return [{"id": f"p{i}", "answer": str(i), "messages": chat(i)} for i in problems]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Configuration, data and scores of three teachers in two generations; one teacher lacks a problem."""
+    folder = tmp_path_factory.mktemp("selections")
+    for teacher in TEACHERS:
+        (folder / "data" / teacher).mkdir(parents=True)
+        for generation in ("gen1", "gen2"):
+            problems = range(1 if teacher == "c" else 0, 12)
+            (folder / "data" / teacher / f"{generation}.json").write_text(
+                json.dumps(chats(teacher, generation, problems))
+            )
+    given = [f"paths.outputs={folder / 'out'}", "bootstrap.resamples=100", "scoring.dtype=float32"]
+    student = {"name": "tiny", "model": str(save(folder / "tiny"))}
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        composed = compose("trajectory_selection", overrides=given)
+    composed.student = OmegaConf.merge(composed.student, student | {"source": "measured"})
+    composed.teachers = OmegaConf.merge(
+        composed.teachers, {"data": str(folder / "data"), "teachers": [], "fewer": ["a", "c"]}
+    )
+    config = OmegaConf.to_object(composed)
+    data = datasets.load(config.teachers, config.scoring, config.paths)
+    return config, data, baselines.score(replace(config, metrics=METRICS))
+
+
+def content(messages):
+    as_json = json.dumps([[m.role, m.content] for m in messages], ensure_ascii=True)
+    return hashlib.sha256(as_json.encode()).hexdigest()
+
+
+def plainly(method, setting, data, scores):
+    """Problem -> the text of its best candidate, by a loop over the stored scores."""
+    rows = scores.trajectories.filter(metric=method, preset="") if method != RANDOM else []
+    value = (
+        {(r["teacher"], r["generation"], r["trajectory"]): r["value"] for r in rows.iter_rows(named=True)}
+        if method != RANDOM
+        else {}
+    )
+    sign = 1 if method == RANDOM or by_name(method).direction == "lower" else -1
+    best = {}
+    for dataset in data:
+        if setting is Setting.one_generation and dataset.generation != "gen1":
+            continue
+        if setting is Setting.fewer_teachers and dataset.teacher == "b":
+            continue
+        for t in dataset.trajectories:
+            response = t.messages[-1].content
+            wrong = setting is Setting.correct_first and not response.endswith(f"\\boxed{{{t.answer}}}")
+            key = (wrong, sign * value[dataset.teacher, dataset.generation, t.id], content(t.messages))
+            best[t.problem] = min(best.get(t.problem, (key, response)), (key, response))
+    return {problem: response for problem, (_, response) in best.items()}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("setting", Setting)
+@pytest.mark.parametrize("method", METRICS)
+def test_a_selection_is_the_plain_recomputation(study, method, setting):
+    config, data, scores = study
+    pool = selections.pool(setting, data, config.teachers.fewer)
+    found = selections.select(method, pool, Rule(), scores, config)
+    expected = plainly(method, setting, data, scores)
+    assert {t.problem: t.messages[-1].content for t in found.dataset.trajectories} == expected
+    assert sorted(expected) == [t.problem for t in found.dataset.trajectories]
+    sizes = {Setting.all: "6", Setting.one_generation: "3", Setting.fewer_teachers: "4", Setting.correct_first: "6"}
+    assert pool.label.startswith(f"{sizes[setting]}-to-1")
+
+
+@pytest.mark.full
+def test_a_selection_is_found_again_and_says_where_each_line_is_from(study):
+    config, data, scores = study
+    pool = selections.pool(Setting.all, data, [])
+    first = selections.select("rsr", pool, Rule(), scores, config)
+    written = (first.artefact.path / MANIFEST).stat().st_mtime_ns
+    again = selections.select("rsr", pool, Rule(), scores, config)
+    assert again.dataset == first.dataset and (again.artefact.path / MANIFEST).stat().st_mtime_ns == written
+    lines = [json.loads(line) for line in (first.artefact.path / "set" / "train.jsonl").read_text().splitlines()]
+    chosen = first.chosen.select("teacher", "generation", "trajectory").rows()
+    assert [(r["teacher"], r["generation"], r["id"]) for r in lines] == chosen
+
+
+@pytest.mark.full
+def test_all_candidates_and_shares_of_the_problems(study):
+    config, data, scores = study
+    pool = selections.pool(Setting.one_generation, data, [])
+    everything = selections.select(NONE, pool, Rule(), scores, config)
+    assert len(everything.dataset.trajectories) == sum(len(d.trajectories) for d in data) / 2
+    one = selections.Pool("share", data[:1])
+    quarter = selections.select("rsr", one, Rule(share=0.25), scores, config)
+    values = scores.trajectories.filter(metric="rsr", preset="", teacher="a", generation="gen1")
+    assert {t.id for t in quarter.dataset.trajectories} == {*values.sort("value")["trajectory"][:3]}
+    drawn = [selections.select(RANDOM, one, Rule(share=0.25), scores, config, seed=seed).dataset for seed in range(8)]
+    assert {len(d.trajectories) for d in drawn} == {3} and len({d.digest() for d in drawn}) > 4
+
+
+def test_settings_that_come_to_the_same_are_one():
+    data = some("abc")
+    found = selections.pools(list(Setting), data, ["a", "c"])
+    assert [of.label for of in found] == ["3-to-1", "2-to-1, fewer teachers", "3-to-1, correct first"]
+
+
+@pytest.mark.full
+def test_what_cannot_be_selected_is_said(study):
+    config, data, scores = study
+    with pytest.raises(InputError, match="names d: there are no data"):
+        selections.pool(Setting.fewer_teachers, data, ["a", "d"])
+    with pytest.raises(InputError, match="has fewer_teachers: name them"):
+        selections.pool(Setting.fewer_teachers, data, [])
+    with pytest.raises(InputError, match="grace, which has no score of a trajectory"):
+        selections.scored(config, ["grace"])
+    unknown = [replace(d, trajectories=tuple(replace(t, answer=None) for t in d.trajectories)) for d in data]
+    with pytest.raises(InputError, match="no answer to any problem is known"):
+        selections.select("rsr", selections.pool(Setting.correct_first, unknown, []), Rule(), scores, config)
+
+
+def some(names, problems=40):
+    return [
+        Dataset(
+            name,
+            "gen1",
+            tuple(
+                Trajectory(f"p{i}", f"p{i}", (Message("user", f"{i}"), Message("assistant", name)))
+                for i in range(problems)
+            ),
+        )
+        for name in names
+    ]
+
+
+def test_chance_draws_evenly_whatever_the_order_of_teachers():
+    data = some("abcd", 400)
+    drawn = selections.random(data)
+    assert drawn.generation == GENERATION and selections.random(data[::-1]).digest() == drawn.digest()
+    expected = [Random(f"0/{p}").choice("abcd") for p in sorted(f"p{i}" for i in range(400))]
+    assert [t.messages[-1].content for t in drawn.trajectories] == expected
+    assert all(60 < expected.count(name) < 140 for name in "abcd")
+    assert selections.random(data, seed=1).digest() != drawn.digest()
+
+
+def test_pairs_right_by_chance_are_counted_exactly():
+    for n in (3, 5):
+        right = [sum(o[i] < o[j] for i in range(n) for j in range(i + 1, n)) for o in permutations(range(n))]
+        for k in range(n * (n - 1) // 2 + 1):
+            assert by_chance(n, k) == pytest.approx(sum(r >= k for r in right) / len(right))

@@ -1,0 +1,206 @@
+"""Reinforcement of a student with TRL's GRPO: the reward is 1 for a right answer and 0 for any other."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from math import isfinite
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from rsr.artefacts import Artefact, find_or_begin, write_text, writing
+from rsr.chat import ChatRenderer
+from rsr.claims import claiming
+from rsr.errors import InputError
+from rsr.grader import VERSION as GRADER_VERSION
+from rsr.grader import Grader, Kind
+from rsr.trajectories import Dataset
+from train.settings import Reinforcement
+from train.sft import HISTORY, MODEL, Base, end_turns, tokenizer_of
+
+if TYPE_CHECKING:
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+# Raised when what a reinforced model of the same key is changes.
+VERSION = 1
+STAGE = "reinforced"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Problems, and how answers to them are graded.
+
+    Attributes:
+        prompts: as the student sees them, rendered by the one chat renderer; with `answers` in their order.
+        pattern: see `rsr.grader.extract`.
+    """
+
+    prompts: Sequence[str]
+    answers: Sequence[str]
+    pattern: str | None = None
+    kind: Kind = Kind.mathematics
+
+    def identity(self) -> dict[str, Any]:
+        grader = {"version": GRADER_VERSION, "pattern": self.pattern, "kind": self.kind.value}
+        return {"prompts": list(self.prompts), "answers": list(self.answers), "grader": grader}
+
+
+def task_of(renderer: ChatRenderer, dataset: Dataset, pattern: str | None, kind: Kind) -> Task:
+    """The problems of a dataset: what comes before the first response of each chat.
+
+    Raises:
+        InputError: a problem has no answer, or its prompt cannot be rendered.
+    """
+    prompts, answers = [], []
+    for t in dataset.trajectories:
+        if t.answer is None:
+            raise InputError(f"{dataset.name}, trajectory {t.id}: no answer is known, which the reward is given for")
+        first_reply = next(i for i, m in enumerate(t.messages) if m.role == "assistant")
+        prompts.append(renderer.text(t.messages[:first_reply], generation_prompt=True))
+        answers.append(t.answer)
+    return Task(prompts, answers, pattern, kind)
+
+
+def reinforced_key(start: Mapping[str, Any], task: Task, settings: Reinforcement) -> dict[str, Any]:
+    """Everything that shapes a reinforced student.
+
+    Args:
+        start: what identifies the weights that it starts from.
+    """
+    task_and_settings = {"task": task.identity(), "reinforcement": settings.identity()}
+    return {"stage": STAGE, "version": VERSION, "start": dict(start), **task_and_settings}
+
+
+@claiming
+def reinforce(
+    base: Base,
+    model: str,
+    start: Mapping[str, Any],
+    task: Task,
+    settings: Reinforcement,
+    root: Path,
+    label: str,
+    *,
+    progress: Callable[[int, int], None] = lambda step, steps: None,
+) -> Artefact:
+    """Reinforce a student, or find it reinforced. The artefact holds `model/` and `history.json`, as that of fine-tuning.
+
+    Args:
+        base: the student, whose renderer made the prompts.
+        model: folder or hub name of the weights to start from, which `start` identifies.
+
+    Raises:
+        InputError: the template ends no turn, the loss diverges, or the disk is full.
+    """
+    artefact = find_or_begin(root, STAGE, label, reinforced_key(start, task, settings))
+    if artefact.manifest is not None:
+        return artefact
+    if (eot := base.renderer.eot_id()) is None:
+        raise InputError(f"the chat template of {base.name} ends no turn: sampled answers would have no end")
+    began = time.perf_counter()
+    with Grader(kind=task.kind) as grader:
+        trainer = _trainer(base, model, eot, task, settings, artefact.path, grader, progress)
+        trainer.train()
+    history = trainer.state.log_history
+    steps = [entry for entry in history if "loss" in entry]
+    if not all(isfinite(entry["loss"]) for entry in steps):
+        raise InputError(f"the loss of {label} is not finite: lower reinforcement.learning_rate")
+    with writing(artefact.path):
+        trained: Any = trainer.accelerator.unwrap_model(trainer.model)
+        trained.save_pretrained(artefact.path / MODEL)
+        tokenizer_of(base.renderer, eot).save_pretrained(artefact.path / MODEL)
+        write_text(artefact.path / HISTORY, json.dumps(history, indent=1) + "\n")
+    tenth = max(1, len(steps) // 10)
+    return artefact.complete(
+        student=base.name,
+        steps=len(steps),
+        reward={"first": fmean(e["reward"] for e in steps[:tenth]), "last": fmean(e["reward"] for e in steps[-tenth:])},
+        idle=fmean(e["frac_reward_zero_std"] for e in steps),  # share of groups without a difference to learn from
+        seconds=round(time.perf_counter() - began, 3),
+        computed_with={"device": trainer.args.device.type, "micro_batch": settings.micro_batch},
+        versions={name: version(name) for name in ("torch", "transformers", "trl")},
+    )
+
+
+def _trainer(
+    base: Base,
+    model: str,
+    eot: int,
+    task: Task,
+    settings: Reinforcement,
+    folder: Path,
+    grader: Grader,
+    progress: Callable[[int, int], None],
+) -> "GRPOTrainer":
+    import torch
+    from datasets import Dataset as Table
+    from datasets import disable_progress_bars
+    from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
+    from transformers.utils import logging
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    tokenizer = tokenizer_of(base.renderer, eot)
+
+    class Trainer(GRPOTrainer):
+        def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+            """The prompts' text is whole; TRL's own way would add what the tokenizer puts before any text."""
+            return [tokenizer(text, add_special_tokens=False)["input_ids"] for text in prompts], None, {}
+
+    class Report(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            progress(state.global_step, state.max_steps)
+
+    def reward(completion_ids: list[list[int]], answer: list[str], **_: Any) -> list[float | None]:
+        ended = [ids[:-1] if ids and ids[-1] == eot else ids for ids in completion_ids]
+        texts = [
+            str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)) for ids in ended
+        ]
+        grades = grader.grade(zip(answer, texts, strict=True), task.pattern)
+        return [float(grade.correct) for grade in grades]
+
+    logging.disable_progress_bar()
+    disable_progress_bars()
+    weights: Any = AutoModelForCausalLM.from_pretrained(
+        model, dtype=torch.float32, trust_remote_code=base.trust_remote_code, use_safetensors=True
+    )
+    end_turns(weights, eot)
+    trainer = Trainer(
+        weights,
+        reward,
+        _arguments(settings, folder),
+        train_dataset=Table.from_dict({"prompt": list(task.prompts), "answer": list(task.answers)}),
+        processing_class=tokenizer,
+        callbacks=[Report()],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _arguments(settings: Reinforcement, folder: Path) -> "GRPOConfig":
+    """The settings in the trainer's terms."""
+    import torch
+    from trl.trainer.grpo_config import GRPOConfig
+
+    return GRPOConfig(
+        output_dir=str(folder / "trainer"),
+        max_steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant",
+        max_grad_norm=settings.max_grad_norm,
+        per_device_train_batch_size=settings.micro_batch,
+        gradient_accumulation_steps=settings.prompts * settings.samples // settings.micro_batch,
+        num_generations=settings.samples,
+        temperature=settings.temperature,
+        max_completion_length=settings.max_new_tokens,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        bf16=False,
+        save_strategy="no",
+        logging_steps=1,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
