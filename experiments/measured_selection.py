@@ -1,7 +1,7 @@
 """Trajectory selection measured: training sets of every method and setting, trained on with several seeds and evaluated."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +92,9 @@ def best_of(learned: Learned, data: Sequence[Dataset]) -> Dataset:
 
 
 def accuracy(answers: pl.DataFrame) -> Contrast:
-    """Accuracy in percent with its interval: the contrast with a student that answers nothing."""
-    return contrast(answers, answers.with_columns(correct=pl.lit(0.0)))
+    """Accuracy in percent with its interval, cut at 0 and 100: the contrast with a student that answers nothing."""
+    found = contrast(answers, answers.with_columns(correct=pl.lit(0.0)))
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 100.0))
 
 
 def by_method(found: Measured) -> pl.DataFrame:

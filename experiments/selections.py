@@ -12,6 +12,7 @@ from experiments import baselines, measures, verification
 from experiments.config import MetricsConfig, Setting
 from rsr import export, trajectories
 from rsr.artefacts import Artefact, find_or_begin
+from rsr.claims import claiming
 from rsr.errors import InputError
 from rsr.metrics import by_name
 from rsr.ranking import of_metric
@@ -164,6 +165,7 @@ class Selection:
         return int(self.artefact.facts["ties"])
 
 
+@claiming
 def select(
     method: str, of: Pool, rule: Rule, scores: Scores, config: MetricsConfig, *, name: str = "", seed: int = 0
 ) -> Selection:

@@ -271,6 +271,8 @@ def _gone(process: int) -> bool:
         os.kill(process, 0)
     except OSError as error:
         return isinstance(error, ProcessLookupError)  # and not another user's
+    with suppress(OSError):  # where there is no /proc, silence tells
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"  # killed, nobody asked
     return False
 
 

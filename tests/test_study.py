@@ -397,7 +397,7 @@ def test_killed_at_many_moments_it_goes_on_to_the_same_tables(student, unbroken,
 def test_local_workers_share_a_study_to_the_same_tables(student, unbroken, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     folder, _ = unbroken
-    sweep = ("-m", "hydra/launcher=local", "study.worker=0,1", f"hydra.sweep.dir={tmp_path}/sweeps")
+    sweep = ("hydra/launcher=local", "study.worker=0,1", f"hydra.sweep.dir={tmp_path}/sweeps", "-m")
     done = study(student, tmp_path, *sweep)
     assert done.returncode == 0, done.stderr
     assert same(tables(tmp_path), tables(folder))
@@ -425,7 +425,7 @@ def test_a_worker_that_is_killed_is_made_up_for_by_the_other(student, unbroken, 
         time.sleep(0.02)
     workers[1].kill()
     workers[1].communicate()
-    _, said = workers[0].communicate(timeout=300)
+    _, said = workers[0].communicate(timeout=600)
     assert workers[0].returncode == 0, said
     assert same(tables(tmp_path), tables(folder))
     assert set(states(tmp_path).values()) == {"done"}
