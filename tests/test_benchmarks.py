@@ -1,63 +1,34 @@
 """What the benchmarks promise, without clocks."""
 
-import json
-import subprocess
-import sys
-import tracemalloc
-from importlib import import_module
-
 import numpy as np
 import pytest
 
-from experiments.config import ROOT
+from benchmarks.contenders import Contender, run_together, workers
+from benchmarks.scoring import check
+from benchmarks.workload import chat
+
+VOCABULARY = 50_000
+pytestmark = pytest.mark.full
 
 
-@pytest.mark.full
+def run(*contenders, lengths=(64, 96, 64, 200, 80)):
+    rng = np.random.default_rng(0)
+    chats = [chat(rng.integers(VOCABULARY, size=n).tolist()) for n in lengths]
+    with workers([(contender, chats) for contender in contenders]) as started:
+        return run_together(started)
+
+
+def test_the_contenders_compute_the_same_and_a_difference_ends_the_run():
+    ways = [Contender(way, VOCABULARY, budget=200, dtype="float32", threads=1) for way in ("scoring", "plain")]
+    _, _, (scored, plain) = run(*ways)
+    assert check(scored, plain, "float32").startswith("float32: surprisal ")
+    rank, surprisal = scored
+    with pytest.raises(SystemExit, match="differ beyond rounding"):
+        check((rank, surprisal * 1.001), plain, "float32")
+
+
 def test_memory_does_not_grow_with_length_times_vocabulary():
-    def added(length):
-        command = [sys.executable, str(ROOT / "benchmarks" / "scoring.py"), "--memory", str(length)]
-        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-    short, long = added(1024), added(8192)
-    growth, full = (long[key] - short[key] for key in ("added_mb", "full_logits_mb"))
-    assert growth < 0.03 * full
-
-
-@pytest.fixture
-def modules(monkeypatch):
-    """The benchmarks' modules, with a store of three teachers who write little."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    generated, tasks = import_module("generated"), import_module("tasks")
-    monkeypatch.setattr(generated, "printed_means", lambda: dict.fromkeys(("one", "two", "three"), (300.0, 0.9)))
-    return generated, tasks
-
-
-def test_a_generated_store_is_what_a_student_could_have_scored(modules, tmp_path):
-    generated, tasks = modules
-    generated.generate(tmp_path, 2)
-    for store in generated.stores(tmp_path, 2):
-        tokens = [shard.tokens for shard in store]
-        for of in tokens:
-            assert (of.rank >= 1).all() and (of.rank <= np.exp(of.surprisal.astype(float)) * 1.001).all()
-        assert np.mean(np.concatenate([of.lengths for of in tokens])) == pytest.approx(300, rel=0.2)
-        assert np.mean(np.concatenate([of.surprisal for of in tokens])) == pytest.approx(0.9, rel=0.1)
-    assert tasks.tokens(tmp_path, 2) == sum(len(s.tokens.rank) for of in generated.stores(tmp_path, 2) for s in of)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
-    generated.generate(tmp_path, 2)
-    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
-
-
-@pytest.mark.full
-def test_every_task_runs_and_metrics_hold_a_shard_at_a_time(modules, monkeypatch, tmp_path):
-    generated, tasks = modules
-    monkeypatch.setattr(generated, "printed_means", lambda: dict.fromkeys(("one", "two", "three"), (2000.0, 0.9)))
-    generated.generate(tmp_path, 8)
-    assert all([*task(tmp_path, 1)()] for task in tasks.TASKS.values())
-    peaks = []
-    for size in (2, 8):
-        run = tasks.ablation(tmp_path, size)
-        tracemalloc.start()
-        run()
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 1.5 * peaks[0], peaks
+    scoring = Contender("scoring", VOCABULARY, threads=1)
+    (_, short, _), (_, long, _) = (run(scoring, lengths=(64, n)) for n in (1024, 8192))
+    all_logits = (8192 - 1024) * VOCABULARY * 6 / 2**20
+    assert long - short < 0.05 * all_logits
