@@ -50,7 +50,7 @@ class Assumptions:
     bandwidth_share: float = 0.7
     spread: float = 0.6
     prompt: int = 150
-    batch: int = 4_096
+    batch: int = 2_048
     body_bytes: tuple[float, float] = (100.0, 12.0)
     statistics_bytes: float = 62.0
 
@@ -61,7 +61,7 @@ MEANING = {
     "bandwidth_share": "passes over memory reach 70 % of the sold bandwidth",
     "spread": "lengths are log-normal, the standard deviation of their logarithm is 0.6; the means are the paper's",
     "prompt": "150 tokens stand before a response",
-    "batch": "a forward pass holds 4,096 tokens, or one longer chat",
+    "batch": "a forward pass holds 2,048 tokens, or one longer chat",
     "body_bytes": "norms, rotary embedding, activation and residuals, not fused, move 100 bytes per unit of hidden size and 12 "
     "per unit of intermediate size in every layer, per token",
     "statistics_bytes": "writing a logit and the nine passes of the statistics over it move 62 bytes",

@@ -4,7 +4,7 @@
     python benchmarks/scoring.py lengths vocabulary
     python benchmarks/scoring.py lengths --data FOLDER_OF_TRAJECTORIES
 
-Parts: lengths (two distributions of lengths, and every token budget), vocabulary (a tiny body under heads of 49k, 152k and 262k),
+Parts: lengths (two distributions of lengths, and every token budget), profile (where the time goes), vocabulary (a tiny body under heads of 49k, 152k and 262k),
 memory (one chat of growing length), processes (one with two threads, two with one).
 
 The floor is the faster of one by one and the best batching of the body alone, with the same model, dtype and threads. The
@@ -17,12 +17,15 @@ Each part writes a folder in results/benchmarks/.
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 
 from benchmarks.contenders import Contender, Numbers, run_together, workers
 from benchmarks.workload import LENGTHS, chat, chats
@@ -30,9 +33,10 @@ from experiments.config import ROOT, Paths
 from experiments.config import Student as StudentConfig
 from experiments.output import markdown_table, publish
 from experiments.students import model_of
+from rsr import head, trajectories
 from rsr import student as students
-from rsr import trajectories
 from rsr.chat import RenderedChat
+from rsr.engine import Scorer, Scoring
 from rsr.student import Student
 
 BUDGETS = (1, 1024, 2048, 4096)
@@ -143,6 +147,47 @@ def vocabulary(rounds: int) -> None:
     publish(RESULTS / "vocabulary", "\n\n".join(text) + "\n", {"vocabulary.csv": pl.concat(tables)})
 
 
+def profile(model: str, rounds: int) -> None:
+    """Where the time of scoring goes."""
+    student = students.load(model, device="cpu")
+    scorer, drawn = Scorer(student, Scoring()), chats(student, LENGTHS["short"].draw())
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            began = time.perf_counter()
+            found = function(*arguments, **named)
+            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - began
+            return found
+
+        return call
+
+    scorer.score(drawn)  # warm
+    scorer.body = timed("body", scorer.body)
+    scorer.head.product = timed("head's product", scorer.head.product)
+    statistics = head.token_statistics
+    head.token_statistics = timed("rank, surprisal, entropy", statistics)
+    best: dict[str, float] = {}
+    try:
+        for _ in range(rounds):
+            seconds.clear()
+            timed("all", scorer.score)(drawn)
+            best = min(best or dict(seconds), dict(seconds), key=lambda of: of["all"])
+    finally:
+        head.token_statistics = statistics
+    whole = best.pop("all")
+    best["all else"] = whole - sum(best.values())
+    table = pl.DataFrame({"part": best.keys(), "seconds": best.values()}).with_columns(share=pl.col("seconds") / whole)
+    rows = [[name, f"{s:.2f}", f"{share:.1%}"] for name, s, share in table.rows()]
+    text = [
+        "# Where the time of scoring goes",
+        f"{student.name}, bfloat16, {torch.get_num_threads()} threads, {sum(len(c.ids) for c in drawn):,} tokens of short chats, "
+        f"the fastest of {rounds} rounds.",
+        markdown_table(["part", "seconds", "share"], rows),
+    ]
+    publish(RESULTS / "profile", "\n\n".join(text) + "\n", {"profile.csv": table})
+
+
 def memory(size: int = VOCABULARIES[1]) -> None:
     """Peak memory over the length of one chat."""
     runs: dict[str, Run] = {
@@ -204,7 +249,7 @@ def shown(table: pl.DataFrame) -> str:
                 row["run"],
                 f"{row['seconds']:.2f} to {row['slowest']:.2f}",
                 f"{row['to_floor']:.2f}",
-                *[f"{row['plain_to_it']:.1f} x"] * faster,
+                *([f"{row['plain_to_it']:.1f} x"] if faster else []),
                 f"{row['added_mb']:,.0f}",
             ]
             for row in table.iter_rows(named=True)
@@ -226,7 +271,7 @@ def _batch(budget: int) -> str:
 
 
 def main() -> None:
-    parts = ("lengths", "vocabulary", "memory", "processes")
+    parts = ("lengths", "profile", "vocabulary", "memory", "processes")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")
     parser.add_argument("--data", type=Path, help="measure lengths on these trajectories instead")
@@ -236,6 +281,7 @@ def main() -> None:
     model = given.student or model_of(StudentConfig(name="smollm2", model=None, recipe="smollm2"), Paths())
     run = {
         "lengths": partial(lengths, str(model), given.rounds, given.data),
+        "profile": partial(profile, str(model), given.rounds),
         "vocabulary": partial(vocabulary, given.rounds),
         "memory": memory,
         "processes": partial(processes, str(model), given.rounds),

@@ -34,9 +34,9 @@ class Lengths:
 
 
 LENGTHS: Mapping[str, Lengths] = {
-    "short": Lengths("answers without long reasoning", 300, 0.5, 100, 1024, 24),
+    "short": Lengths("answers without long reasoning", 300, 0.5, 100, 1024, 12),
     # Eleven teachers' mean lengths as printed are 2,552 to 13,146 tokens, 9,000 on average, cut at 32,768: here over 8.
-    "long tail": Lengths("the paper's lengths over 8", 900, 0.75, 100, 4096, 10),
+    "long tail": Lengths("the paper's lengths over 8", 900, 0.75, 100, 4096, 5),
 }
 
 

@@ -139,7 +139,8 @@ def digits(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Pa
     rows, by_kind = [], []
     for sample in (shown.known, shown.unknown):
         answers = scored(scorer, sample.answers)
-        for kind, counted, form in (("all tokens", None, None), ("digits", shown.digits, closed_set(10))):
+        even = closed_set(10) if sample is shown.unknown else None
+        for kind, counted, form in (("all tokens", None, None), ("digits", shown.digits, even)):
             measured = answers.measured(f"{sample.label}: {kind}", counted)
             by_kind.append(measured)
             rows.append(_row(measured, form, config.bootstrap))

@@ -152,7 +152,7 @@ class _Study:
         return all(artefact.manifest is not None for artefact in found)
 
     def _label(self, name: str) -> str:
-        return f"{self.base.name}-{name}".replace("/", "-")
+        return f"{self.base.name}-{name}".replace("/", "-").replace(" ", "-")
 
     def _identity(self, name: str) -> dict[str, Any]:
         if name == evaluation.BASE:

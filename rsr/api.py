@@ -40,7 +40,7 @@ class Settings:
     max_length: int | None = None
     beyond_positions: bool = False
     head_dtype: Literal["model", "float32"] = "model"
-    token_budget: int = 4096
+    token_budget: int = 2048
     template: str | None = None
     template_variables: Mapping[str, Any] = field(default_factory=dict)
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"

@@ -49,7 +49,7 @@ class Scoring:
     max_length: int | None = None
     beyond_positions: bool = False
     head_dtype: HeadDtype = "model"
-    token_budget: int = 4_096
+    token_budget: int = 2_048
     head_chunk: int = 2**24
 
     def max_length_for(self, student: "Student") -> int:

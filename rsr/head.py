@@ -67,16 +67,12 @@ class Head:
             chunk: logits in memory at a time.
         """
         rows = max(1, chunk // self.vocabulary)
-        cached = max(1, CACHED_LOGITS // self.vocabulary) if hidden.device.type == "cpu" else rows
         # Written in place: small results kept between large logits would hold the heap open, some GB on a long chat.
         out = tuple(torch.empty(len(targets), dtype=dtype) for dtype in (torch.int32, torch.float32, torch.float32))
         for start in range(0, len(targets), rows):
-            logits = self(hidden[positions[start : start + rows]])
-            for at in range(0, len(logits), cached):
-                block = logits[at : at + cached]
-                part = slice(start + at, start + at + len(block))
-                for column, values in zip(out, token_statistics(block, targets[part]), strict=True):
-                    column[part] = values
+            part = slice(start, start + rows)
+            for column, values in zip(out, token_statistics(self(hidden[positions[part]]), targets[part]), strict=True):
+                column[part] = values
         rank, surprisal, entropy = out
         return rank.to(torch.uint32), surprisal, entropy
 
@@ -92,20 +88,28 @@ def token_statistics(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, T
         rank: int32, 1 + number of strictly larger logits in the dtype given; surprisal and entropy: float32, nats, from
         a log-sum-exp in float32.
     """
-    # Two float32 blocks and nine passes over them. Each pass reads and writes float32 alone: those that mix dtypes or make
-    # booleans are not vectorised on a CPU and cost ten times as much.
-    # Widening keeps the order and the ties of the logits: the rank is that of the dtype given.
-    wide = logits.to(torch.float32, copy=True)
-    work = torch.empty_like(wide)
-    target = wide.gather(-1, targets[:, None])
-    rank = torch.gt(wide, target, out=work).sum(-1).int() + 1  # a count below 2^24 is exact in float32
-    largest = wide.amax(-1, keepdim=True)
-    weights = torch.exp(wide.sub_(largest), out=work)
-    total = weights.sum(-1)
-    surprisal = total.log() + (largest - target).squeeze(-1)
-    # H = ln Z - E[logit]; a logit of -inf (a token that the model rules out) weighs nothing, though 0 x inf is NaN.
-    entropy = total.log() - weights.mul_(wide).nansum(-1) / total
-    return rank, surprisal, entropy
+    tokens, vocabulary = logits.shape
+    cached = max(1, CACHED_LOGITS * torch.get_num_threads() // vocabulary)
+    rows = min(tokens, cached) if logits.device.type == "cpu" else tokens
+    wide, work = logits.new_empty((2, rows, vocabulary), dtype=torch.float32)
+    target = logits.gather(-1, targets[:, None]).float()
+    larger, total, weighted = logits.new_empty((3, tokens), dtype=torch.float32)
+    largest = torch.empty_like(target)
+    # Each pass reads and writes float32 alone: those that mix dtypes or make booleans are not vectorised on a CPU and cost
+    # ten times as much. Widening keeps the order and the ties of the logits, and a count below 2^24 is exact.
+    for at in range(0, tokens, rows):
+        part = slice(at, min(at + rows, tokens))
+        x, y = wide[: part.stop - at], work[: part.stop - at]
+        torch.gt(x.copy_(logits[part]), target[part], out=y)
+        torch.sum(y, -1, out=larger[part])
+        torch.amax(x, -1, keepdim=True, out=largest[part])
+        torch.exp(x.sub_(largest[part]), out=y)
+        torch.sum(y, -1, out=total[part])
+        # A logit of -inf (a token that the model rules out) weighs nothing, though 0 x inf is not a number.
+        torch.nansum(y.mul_(x), -1, out=weighted[part])
+    log_total = total.log()
+    surprisal = log_total + (largest - target).squeeze(-1)
+    return larger.int() + 1, surprisal, log_total - weighted / total  # H = ln Z - E[logit]
 
 
 def _set(config: Any, name: str) -> bool:

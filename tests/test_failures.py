@@ -24,7 +24,7 @@ def scorer():
     shape = dict(
         hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, initializer_range=0.3
     )
-    fast = words.tokenizer()
+    fast = words.tokenizer(words.vocabulary())
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(fast), max_position_embeddings=512, **shape)).eval()
     return Scorer(students.of_model(model, fast, name="tiny"), Scoring())
 

@@ -10,8 +10,9 @@ from rsr.errors import InputError
 from rsr.grader import Kind
 from rsr.student import load_renderer
 from tests import models
-from train import Base, Reinforcement, Task, reinforce
-from train.grpo import reinforced_key, task_of
+from train.grpo import Task, reinforce, reinforced_key, task_of
+from train.settings import Reinforcement
+from train.sft import Base
 
 SETTINGS = Reinforcement(steps=2, learning_rate=1e-2, prompts=2, samples=4, max_new_tokens=8, micro_batch=4)
 

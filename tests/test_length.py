@@ -126,7 +126,7 @@ def test_scores_and_accuracies_by_length(tmp_path):
 @pytest.mark.parametrize("name", [name for name, of in TEACHERS.items() if not of.alien])
 def test_the_same_sums_at_every_length(name):
     """Short answers leave out, long ones add, and neither changes a number of a sum or the answer."""
-    renderer, sizes = ChatRenderer(words.tokenizer()), []
+    renderer, sizes = ChatRenderer(words.tokenizer(words.vocabulary())), []
     for i, problem in enumerate(problems(20, "lengths")):
         told = {
             length: lengths.response(TEACHERS[name], length, problem, taste_of(name, 1), f"{i}")

@@ -75,7 +75,7 @@ _SETTINGS = (
     click.option(
         "--token-budget",
         type=click.IntRange(1),
-        default=4096,
+        default=2048,
         show_default=True,
         help="Padded tokens per forward pass.",
     ),
