@@ -41,7 +41,7 @@ def scoring(folder: Path, size: int) -> Run:
     torch.manual_seed(0)
     shape = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2)
     LlamaForCausalLM(LlamaConfig(vocab_size=len(words.vocabulary()), **shape)).save_pretrained(root / "student")
-    words.tokenizer().save_pretrained(root / "student")
+    words.tokenizer(words.vocabulary()).save_pretrained(root / "student")
     rng = np.random.default_rng(0)
     chats = [
         [

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 
 @dataclass(frozen=True)
@@ -37,5 +36,7 @@ def effect(value: float, drawn: NDArray[np.float64]) -> Effect:
     """A statistic with percentiles of its bootstrap; draws without a value (NaN) are left out."""
     drawn = drawn[~np.isnan(drawn)]
     low, high = np.quantile(drawn, [0.025, 0.975])
+    from scipy import stats
+
     power = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
     return Effect(float(value), float(low), float(high), float(power * drawn.std(ddof=1)))

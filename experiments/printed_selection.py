@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from experiments.findings import Contrast, Finding, told
 from experiments.published import Published, read_cells
@@ -36,6 +35,8 @@ def over_students(values: ArrayLike) -> Contrast:
     value, n = float(x.mean()), len(x)
     if n < 2:
         return Contrast(value, np.nan, np.nan, np.nan, "one student")
+    from scipy import stats
+
     error, t = float(x.std(ddof=1)) / n**0.5, stats.t(n - 1)
     half, detectable = error * t.ppf(0.975), error * (t.ppf(0.975) + t.ppf(0.8))
     return Contrast(
