@@ -133,8 +133,8 @@ def test_processes_share_the_work_and_change_nothing(scorer, tmp_path):
 
         return score_dataset(scorer, DATASET, tmp_path / "two", process=process, barrier=barrier, progress=count)
 
-    for store in together(run):
-        same_content(content(store), unbroken)
+    for shared in together(run):
+        same_content(content(shared), unbroken)
     assert all(tokens)
 
 
