@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+TITLE = 66  # characters over a scatter plot
 
 # Okabe and Ito's palette: told apart by colour-blind readers.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"
@@ -38,7 +41,7 @@ def scatter(panels: Sequence[Panel], path: Path) -> None:
         axes = figure.add_subplot(rows, columns, i + 1)
         axes.plot(panel.x, panel.y, "o", color=BLUE, markersize=6)
         axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
-        axes.set_title(panel.title, fontsize=10)
+        axes.set_title(fill(panel.title, TITLE), fontsize=10)
         axes.margins(x=0.12, y=0.1)
         axes.grid(alpha=0.25)
         _name_points(figure, axes, panel)
