@@ -43,7 +43,6 @@ def measure(config: CorrelationConfig) -> Measured:
         InputError: what is wrong with student, data or settings before any cell can start.
     """
     data = datasets.load(config.teachers, config.scoring, config.paths)
-    _refuse_twins(data)
     study = _Study(config, [Learner(dataset) for dataset in data], scored=True)
     learned = study.run()
     return Measured(learned.learners, learned.grades, learned.runs, data, study.scores)
@@ -96,6 +95,8 @@ class _Study:
     def __post_init__(self) -> None:
         if evaluation.BASE in {learner.teacher for learner in self.trained}:
             raise InputError(f"a teacher cannot be called {evaluation.BASE!r}, which is the student before training")
+        if self.scored:
+            _refuse_twins([learner.dataset for learner in self.trained if learner.dataset is not None])
         if self.config.student.recipe and students.seconds_to_make(self.config.student, self.config.paths) is None:
             alone(students.model_of, self.config.student, self.config.paths)
         self._benchmarks = evaluation.identities(self.config)

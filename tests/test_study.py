@@ -306,12 +306,13 @@ def test_a_costly_study_shows_its_plan_and_waits(student, data, tmp_path):
     assert not (tmp_path / "out" / "trained").exists()
 
 
-def test_a_hub_student_out_of_reach_is_one_line(run, monkeypatch):
+def test_a_study_out_of_reach_of_the_hub_is_one_line(run, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     result = run("correlation.py", "student=qwen3b", "source=measured", "run=true", "paths.outputs=out")
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
-    assert last.startswith("error: Qwen/Qwen2.5-3B: no folder here, and cannot be loaded from the hub")
+    assert last.startswith("error: hub:Umean/RSR_data: cannot be downloaded")
+    assert last.endswith("a local copy can be given as a folder")
 
 
 def test_tracking_offline_writes_runs_of_its_own(student, unbroken, tmp_path):
