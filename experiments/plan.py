@@ -5,7 +5,7 @@
     python experiments/plan.py student=qwen14b plan.price=2.5 plan.devices=16
 
 Prints the study's cells and which are done, and an estimate of tokens, GPU-hours, cost, disk and memory, with what it assumes
-(configuration group `plan`). Nothing is run or written.
+(configuration group `plan`). Nothing of it is run; a student or teachers with a recipe are made first, if they are not there.
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ def plan(config: StudyConfig) -> list[str]:
         "",
         _stages(found, config.plan),
         "",
-        f"memory of training, chats of {training.max_length:,} tokens, micro-batch {training.micro_batch}, checkpointing "
+        f"memory of full fine-tuning, chats of {training.max_length:,} tokens, micro-batch {training.micro_batch}, checkpointing "
         + ("on" if training.gradient_checkpointing else "off"),
         memory_table(found.memory, config.plan.memory),
         "",
