@@ -30,10 +30,10 @@ BEFORE, AFTER = "before", "after"
 
 @entry("beyond_sft", BeyondSftConfig, open_groups=True)
 def main(config: BeyondSftConfig) -> None:
-    refuse_or_go(config)
+    answers = config.reinforcement.steps * config.reinforcement.prompts * config.reinforcement.samples
+    refuse_or_go(config, f"besides reinforces every student with {answers:,} sampled answers, and evaluates it again")
     print(
-        "This takes more than ten minutes: every student is fine-tuned and then samples "
-        f"{config.reinforcement.steps * config.reinforcement.prompts * config.reinforcement.samples:,} answers; "
+        f"This takes more than ten minutes: every student is fine-tuned and then samples {answers:,} answers; "
         "what is there is found, and the same command goes on",
         file=sys.stderr,
     )

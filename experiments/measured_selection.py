@@ -58,7 +58,12 @@ def report(config: SelectionConfig) -> None:
     Raises:
         InputError: what is wrong with student, data or settings; or a cell failed, after everything else is written.
     """
-    refuse_or_go(config)
+    asked = config.selection
+    refuse_or_go(
+        config,
+        f"trains on one of each teacher once, and on up to {len(asked.settings) * len(asked.methods)} selections and the best "
+        f"teacher with {len(asked.seeds)} seeds",
+    )
     data = datasets.load(config.teachers, config.scoring, config.paths)
     scores, left_out = selections.scored(config, config.selection.methods)
     chosen = [

@@ -21,8 +21,11 @@ from train import memory
 from train.memory import Memory, Spread
 
 
-def refuse_or_go(config: StudyConfig) -> None:
+def refuse_or_go(config: StudyConfig, differs: str = "") -> None:
     """Go ahead with a study whose teachers are made on the spot; of any other show the plan and ask for run=true.
+
+    Args:
+        differs: what the experiment does that the plan, of training on every dataset once, does not have.
 
     Raises:
         InputError: the plan was shown and not agreed to.
@@ -30,6 +33,8 @@ def refuse_or_go(config: StudyConfig) -> None:
     if config.teachers.recipe is not None or config.run:
         return
     print("\n".join(plan(config)))
+    if differs:
+        print(f"\nThe plan is that of training on every dataset once; this experiment {differs}.")
     raise InputError("nothing has been run: add run=true to go ahead with this plan")
 
 

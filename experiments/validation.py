@@ -36,7 +36,8 @@ RESAMPLES = 2000
 
 @entry("validation", ValidationConfig, open_groups=True)
 def main(config: ValidationConfig) -> None:
-    refuse_or_go(config)
+    count = len(config.validation.teachers) or config.validation.count
+    refuse_or_go(config, f"trains on {count} datasets, with {len(config.validation.seeds)} seeds")
     data = datasets.load(config.teachers, config.scoring, config.paths)
     singles = selections.first_generations(data)
     metric = by_name(config.validation.metric)

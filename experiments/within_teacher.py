@@ -50,7 +50,8 @@ class Arm:
 
 @entry("within_teacher", WithinConfig, open_groups=True)
 def main(config: WithinConfig) -> None:
-    refuse_or_go(config)
+    ways = 3 + 2 * len(config.within.shares)
+    refuse_or_go(config, f"trains on up to {ways} datasets of each teacher, with {len(config.within.seeds)} seeds")
     data = datasets.load(config.teachers, config.scoring, config.paths)
     metric = config.within.metric
     scores, missing = selections.scored(config, [metric])
