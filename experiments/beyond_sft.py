@@ -16,7 +16,7 @@ from experiments.config import BeyondSftConfig
 from experiments.entry import entry
 from experiments.evaluation import BASE
 from experiments.findings import Finding, conclude
-from experiments.output import markdown_table
+from experiments.output import folder_of, markdown_table
 from experiments.plan import refuse_or_go
 from experiments.reinforcement import Reinforced, reinforce_all
 from experiments.study import Measured, measure
@@ -30,10 +30,10 @@ BEFORE, AFTER = "before", "after"
 
 @entry("beyond_sft", BeyondSftConfig, open_groups=True)
 def main(config: BeyondSftConfig) -> None:
-    refuse_or_go(config)
+    answers = config.reinforcement.steps * config.reinforcement.prompts * config.reinforcement.samples
+    refuse_or_go(config, f"besides reinforces every student with {answers:,} sampled answers, and evaluates it again")
     print(
-        "This takes more than ten minutes: every student is fine-tuned and then samples "
-        f"{config.reinforcement.steps * config.reinforcement.prompts * config.reinforcement.samples:,} answers; "
+        f"This takes more than ten minutes: every student is fine-tuned and then samples {answers:,} answers; "
         "what is there is found, and the same command goes on",
         file=sys.stderr,
     )
@@ -47,9 +47,9 @@ def report(config: BeyondSftConfig, taught: Measured, reinforced: Reinforced) ->
     """Write what came out."""
     table = accuracies(config, taught, reinforced)
     teachers = table.filter(pl.col("teacher") != BASE)
-    findings = [survival(teachers, config)]
-    findings += [prediction(teachers, name, config) for name in _scores(teachers)]
-    folder = config.paths.results / "beyond_sft" / config.student.name
+    findings = [survival(teachers, config)] if _ordered(teachers, BEFORE) else []
+    findings += [prediction(teachers, name, config) for name in _scores(teachers) if _ordered(teachers, BEFORE, name)]
+    folder = folder_of(config, "beyond_sft")
     panels = [Panel("", "Accuracy after fine-tuning (%)", "Accuracy after GRPO (%)", *_points(teachers, BEFORE))]
     panels += [
         Panel("", METRICS[name].title, "Accuracy after GRPO (%)", *_points(teachers, name))
@@ -60,7 +60,11 @@ def report(config: BeyondSftConfig, taught: Measured, reinforced: Reinforced) ->
         folder,
         "Beyond fine-tuning: GRPO with the right answer as the reward",
         findings,
-        [config.teachers.caveat or "", _table(table)],
+        [
+            config.teachers.caveat or "",
+            _table(table),
+            "" if findings else "Fewer than three teachers, or accuracies that are all equal: there is no order.",
+        ],
         {"accuracies.csv": table},
         reinforcement=config.reinforcement.identity(),
     )
@@ -94,6 +98,12 @@ def accuracies(config: BeyondSftConfig, taught: Measured, reinforced: Reinforced
 
 def _scores(table: pl.DataFrame) -> list[str]:
     return [name for name in table.columns if name in METRICS]
+
+
+def _ordered(teachers: pl.DataFrame, *columns: str) -> bool:
+    """Whether every teacher has a value, and they differ: in these columns and in the accuracy after GRPO."""
+    of = teachers.select(*columns, AFTER)
+    return len(of.drop_nulls()) == len(of) > 2 and all(of[name].n_unique() > 1 for name in of.columns)
 
 
 def _points(table: pl.DataFrame, x: str) -> tuple[list[str], list[float], list[float]]:

@@ -11,7 +11,7 @@ Prints the table and a diagnosis, and writes both with figures to results/correl
 
 from pathlib import Path
 
-from experiments import diagnosis, published
+from experiments import diagnosis, output, published
 from experiments.comparison import Aggregates, Result, Table, compare, not_recomputable
 from experiments.config import CorrelationConfig, Source
 from experiments.correlation_output import show, write
@@ -75,10 +75,8 @@ def of_measurements(config: CorrelationConfig) -> None:
 
 def folder_of(config: CorrelationConfig) -> Path:
     """Where the results of a comparison go: named after student, teachers where they are not the usual ones, and metrics."""
-    usual = config.student.brings.get("teachers", "paper")
-    teachers = [] if config.teachers.name == usual else [config.teachers.name]
-    name = "-".join([config.student.name, *teachers, *(n for n in config.compared if n != "all")])
-    return config.paths.results / "correlation" / name
+    folder = output.folder_of(config, "correlation")
+    return folder.with_name("-".join([folder.name, *(n for n in config.compared if n != "all")]))
 
 
 def students_of(name: str, known: list[str]) -> list[str]:

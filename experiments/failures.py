@@ -28,6 +28,7 @@ from experiments.findings import Finding, conclude
 from experiments.scoring import settings_of
 from experiments.simulation import closed_set
 from rsr.chat import RenderedChat
+from rsr.errors import InputError
 from rsr.metrics.token import rsr
 from rsr.plots import Curve, Estimate, curves, forest
 from rsr.tokens import Tokens, divide
@@ -72,8 +73,17 @@ class Scored:
     texts: Sequence[str]
 
     def measured(self, label: str, counted: frozenset[str] | None) -> Measured:
-        """Of the tokens with these texts; None counts all."""
-        return self._of(label, np.array([counted is None or text in counted for text in self.texts]))
+        """Of the tokens with these texts; None counts all.
+
+        Raises:
+            InputError: there are none.
+        """
+        mask = np.array([counted is None or text in counted for text in self.texts])
+        if not mask.any():
+            raise InputError(
+                f"{label}: the student's tokenizer has no tokens for these alone, so that none can be counted"
+            )
+        return self._of(label, mask)
 
     def first(self, lengths: NDArray[np.int64]) -> Measured:
         """Of the first tokens of each answer."""

@@ -22,7 +22,6 @@ from experiments.entry import entry
 from experiments.evaluation import BASE
 from experiments.findings import Finding, conclude
 from experiments.lengths_trained import trained
-from experiments.plan import refuse_or_go
 from experiments.prefixes import AFTER, ALL, BEFORE, Answers, Resampled, answers, marks, prefix, resampled
 from experiments.scoring import token_stores
 from rsr.agreement import correlate
@@ -36,8 +35,6 @@ SETTLED = 0.9  # Spearman with the final order from which on an order counts as 
 
 @entry("length", LengthConfig, open_groups=True)
 def main(config: LengthConfig) -> None:
-    if config.run:
-        refuse_or_go(config)
     data = _measured(config)
     if len(data) < 3:
         raise InputError(f"an order needs at least 3 datasets: {len(data)} are too few")

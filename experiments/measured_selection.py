@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from experiments import datasets, output, selections, verification
-from experiments.config import SelectionConfig, StudyConfig
+from experiments.config import SelectionConfig
 from experiments.evaluation import BASE
 from experiments.findings import Contrast, Finding, conclude, contrast, told
 from experiments.learners import Learned
@@ -59,7 +58,12 @@ def report(config: SelectionConfig) -> None:
     Raises:
         InputError: what is wrong with student, data or settings; or a cell failed, after everything else is written.
     """
-    refuse_or_go(config)
+    asked = config.selection
+    refuse_or_go(
+        config,
+        f"trains on one of each teacher once, and on up to {len(asked.settings) * len(asked.methods)} selections and the best "
+        f"teacher with {len(asked.seeds)} seeds",
+    )
     data = datasets.load(config.teachers, config.scoring, config.paths)
     scores, left_out = selections.scored(config, config.selection.methods)
     chosen = [
@@ -70,11 +74,13 @@ def report(config: SelectionConfig) -> None:
     ]
     singles = selections.first_generations(data)
     teachers = learn(config, singles, config.selection.seeds[:1])
+    if not teachers.grades.keys() - {BASE}:
+        teachers.runs.refuse_failed()
     best = best_of(teachers, singles)
     trained = [*(selection.dataset for selection in chosen), best]
     announce(config, trained, len(config.selection.seeds))
     learned = learn(config, trained, config.selection.seeds)
-    if not learned.grades.keys() - {BASE}:
+    if not {selection.method for selection in chosen} & {learned.learners[name].teacher for name in learned.grades}:
         learned.runs.refuse_failed()
     verified = verification.verified(data, config.teachers.answer, config.teachers.grader, config.paths.outputs)
     write(Measured(chosen, best, learned.answers(), scores, verified, left_out), teachers, learned, config)
@@ -187,13 +193,6 @@ def title(method: str) -> str:
     return {RANDOM: "At random", NONE: "None: all candidates"}.get(method) or by_name(method).title
 
 
-def folder_of(config: StudyConfig, name: str) -> Path:
-    """Where an experiment's results go: named after the student, and the teachers where they are not the usual ones."""
-    usual = config.student.brings.get("teachers", "paper")
-    teachers = [] if config.teachers.name == usual else [config.teachers.name]
-    return config.paths.results / name / "-".join([config.student.name, *teachers])
-
-
 def write(found: Measured, teachers: Learned, learned: Learned, config: SelectionConfig) -> None:
     """Write results/trajectory_selection/<student>/ and show them."""
     table, won = by_method(found), winners(found)
@@ -213,7 +212,7 @@ def write(found: Measured, teachers: Learned, learned: Learned, config: Selectio
         *(_winners_markdown(label, rows) for (label,), rows in won.group_by("setting", maintain_order=True)),
         output.markdown_list(f"{title(m)} is left out: {reason}." for m, reason in found.left_out.items()),
     ]
-    folder = folder_of(config, "trajectory_selection")
+    folder = output.folder_of(config, "trajectory_selection")
     groups = {
         str(label): [
             Estimate(title(r["method"]), r["accuracy"], r["accuracy_low"], r["accuracy_high"])

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 from omegaconf import OmegaConf
 
-from experiments import datasets, published, scoring, study
+from experiments import datasets, output, published, scoring, study
 from experiments.comparison import Aggregates
 from experiments.config import ROOT, Dtype, MismatchConfig, Source, Student
 from experiments.correlation import students_of
@@ -36,7 +36,7 @@ def main(config: MismatchConfig) -> None:
     printed = config.source is Source.published
     crossed = list(_printed(config) if printed else _measured(config))
     found = {of.metric.name: losses(of, config.bootstrap) for of in crossed}
-    folder = config.paths.results / "mismatch" / config.student.name
+    folder = output.folder_of(config, "mismatch")
     matrices = pl.DataFrame([row for of in crossed for row in cells(of)])
     tables = {"matrix.csv": matrices, "effects.csv": pl.DataFrame([r for of in crossed for r in rows(of, found)])}
     conclude(

@@ -12,11 +12,18 @@ import polars as pl
 from rich.console import Console
 from rich.markdown import Markdown
 
-from experiments.config import ROOT
+from experiments.config import ROOT, StudyConfig
 from experiments.entry import command_line
 from rsr.artefacts import writing
 
 RECORDED = ("numpy", "scipy", "polars", "matplotlib", "hydra-core")
+
+
+def folder_of(config: StudyConfig, name: str) -> Path:
+    """Where an experiment's results go: named after the student, and the teachers where they are not the usual ones."""
+    usual = config.student.brings.get("teachers", "paper")
+    teachers = [] if config.teachers.name == usual else [config.teachers.name]
+    return config.paths.results / name / "-".join([config.student.name, *teachers])
 
 
 def provenance() -> dict[str, Any]:

@@ -5,7 +5,7 @@
     python experiments/plan.py student=qwen14b plan.price=2.5 plan.devices=16
 
 Prints the study's cells and which are done, and an estimate of tokens, GPU-hours, cost, disk and memory, with what it assumes
-(configuration group `plan`). Nothing is run or written.
+(configuration group `plan`). Nothing of it is run; a student or teachers with a recipe are made first, if they are not there.
 """
 
 from collections.abc import Mapping
@@ -21,8 +21,11 @@ from train import memory
 from train.memory import Memory, Spread
 
 
-def refuse_or_go(config: StudyConfig) -> None:
+def refuse_or_go(config: StudyConfig, differs: str = "") -> None:
     """Go ahead with a study whose teachers are made on the spot; of any other show the plan and ask for run=true.
+
+    Args:
+        differs: what the experiment does that the plan, of training on every dataset once, does not have.
 
     Raises:
         InputError: the plan was shown and not agreed to.
@@ -30,6 +33,8 @@ def refuse_or_go(config: StudyConfig) -> None:
     if config.teachers.recipe is not None or config.run:
         return
     print("\n".join(plan(config)))
+    if differs:
+        print(f"\nThe plan is that of training on every dataset once; this experiment {differs}.")
     raise InputError("nothing has been run: add run=true to go ahead with this plan")
 
 
@@ -54,7 +59,7 @@ def plan(config: StudyConfig) -> list[str]:
         "",
         _stages(found, config.plan),
         "",
-        f"memory of training, chats of {training.max_length:,} tokens, micro-batch {training.micro_batch}, checkpointing "
+        f"memory of full fine-tuning, chats of {training.max_length:,} tokens, micro-batch {training.micro_batch}, checkpointing "
         + ("on" if training.gradient_checkpointing else "off"),
         memory_table(found.memory, config.plan.memory),
         "",

@@ -7,11 +7,11 @@ from typing import Any
 import polars as pl
 
 from experiments import datasets, evaluation, students, training
-from experiments.config import BeyondSftConfig
+from experiments.config import BeyondSftConfig, OnFailure
 from experiments.learners import Learned, Learner
 from experiments.processes import Job, Outcome, run_all
 from experiments.runs import Cell, RunTable
-from experiments.study import processes_of
+from experiments.study import logs_of, processes_of
 from rsr.artefacts import Artefact, digest, locate
 from rsr.errors import InputError
 from rsr.trajectories import Dataset
@@ -60,7 +60,7 @@ def reinforce_all(config: BeyondSftConfig, learned: Learned) -> Reinforced:
     jobs = []
     for name, learner in learned.learners.items():
         if _grades(config, base, name, found[name]) is None:
-            log = config.paths.outputs / "runs" / base.name / f"{STAGE}-{name.replace('/', '-')}.log"
+            log = logs_of(config) / f"{STAGE}-{name.replace('/', '-')}.log"
             log.parent.mkdir(parents=True, exist_ok=True)
             jobs.append(Job(cells[name].name, _reinforce, (config, name, learner), log))
         else:
@@ -72,7 +72,7 @@ def reinforce_all(config: BeyondSftConfig, learned: Learned) -> Reinforced:
             started=lambda job: runs.update(job.name, state="running"),
             advanced=lambda job, done, of: runs.update(job.name, progress=done / of),
             put_off=lambda job: runs.update(job.name, state="elsewhere"),
-            ended=partial(_ended, runs),
+            ended=partial(_ended, config, runs),
         )
     runs.refuse_failed()
     artefacts = {name: _find(config, base, learner.dataset, task) for name, learner in learned.learners.items()}
@@ -109,10 +109,10 @@ def _grades(config: BeyondSftConfig, base: Base, name: str, artefact: Artefact) 
     return grades if complete else None
 
 
-def _ended(runs: RunTable, job: Job, outcome: Outcome) -> bool:
+def _ended(config: BeyondSftConfig, runs: RunTable, job: Job, outcome: Outcome) -> bool:
     state = "done" if outcome.error is None else "failed"
     runs.update(job.name, state=state, seconds=outcome.seconds, error=outcome.error)
-    return True
+    return outcome.error is None or config.study.on_error is OnFailure["continue"]
 
 
 def _reinforce(config: BeyondSftConfig, name: str, learner: Learner, advance: Any) -> None:

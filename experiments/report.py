@@ -23,7 +23,7 @@ from rsr.artefacts import write_text, writing
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 FOUND = "What the experiments found"
-NAMES = ("table.md", "scoring.md", "scale.md")
+NAMES = ("table.md", "scale.md")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ SECTIONS = (
     Section("Simulation", "simulation", "python experiments/simulation.py"),
     Section("A student's own family", "sanity/*", "python experiments/sanity.py student=all"),
     Section("Cost", "cost", "python experiments/cost.py"),
-    Section("Speed, memory and growth", "benchmarks", "python benchmarks/scoring.py FOLDER"),
+    Section("Speed, memory and growth", "benchmarks/**", "python benchmarks/scoring.py FOLDER"),
     Section(
         "Trajectories, token by token",
         "case_study/*",

@@ -81,6 +81,12 @@ def processes_of(study: Study) -> int:
     return study.processes or (1 if has_gpu() else cores())
 
 
+def logs_of(config: StudyConfig) -> Path:
+    """Folder of what this worker's cells print."""
+    folder = config.paths.outputs / "runs" / config.student.name
+    return folder / f"worker-{config.study.worker}" if config.study.worker else folder
+
+
 @dataclass
 class _Study:
     """The cells of a study and the jobs that fill them."""
@@ -224,10 +230,7 @@ class _Study:
         self.runs.update(job.name, state="running")
 
     def _beside(self, name: str, kind: str) -> Path:
-        folder = self.config.paths.outputs / "runs" / self.base.name
-        if self.config.study.worker:
-            folder /= f"worker-{self.config.study.worker}"
-        return folder / f"{name.replace('/', '-').replace(' ', '-')}.{kind}"
+        return logs_of(self.config) / f"{name.replace('/', '-').replace(' ', '-')}.{kind}"
 
     def ended(self, job: Job, outcome: Outcome) -> bool:
         """Note how a cell ended; whether the others are to go on."""

@@ -18,7 +18,7 @@ from experiments.entry import entry
 from experiments.evaluation import BASE
 from experiments.findings import Contrast, Finding, conclude, contrast, told
 from experiments.learners import Learned
-from experiments.measured_selection import accuracy, folder_of
+from experiments.measured_selection import accuracy
 from experiments.pace import announce
 from experiments.plan import refuse_or_go
 from experiments.printed_selection_output import interval
@@ -50,7 +50,8 @@ class Arm:
 
 @entry("within_teacher", WithinConfig, open_groups=True)
 def main(config: WithinConfig) -> None:
-    refuse_or_go(config)
+    ways = 3 + 2 * len(config.within.shares)
+    refuse_or_go(config, f"trains on up to {ways} datasets of each teacher, with {len(config.within.seeds)} seeds")
     data = datasets.load(config.teachers, config.scoring, config.paths)
     metric = config.within.metric
     scores, missing = selections.scored(config, [metric])
@@ -171,7 +172,7 @@ def write(arms: Sequence[Arm], learned: Learned, config: WithinConfig) -> None:
         f"Accuracy in percent, differences in points on the same problems; {len(config.within.seeds)} training seeds. The same "
         "number of epochs for every set: half the problems are half the steps.",
     ]
-    folder = folder_of(config, "within_teacher")
+    folder = output.folder_of(config, "within_teacher")
     title = f"Accuracy of {config.student.name} after training on a part of one teacher's trajectories, 95 % intervals"
     ranges(estimates, title, "accuracy after training (%)", folder / "accuracy.png")
     tables = {"arms.csv": table, "runs.csv": learned.runs.frame()}

@@ -258,7 +258,9 @@ def _alive(claim: Path) -> bool:
         with (claim / CLAIM).open(encoding="utf-8") as file:  # opened, so that NFS asks for its time anew
             beat = os.fstat(file.fileno()).st_mtime_ns
             who = json.load(file)
-        if who["host"] == gethostname() and _gone(who["process"]):
+        # Of the worker in the name: one that has just taken over has not signed yet.
+        named = f".{who['host']}-{who['process']}-" in claim.name
+        if named and who["host"] == gethostname() and _gone(who["process"]):
             return False
     now = time.monotonic()
     if claim not in _seen or _seen[claim][0] != beat:

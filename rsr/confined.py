@@ -99,7 +99,6 @@ def confine(reply: int, seconds: float, code: bytes) -> None:
     Raises:
         OSError: something cannot be given up; the program must not run then.
     """
-    _prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)  # should this worker be killed
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
@@ -118,6 +117,7 @@ def confine(reply: int, seconds: float, code: bytes) -> None:
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
+    _prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)  # should this worker be killed; another user would be without it
     _prctl(_SET_NO_NEW_PRIVILEGES, 1)
     _prctl(_SET_SECCOMP, _FILTER, ctypes.byref(_Program(len(code) // 8, code)))
 

@@ -257,7 +257,10 @@ class _Worker:
         line = self.replies.readline() if wait([self.replies.fileno()], 0) else None
         if line:
             self.pair, self.deadline, started, self.ready = None, math.inf, self.ready, True
-            return Outcome(line.decode().strip()) if started else None
+            outcome = Outcome(line.decode().strip()) if started else None
+            if outcome is Outcome.TIMED_OUT:  # a limit that the worker holds itself, such as that of memory
+                self.kill()
+            return outcome
         if line is None and time.monotonic() < self.deadline:
             return None
         self.kill()

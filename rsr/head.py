@@ -35,7 +35,7 @@ class Head:
         dtype: "model" computes logits in the model's dtype; "float32" in float32.
 
     Raises:
-        InputError: the model has no output head.
+        InputError: the model has no output head, or one that has no copy in float32.
     """
 
     def __init__(self, model: "PreTrainedModel", dtype: HeadDtype = "model") -> None:
@@ -118,7 +118,8 @@ def _set(config: Any, name: str) -> bool:
 
 def _in_float32(product: nn.Module) -> nn.Module:
     """A float32 copy of a head, whose weights may be shared with the embeddings."""
-    assert isinstance(product, nn.Linear)
+    if not isinstance(product, nn.Linear):
+        raise InputError(f"the head is a {type(product).__name__}, which has no float32 copy: take head_dtype=model")
     copy = nn.Linear(
         product.in_features, product.out_features, bias=product.bias is not None, device=product.weight.device
     )

@@ -106,8 +106,10 @@ def regret(scores: ArrayLike, accuracy: ArrayLike, k: int = 1) -> float:
 
 def detectable(n: int, *, significance: float = 0.05, power: float = 0.8) -> float:
     """The smallest |Spearman| that a two-sided test over n teachers tells from 0 with this power (Fisher's z, with the
-    variance 1.06 / (n - 3) of Fieller, Hartley and Pearson 1957).
+    variance 1.06 / (n - 3) of Fieller, Hartley and Pearson 1957); 1 for 3 teachers, whom no test tells.
     """
+    if n <= 3:
+        return 1.0
     from scipy.stats import norm
 
     quantiles = norm.ppf(1 - significance / 2) + norm.ppf(power)

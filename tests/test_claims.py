@@ -145,6 +145,16 @@ def test_a_claim_of_another_machine_is_taken_over_only_after_silence(tmp_path, m
     mine.complete()
 
 
+def test_one_that_took_over_and_has_not_signed_yet_is_at_work(tmp_path):
+    found = artefacts.find_or_begin(tmp_path, "thing", "x", KEY)
+    dead = 2**22 + 1
+    who = json.loads((found.path / claims.CLAIM).read_text())
+    (found.path / claims.CLAIM).write_text(json.dumps(who | {"process": dead}))
+    assert claims.is_busy(found.path)
+    of_the_dead = found.path.rename(found.path.with_name(found.path.name.replace(f"-{os.getpid()}-", f"-{dead}-")))
+    assert not claims.is_busy(of_the_dead)
+
+
 def test_what_others_are_at_is_left_for_the_end(monkeypatch):
     busy, done = {"a"}, []
 

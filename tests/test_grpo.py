@@ -1,6 +1,7 @@
 """Reinforcement: the student sees the prompts of the one renderer, and is rewarded for right answers alone."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -85,6 +86,14 @@ def test_a_student_is_rewarded_for_right_answers_and_found_again(base, tmp_path,
     assert any(not before[name].equal(after[name]) for name in before)
     stamp = (made.path / MANIFEST).stat().st_mtime_ns
     assert run().path == made.path and (made.path / MANIFEST).stat().st_mtime_ns == stamp and len(texts) == 16
+
+
+@pytest.mark.full
+def test_thinking_that_the_prompt_opens_and_nothing_closes_is_no_answer(base, tmp_path):
+    task = task_of(base.renderer, problems(answer="e"), "(?s).*(e)", Kind.mathematics)
+    thinking = replace(task, prompts=[f"{prompt}<think>\n" for prompt in task.prompts])
+    made = reinforce(base, base.model, {"base": "tiny"}, thinking, SETTINGS, tmp_path, "tiny")
+    assert made.facts["reward"] == {"first": 0, "last": 0} and made.facts["idle"] == 1
 
 
 def _weights(folder):

@@ -71,6 +71,10 @@ def test_regret_of_first_choices():
     assert regret([3, 2, 1], [10, 30, 20], 2) == 0
 
 
+def test_three_teachers_are_told_by_no_test():
+    assert detectable(3) == 1 > detectable(4) > detectable(5)
+
+
 def test_the_detectable_correlation_has_its_power():
     n, rng = 11, np.random.default_rng(4)
     rho = 2 * np.sin(np.pi / 6 * detectable(n))  # the Pearson of a normal pair with that Spearman

@@ -1,6 +1,10 @@
 """Programs run confined: what they try beyond computing fails, and limits hold, whatever they do about it."""
 
+import json
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +71,37 @@ def test_limits_hold_and_others_go_on(grader):
     found = outcomes(grader, [*greedy, "f = lambda: True"])
     assert found == [*[Outcome.TIMED_OUT] * 5, Outcome.CORRECT]
     assert time.monotonic() - began < 30
+
+
+def test_a_program_dies_with_its_worker():
+    """One that waits for ever uses no processor time, so that nothing else would end it."""
+    pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+    worker = subprocess.Popen([sys.executable, "-I", "-S", confined.__file__, "100"], text=True, **pipes)
+    assert worker.stdout.readline() == "correct\n"
+    stuck = "import _thread\nlock = _thread.allocate_lock()\nlock.acquire()\nlock.acquire()"
+    worker.stdin.write(json.dumps(["", stuck]) + "\n")
+    worker.stdin.flush()
+    children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children")
+    until(lambda: children.read_text())
+    program = Path("/proc", children.read_text().strip())
+    until(lambda: "Seccomp:\t2" in status(program))
+    worker.kill()
+    worker.communicate()
+    until(lambda: not status(program) or "State:\tZ" in status(program))
+
+
+def status(process):
+    try:
+        return (process / "status").read_text()
+    except OSError:  # it has ended
+        return ""
+
+
+def until(holds):
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_verdicts(grader):

@@ -153,12 +153,14 @@ def _trainer(
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             progress(state.global_step, state.max_steps)
 
-    def reward(completion_ids: list[list[int]], answer: list[str], **_: Any) -> list[float | None]:
+    def reward(prompts: list[str], completion_ids: list[list[int]], answer: list[str], **_: Any) -> list[float | None]:
         ended = [ids[:-1] if ids and ids[-1] == eot else ids for ids in completion_ids]
         texts = [
             str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)) for ids in ended
         ]
-        grades = grader.grade(zip(answer, texts, strict=True), task.pattern)
+        # Where the template has opened the thinking, it belongs to the answer, as in evaluation.
+        whole = [f"<think>{t}" if p.rstrip().endswith("<think>") else t for p, t in zip(prompts, texts, strict=True)]
+        grades = grader.grade(zip(answer, whole, strict=True), task.pattern)
         return [float(grade.correct) for grade in grades]
 
     logging.disable_progress_bar()
