@@ -87,7 +87,8 @@ def contrast(one: pl.DataFrame, other: pl.DataFrame) -> Contrast:
     """Compare two ways to train on the same problems.
 
     Variances of the two ways' seeds (not paired: another dataset has another order) and of the problems (paired) add up,
-    with Welch and Satterthwaite's degrees of freedom. With one seed the interval is over problems alone, and says so.
+    with Welch and Satterthwaite's degrees of freedom. With one seed the interval is over problems alone, and says so. The
+    variance of problems is at least that of one of them answered otherwise: two ways that never differ are not known to be one.
 
     Args:
         one, other: rows of `Learned.answers` of one way each: benchmark, problem, seed, correct. Benchmarks weigh the same.
@@ -98,11 +99,13 @@ def contrast(one: pl.DataFrame, other: pl.DataFrame) -> Contrast:
     mean = pl.col("correct").mean()
     both = one.group_by(key).agg(a=mean).join(other.group_by(key).agg(b=mean), on=key, how="inner", validate="1:1")
     assert len(both) == len(one.select(key).unique()) == len(other.select(key).unique()), "problems differ"
+    difference = pl.col("a") - pl.col("b")
+    least = 1 / pl.len() ** 2
     by_benchmark = both.group_by("benchmark").agg(
-        value=(pl.col("a") - pl.col("b")).mean(), variance=(pl.col("a") - pl.col("b")).var() / pl.len(), n=pl.len()
+        value=difference.mean(), variance=pl.max_horizontal(difference.var() / pl.len(), least)
     )
     value = float(by_benchmark["value"].to_numpy().mean())
-    parts = [(float(by_benchmark["variance"].sum()) / len(by_benchmark) ** 2, len(both) - 1)]
+    parts = [(float(by_benchmark["variance"].sum()) / len(by_benchmark) ** 2, max(1, len(both) - 1))]
     seeds = [_by_seed(way) for way in (one, other)]
     if min(len(way) for way in seeds) > 1:
         parts += [(float(way.var(ddof=1)) / len(way), len(way) - 1) for way in seeds]
@@ -110,8 +113,7 @@ def contrast(one: pl.DataFrame, other: pl.DataFrame) -> Contrast:
     else:
         basis = f"{len(both)} problems, one training seed: its variance is not in the interval"
     variance = sum(part for part, _ in parts)
-    freedom = variance**2 / sum(part**2 / n for part, n in parts) if variance > 0 else np.inf
-    error, t = 100 * np.sqrt(variance), stats.t(freedom) if np.isfinite(freedom) else stats.norm
+    error, t = 100 * np.sqrt(variance), stats.t(variance**2 / sum(part**2 / n for part, n in parts))
     half, detectable = error * t.ppf(0.975), error * (t.ppf(0.975) + t.ppf(0.8))
     return Contrast(100 * value, 100 * value - half, 100 * value + half, float(detectable), basis)
 
@@ -161,6 +163,5 @@ def summary(results: Path) -> str:
 
 
 def _row(f: Finding) -> list[str]:
-    told = "" if f.low <= 0 <= f.high else ", told from none"
-    effect = f"{f.estimate:+.2f} [{f.low:+.2f}, {f.high:+.2f}] {f.unit}{told}"
+    effect = f"{f.estimate:+.2f} [{f.low:+.2f}, {f.high:+.2f}] {f.unit}"
     return [f.question, f.answer, effect, f"{f.detectable:.2f}", f.basis]

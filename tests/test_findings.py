@@ -27,6 +27,12 @@ def test_a_way_does_not_differ_from_itself():
     assert found.value == 0 and found.low < 0 < found.high and found.low == -found.high
 
 
+def test_ways_that_never_differ_are_not_known_to_be_one():
+    found = contrast(answers(0.0, 1, 50), answers(0.0, 1, 50))
+    assert found.low < -2 and found.high > 2 and found.detectable > 4
+    assert np.isfinite(contrast(answers(0.0, 2, 1), answers(0.0, 2, 1)).detectable)
+
+
 def test_it_changes_sign_with_the_order_of_ways_and_not_with_that_of_rows():
     one, other = answers(0.6, 3), answers(0.4, 2)
     there, back = contrast(one, other), contrast(other.sample(fraction=1, shuffle=True, seed=1), one)
@@ -85,8 +91,8 @@ def test_the_summary_tells_every_finding_and_names_what_cannot_be_read(tmp_path)
         (tmp_path / name).mkdir(parents=True)
         (tmp_path / name / FINDINGS).write_text(json.dumps([vars(finding)]))
     lines = summary(tmp_path).splitlines()
-    assert len(lines) == 4 and "told from none" not in lines[2] and lines[3].startswith("| b/c | Is b/c?")
-    assert "+0.50 [+0.10, +1.00] Spearman, told from none" in lines[3]
+    assert len(lines) == 4 and lines[3].startswith("| b/c | Is b/c?")
+    assert "+0.50 [+0.10, +1.00] Spearman | 0.90 | 11 teachers" in lines[3]
     (tmp_path / "a" / FINDINGS).write_text("[{}]")
     with pytest.raises(InputError, match=r"a/findings\.json: no findings that can be read"):
         summary(tmp_path)
