@@ -27,7 +27,7 @@ LIBRARIES = (
     *("lm-eval", "numpy", "polars", "pyarrow", "kronfluence"),
 )
 # Settings that say what becomes of scores, not what they are.
-AFTER_SCORES = ("source", "metric", "run", "study", "plan", "evaluation", "reinforcement", "tracking", "paths")
+AFTER_SCORES = ("source", "metric", "run", "study", "plan", "evaluation", "tracking", "paths")
 
 
 def answer(root: Path, question: str, of: Mapping[str, Any], find: Callable[[], Any]) -> Any:
