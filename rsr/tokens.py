@@ -19,7 +19,7 @@ class Tokens:
     Attributes:
         rank: uint32 (tokens,), 1 + number of vocabulary entries with a strictly larger logit; not clipped.
         surprisal: float32 (tokens,), -ln p(token | what stands before it), nats.
-        entropy: float32 (tokens,), of the predictive distribution, nats.
+        entropy: float32 (tokens,), of the predictive distribution, nats; NaN where the engine does not give it.
         offsets: int64 (n + 1,); trajectory i has the tokens offsets[i] to offsets[i + 1].
     """
 
