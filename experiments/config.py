@@ -100,6 +100,13 @@ class HeadDtype(Enum):
     float32 = "float32"
 
 
+class Engine(Enum):
+    """What runs the student's forward passes."""
+
+    transformers = "transformers"
+    vllm = "vllm"
+
+
 class OnError(Enum):
     error = "error"
     skip = "skip"
@@ -125,6 +132,9 @@ class Study:
 
 @dataclass
 class ScoringConfig:
+    backend: Engine = (
+        Engine.transformers
+    )  # vllm has an extra of its own, another tie rule and no entropy (docs/cluster.md)
     dtype: Dtype | None = None  # null: the student's
     head_dtype: HeadDtype = HeadDtype.model  # float32: the head in float32, which breaks ties of bfloat16
     max_length: int | None = None  # tokens; null: 32,768, or the model's positions where it has fewer

@@ -4,14 +4,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from experiments import datasets, students
-from experiments.config import ScoreConfig, ScoringConfig
+from experiments.config import Engine, ScoreConfig, ScoringConfig
 from rsr import tables
+from rsr.errors import InputError
 from rsr.store import TokenStore
 from rsr.tables import Scores
 from rsr.trajectories import Dataset
 
 if TYPE_CHECKING:
-    from rsr.engine import Scorer, Scoring
+    from rsr.engine import Scoring
+    from rsr.scoring import Backend
+
+# Settings of the transformers backend that vLLM has no place for.
+NOT_OF_VLLM = ("head_dtype", "beyond_positions", "attention", "device", "token_budget")
 
 
 def score(config: ScoreConfig) -> Scores | None:
@@ -48,26 +53,38 @@ def token_stores(
     return None if options["process"][0] else stores
 
 
-def _prepare(config: ScoreConfig) -> "tuple[Scorer, list[Dataset], dict[str, Any]]":
+def _prepare(config: ScoreConfig) -> "tuple[Backend, list[Dataset], dict[str, Any]]":
     """Student and data, and the options of scoring for this process."""
     from accelerate import PartialState
-
-    from rsr.engine import Scorer
 
     data = datasets.load(config.teachers, config.scoring, config.paths)
     state = PartialState(cpu=config.scoring.device == "cpu")
     with state.main_process_first():
-        student = students.load(config.student, config.scoring, config.paths)
+        scorer = _backend(config, state.num_processes)
     options = {
         "on_error": config.scoring.on_error.value,
         "process": (state.process_index, state.num_processes),
         "barrier": state.wait_for_everyone,
     }
-    return Scorer(student, settings_of(config.scoring)), data, options
+    return scorer, data, options
+
+
+def _backend(config: ScoreConfig, processes: int) -> "Backend":
+    from rsr.engine import Scorer
+
+    if config.scoring.backend is Engine.transformers:
+        student = students.load(config.student, config.scoring, config.paths)
+        return Scorer(student, settings_of(config.scoring))
+    default = ScoringConfig()
+    if given := [name for name in NOT_OF_VLLM if getattr(config.scoring, name) != getattr(default, name)]:
+        raise InputError(f"scoring.backend=vllm has no scoring.{given[0]}: leave it out")
+    if processes > 1:
+        raise InputError("scoring.backend=vllm runs in one process, without accelerate launch")
+    return students.load_in_vllm(config.student, config.scoring, config.paths)
 
 
 def settings_of(config: ScoringConfig) -> "Scoring":
-    """The engine's settings as configured."""
+    """The settings of rsr's own engine as configured."""
     from rsr.engine import Scoring
 
     return Scoring(

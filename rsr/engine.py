@@ -24,7 +24,7 @@ from rsr.tokens import Tokens
 if TYPE_CHECKING:
     from transformers import Cache
 
-    from rsr.student import Student
+    from rsr.student import AnyStudent, Student
 
 # The rank counts strictly larger logits as the head computes them, so equal logits do not raise it: the reference's rule.
 TIE_RULE = "strictly-larger-logits"
@@ -52,7 +52,7 @@ class Scoring:
     token_budget: int = 2_048
     head_chunk: int = 2**24
 
-    def max_length_for(self, student: "Student") -> int:
+    def max_length_for(self, student: "AnyStudent") -> int:
         """Tokens of a chat that are kept for this student.
 
         Raises:
@@ -93,6 +93,22 @@ class Scorer:
         self.body = student.model.get_decoder()
         self.head = Head(student.model, scoring.head_dtype)
         self._check_logits()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Settings that shape the scores."""
+        return self.scoring.identity(self.student)
+
+    @property
+    def computed_with(self) -> dict[str, Any]:
+        """What shapes the scores within rounding only."""
+        return {
+            "attention": self.student.model.config._attn_implementation,
+            "device": self.student.device.type,
+            "token_budget": self.scoring.token_budget,
+            "token_budget_left": self.token_budget,  # lower where memory ran out
+            "packed": self.packs,
+        }
 
     @torch.inference_mode()
     def score(

@@ -5,17 +5,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from rsr.artefacts import Artefact, find_or_begin, locate
 from rsr.chat import RenderedChat
 from rsr.claims import claiming
-from rsr.engine import NotFinite, Scorer, Scoring
+from rsr.engine import NotFinite
 from rsr.errors import InputError
 from rsr.store import SHARD, STAGE, Shard, TokenStore, read_shard, reasons, shard_path, write_shard
-from rsr.student import Student
+from rsr.student import AnyStudent
 from rsr.tokens import Tokens
 from rsr.trajectories import Dataset, OnError, Trajectory
 
@@ -26,20 +26,34 @@ T = TypeVar("T")
 Progress = Callable[[int, int], None]  # characters and tokens done since the last call
 
 
-def store_key(student: Student, scoring: Scoring, dataset: Dataset) -> dict[str, object]:
+class Backend(Protocol):
+    """What computes token statistics: `rsr.engine.Scorer` or `rsr.vllm_engine.VllmScorer`."""
+
+    @property
+    def student(self) -> AnyStudent: ...
+    @property
+    def max_length(self) -> int: ...
+    @property
+    def identity(self) -> dict[str, Any]: ...
+    @property
+    def computed_with(self) -> dict[str, Any]: ...
+    def score(self, chats: Sequence[RenderedChat], done: Callable[[int], None]) -> Tokens: ...
+
+
+def store_key(scorer: Backend, dataset: Dataset) -> dict[str, object]:
     """Everything that shapes a token store."""
     return {
         "stage": STAGE,
         "version": VERSION,
-        "student": dict(student.identity),
-        "scoring": scoring.identity(student),
+        "student": dict(scorer.student.identity),
+        "scoring": scorer.identity,
         "data": dataset.digest(),
     }
 
 
 @claiming
 def score_dataset(
-    scorer: Scorer,
+    scorer: Backend,
     dataset: Dataset,
     root: Path,
     *,
@@ -62,7 +76,7 @@ def score_dataset(
     """
     student = scorer.student
     label = f"{student.name}-{dataset.name}".replace("/", "-")
-    artefact = find_or_begin(root, STAGE, label, store_key(student, scorer.scoring, dataset), process, barrier)
+    artefact = find_or_begin(root, STAGE, label, store_key(scorer, dataset), process, barrier)
     names = (student.name, dataset.teacher, dataset.generation)
     if artefact.manifest is not None:
         if on_error == "error":
@@ -115,7 +129,7 @@ def _ahead(make: Callable[[int], T], indices: Sequence[int]) -> Iterator[T]:
 
 
 def _render(
-    scorer: Scorer, dataset: Dataset, trajectories: Sequence[Trajectory], on_error: OnError
+    scorer: Backend, dataset: Dataset, trajectories: Sequence[Trajectory], on_error: OnError
 ) -> tuple[list[RenderedChat], list[str | None]]:
     """Chats of trajectories, and why one was left out."""
     chats: list[RenderedChat] = []
@@ -133,7 +147,7 @@ def _render(
 
 
 def _score_shard(
-    scorer: Scorer,
+    scorer: Backend,
     dataset: Dataset,
     trajectories: Sequence[Trajectory],
     chats: Sequence[RenderedChat],
@@ -166,7 +180,7 @@ def _characters(trajectory: Trajectory) -> int:
 
 
 def _facts(
-    artefact: Artefact, shards: int, scorer: Scorer, dataset: Dataset, began: float, tokens: int
+    artefact: Artefact, shards: int, scorer: Backend, dataset: Dataset, began: float, tokens: int
 ) -> dict[str, object]:
     """What the manifest says besides the key; seconds and speed are of the last run alone."""
     counts = {"trajectories": 0, "response_tokens": 0, "truncated": 0, "without_response_tokens": 0, "left_out": 0}
@@ -190,12 +204,6 @@ def _facts(
         "template_adds": scorer.student.renderer.prose() if no_system else [],
         "seconds": round(time.perf_counter() - began, 3),
         "tokens_in_those_seconds": tokens,
-        "computed_with": {
-            "attention": scorer.student.model.config._attn_implementation,
-            "device": scorer.student.device.type,
-            "token_budget": scorer.scoring.token_budget,
-            "token_budget_left": scorer.token_budget,  # lower where memory ran out
-            "packed": scorer.packs,
-        },
+        "computed_with": scorer.computed_with,
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
     }

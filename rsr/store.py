@@ -1,5 +1,7 @@
 """The token store: rank, surprisal and entropy of every response token, in shards.
 
+What the engine did not give, NaN in memory, is null on disk.
+
 A shard holds `SHARD` trajectories in the order of the dataset, as one Parquet file that is either whole or not there: the
 unit of resuming, and of work where several processes score. Its content does not depend on how many there were.
 """
@@ -100,7 +102,7 @@ def write_shard(path: Path, shard: Shard) -> None:
             pa.array(shard.chat_tokens, pa.uint32()),
             pa.array(shard.truncated, pa.bool_()),
             pa.array(shard.reasons, pa.string()),
-            *(pa.ListArray.from_arrays(offsets, pa.array(values)) for values in statistics),
+            *(pa.ListArray.from_arrays(offsets, pa.array(values, from_pandas=True)) for values in statistics),
         ],
         schema=SCHEMA,
     )
@@ -138,7 +140,7 @@ def read_shard(path: Path) -> Shard:
             f"{path}: not a readable shard ({str(error).splitlines()[0]}); remove {path.parent} and score again"
         ) from error
     lists = [table[name].combine_chunks() for name in ("rank", "surprisal", "entropy")]
-    rank, surprisal, entropy = (values.flatten().to_numpy() for values in lists)
+    rank, surprisal, entropy = (values.flatten().to_numpy(zero_copy_only=False) for values in lists)
     lengths = lists[0].value_lengths().to_numpy()
     return Shard(
         ids=table["id"].to_pylist(),

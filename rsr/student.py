@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import ERROR
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from rsr.chat import ChatRenderer, load_template
 from rsr.errors import InputError
@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 
 Dtype = Literal["bfloat16", "float16", "float32"]
 WEIGHTS = "*.safetensors"
+
+
+class AnyStudent(Protocol):
+    """What scoring asks of a student, whatever runs it; see `Student`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def renderer(self) -> ChatRenderer: ...
+    @property
+    def identity(self) -> Mapping[str, Any]: ...
+    @property
+    def max_positions(self) -> int | None: ...
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from rsr.store import TokenStore, of_each
 from rsr.trajectories import Dataset, OnError
 
 if TYPE_CHECKING:
-    from rsr.engine import Scorer
+    from rsr.scoring import Backend
 
 # Raised when what the score tables hold for the same key changes its meaning.
 VERSION = 1
@@ -44,7 +44,7 @@ class Scores:
 
 
 def score(
-    scorer: "Scorer",
+    scorer: "Backend",
     datasets: Sequence[Dataset],
     root: Path,
     *,
@@ -74,7 +74,7 @@ def score(
 
 
 def token_stores(
-    scorer: "Scorer",
+    scorer: "Backend",
     datasets: Sequence[Dataset],
     root: Path,
     *,
@@ -105,8 +105,13 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
     """Tables of every token metric, made once for the same stores.
 
     Raises:
-        InputError: they cannot be written.
+        InputError: the stores are not of one way of scoring, or the tables cannot be written.
     """
+    if mixed := [s for s in stores if s.artefact.key["scoring"] != stores[0].artefact.key["scoring"]]:
+        raise InputError(
+            f"{stores[0].artefact.path} and {mixed[0].artefact.path} are not scored alike: "
+            f"{stores[0].artefact.key['scoring']} and {mixed[0].artefact.key['scoring']}"
+        )
     key = {
         "stage": STAGE,
         "version": VERSION,

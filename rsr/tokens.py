@@ -17,9 +17,10 @@ class Tokens:
     """Statistics of the response tokens of n trajectories, one after the other.
 
     Attributes:
-        rank: uint32 (tokens,), 1 + number of vocabulary entries with a strictly larger logit; not clipped.
+        rank: uint32 (tokens,), 1 + number of vocabulary entries with a strictly larger logit (from vLLM: the number at
+            least as large); not clipped.
         surprisal: float32 (tokens,), -ln p(token | what stands before it), nats.
-        entropy: float32 (tokens,), of the predictive distribution, nats.
+        entropy: float32 (tokens,), of the predictive distribution, nats; NaN where the engine does not give it.
         offsets: int64 (n + 1,); trajectory i has the tokens offsets[i] to offsets[i + 1].
     """
 

@@ -194,6 +194,7 @@ def test_sanity_of_the_published_students(run, tmp_path):
         (["student={model}", "teachers={data}", "scoring.colour=red"], 2, "Could not override 'scoring.colour'"),
         (["student={model}", "teachers={data}", "scoring.limit=0"], 1, "limit=0 is too small"),
         (["student={model}", "teachers={data}", "scoring.token_budget=0"], 1, "token_budget=0 is too small"),
+        (["student={model}", "teachers={data}", "scoring.backend=vllm"], 1, "install the extra vllm"),
         (["teachers={data}"], 2, "student"),
     ],
 )
