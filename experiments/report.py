@@ -53,7 +53,7 @@ SECTIONS = (
     Section(
         "Choices within one teacher",
         "within_teacher/*",
-        "python experiments/within_teacher.py student=miniature 'within.teachers=[chain_near,mixed]'",
+        "python experiments/within_teacher.py student=miniature 'within.teachers=[mixed]'",
     ),
     Section("Scores under another student", "mismatch/*", "python experiments/mismatch.py"),
     Section("Length", "length/*", "python experiments/length.py student=miniature teachers=miniature_lengths run=true"),
