@@ -66,7 +66,9 @@ def entry(
             if open_groups:
                 sys.argv[1:] = [_open(argument) for argument in sys.argv[1:]]
             try:
-                sys.argv[1:1] = _brought(sys.argv[1:], config_name)
+                # Beside the others: Hydra reads options of one stretch, before or after its flags.
+                first = next((i for i, argument in enumerate(sys.argv) if i and _is_option(argument)), 1)
+                sys.argv[first:first] = _brought(sys.argv[1:], config_name)
             except InputError as error:
                 fail(error)
                 sys.exit(max(failures))
@@ -104,6 +106,10 @@ def _open(argument: str) -> str:
         return name
 
     return f"{group}={','.join(option(value) for value in values.split(','))}"
+
+
+def _is_option(argument: str) -> bool:
+    return "=" in argument and not argument.startswith("-")
 
 
 def _brought(arguments: list[str], config_name: str) -> list[str]:

@@ -90,3 +90,9 @@ def test_a_student_brings_its_teachers_and_its_evaluation():
 
 def test_adapters_are_asked_for_on_the_command_line():
     assert composed("train", "student=qwen3b", "student.training.lora.rank=16").student.training.lora.rank == 16
+
+
+@pytest.mark.parametrize("arguments", [["-m", "student=miniature"], ["student=miniature", "-m"]])
+def test_what_a_student_brings_goes_with_the_marks_of_a_sweep(run, arguments):
+    result = run("correlation.py", *arguments, "--help")
+    assert result.returncode == 0, result.stderr
