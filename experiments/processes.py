@@ -77,8 +77,8 @@ def run_all(
         put_off: called with a job that another worker is at.
         ended: called with every outcome; False stops: running jobs are ended, waiting ones not begun.
     """
-    # The server that jobs are forked from takes the number of threads with it.
-    os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // processes))
+    # The server that jobs are forked from takes the number of threads with it; several workers on a machine are given theirs.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
     context = get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED) if len(jobs) > 1 else [])
     waiting, running = deque(jobs), dict[Connection, tuple[Job, Any, float]]()
