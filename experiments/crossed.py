@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.config import Bootstrap
-from experiments.effects import Effect, effect
+from experiments.effects import Effect, of_draws
 from rsr.agreement import correlate
 from rsr.metrics import Metric
 
@@ -80,8 +80,8 @@ def losses(of: Crossed, bootstrap: Bootstrap) -> dict[str, Effect]:
     found = {}
     for kind in (STUDENT, DTYPE):
         if (mask := of.away(kind)).any():
-            found[kind] = effect(lost[mask].mean(), drawn_lost[:, mask].mean(axis=1))
+            found[kind] = of_draws(lost[mask].mean(), drawn_lost[:, mask].mean(axis=1))
     weight = of.distance / (of.distance**2).sum() if of.distance.any() else None
     if weight is not None:
-        found["fall"] = effect((lost * weight).sum(), (drawn_lost * weight).sum(axis=(1, 2)))
+        found["fall"] = of_draws((lost * weight).sum(), (drawn_lost * weight).sum(axis=(1, 2)))
     return found

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+POWER = 0.8  # with which an effect of the detectable size is told from none
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -12,31 +14,45 @@ class Effect:
 
     Attributes:
         detectable: the smallest effect that is told from 0 with 80 % power (two-sided, 5 %).
+        basis: what the interval is over, where it does not go without saying.
     """
 
     value: float
     low: float
     high: float
     detectable: float
+    basis: str = ""
 
     @property
     def told(self) -> bool:
         """Whether the interval leaves out 0."""
-        return not self.low <= 0 <= self.high
+        return self.low > 0 or self.high < 0
+
+    @property
+    def verdict(self) -> str:
+        """What a difference says of the first of two, in three words or so."""
+        if not self.told:
+            return "It cannot be told"
+        return "Yes" if self.value > 0 else "No, it is worse"
 
     def text(self, digits: int = 2) -> str:
         return f"{self.value:+.{digits}f} [{self.low:+.{digits}f}, {self.high:+.{digits}f}]"
 
-    def numbers(self) -> tuple[float, float, float, float]:
-        """In the order of `experiments.findings.Finding`."""
-        return self.value, self.low, self.high, self.detectable
 
-
-def effect(value: float, drawn: NDArray[np.float64]) -> Effect:
+def of_draws(value: float, drawn: NDArray[np.float64]) -> Effect:
     """A statistic with percentiles of its bootstrap; draws without a value (NaN) are left out."""
-    drawn = drawn[~np.isnan(drawn)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
     from scipy import stats
 
-    power = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
-    return Effect(float(value), float(low), float(high), float(power * drawn.std(ddof=1)))
+    drawn = drawn[~np.isnan(drawn)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    quantiles = stats.norm.ppf(0.975) + stats.norm.ppf(POWER)
+    return Effect(float(value), float(low), float(high), float(quantiles * drawn.std(ddof=1)))
+
+
+def of_error(value: float, error: float, freedom: float, basis: str) -> Effect:
+    """A statistic with Student's interval from its standard error and degrees of freedom."""
+    from scipy import stats
+
+    t = stats.t(freedom)
+    half, detectable = error * t.ppf(0.975), error * (t.ppf(0.975) + t.ppf(POWER))
+    return Effect(value, float(value - half), float(value + half), float(detectable), basis)

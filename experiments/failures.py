@@ -21,7 +21,7 @@ from rich.progress import track
 
 from experiments import examples, output, students
 from experiments.config import Bootstrap, FailuresConfig
-from experiments.effects import Effect, effect
+from experiments.effects import Effect, of_draws
 from experiments.entry import entry
 from experiments.examples import Answer, Examples
 from experiments.findings import Finding, conclude
@@ -62,7 +62,7 @@ class Measured:
         return divide(weights @ self.rank, weights @ self.surprisal)
 
     def effect(self, bootstrap: Bootstrap) -> Effect:
-        return effect(self.value, self.draws(bootstrap))
+        return of_draws(self.value, self.draws(bootstrap))
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def digits(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Pa
             by_kind.append(measured)
             rows.append(_row(measured, form, config.bootstrap))
     known, _, unknown, _ = by_kind
-    change = effect(unknown.value - known.value, unknown.draws(config.bootstrap) - known.draws(config.bootstrap))
+    change = of_draws(unknown.value - known.value, unknown.draws(config.bootstrap) - known.draws(config.bootstrap))
     answer = (
         f"Solutions ({known.label.partition(':')[0]}) have RSR {known.value:.2f}, with digits that cannot be known "
         f"({unknown.label.partition(':')[0]}) {unknown.value:.2f}: {_verdict(change)}."
@@ -207,7 +207,7 @@ def fluent(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Pa
                 (1 - share) * solution.surprisal + share * surprisal
             ).sum()
             rows.append({"appended": name, "tokens": tokens} | _row(measured, float(form), config.bootstrap))
-        change = effect(
+        change = of_draws(
             measured.value - solution.value, measured.draws(config.bootstrap) - solution.draws(config.bootstrap)
         )
         answer = (
@@ -281,7 +281,7 @@ def closed(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Pa
         )
         rows.append({"k": len(sample.counted)} | _row(by_set[-1], closed_set(len(sample.counted)), config.bootstrap))
     least = min(by_set, key=lambda measured: measured.value)
-    change = effect(least.value - solution.value, least.draws(config.bootstrap) - solution.draws(config.bootstrap))
+    change = of_draws(least.value - solution.value, least.draws(config.bootstrap) - solution.draws(config.bootstrap))
     answer = (
         f"Words drawn evenly from a closed set have RSR {', '.join(f'{m.value:.2f} for {m.label}' for m in by_set)}, "
         f"solutions {solution.value:.2f}: the lowest, of {least.label}, is {_verdict(change)}."
@@ -340,7 +340,7 @@ def _verdict(change: Effect) -> str:
 
 def _finding(question: str, answer: str, change: Effect, config: FailuresConfig) -> Finding:
     basis = f"difference of RSR, {config.examples} problems, bootstrap over them, {config.student.name}"
-    return Finding(question, answer, *change.numbers(), "ranks per nat", basis)
+    return Finding.of(question, answer, change, "ranks per nat", basis)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from experiments import output
+from experiments.effects import Effect, of_error
 from experiments.entry import command_line
 from rsr.artefacts import write_text, writing
 from rsr.errors import InputError
@@ -39,18 +40,12 @@ class Finding:
     basis: str
 
     @classmethod
-    def of(cls, question: str, answer: str, contrast: "Contrast") -> "Finding":
-        """Of a contrast of accuracies."""
-        return cls(
-            question,
-            answer,
-            contrast.value,
-            contrast.low,
-            contrast.high,
-            contrast.detectable,
-            "points of accuracy",
-            contrast.basis,
-        )
+    def of(
+        cls, question: str, answer: str, effect: Effect, unit: str = "points of accuracy", basis: str = ""
+    ) -> "Finding":
+        """Of an effect, whose own basis is taken where none is given."""
+        numbers = (effect.value, effect.low, effect.high, effect.detectable)
+        return cls(question, answer, *numbers, unit, basis or effect.basis)
 
     def text(self) -> str:
         return (
@@ -59,32 +54,8 @@ class Finding:
         )
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """Accuracy of one way to train less that of another, in points.
-
-    Attributes:
-        value, low, high: with a 95 % interval over problems and, where both have several, over training seeds.
-        detectable: the smallest difference that is told from none with 80 % power.
-        basis: what the interval is over.
-    """
-
-    value: float
-    low: float
-    high: float
-    detectable: float
-    basis: str
-
-
-def told(found: Contrast) -> str:
-    """What a contrast says, in three words or so."""
-    if found.low > 0:
-        return "Yes"
-    return "No, it is worse" if found.high < 0 else "It cannot be told"
-
-
-def contrast(one: pl.DataFrame, other: pl.DataFrame) -> Contrast:
-    """Compare two ways to train on the same problems.
+def contrast(one: pl.DataFrame, other: pl.DataFrame) -> Effect:
+    """Accuracy of one way to train less that of another on the same problems, in points.
 
     Variances of the two ways' seeds (not paired: another dataset has another order) and of the problems (paired) add up,
     with Welch and Satterthwaite's degrees of freedom. With one seed the interval is over problems alone, and says so. The
@@ -93,8 +64,6 @@ def contrast(one: pl.DataFrame, other: pl.DataFrame) -> Contrast:
     Args:
         one, other: rows of `Learned.answers` of one way each: benchmark, problem, seed, correct. Benchmarks weigh the same.
     """
-    from scipy import stats
-
     key = ["benchmark", "problem"]
     mean = pl.col("correct").mean()
     both = one.group_by(key).agg(a=mean).join(other.group_by(key).agg(b=mean), on=key, how="inner", validate="1:1")
@@ -113,9 +82,7 @@ def contrast(one: pl.DataFrame, other: pl.DataFrame) -> Contrast:
     else:
         basis = f"{len(both)} problems, one training seed: its variance is not in the interval"
     variance = sum(part for part, _ in parts)
-    error, t = 100 * np.sqrt(variance), stats.t(variance**2 / sum(part**2 / n for part, n in parts))
-    half, detectable = error * t.ppf(0.975), error * (t.ppf(0.975) + t.ppf(0.8))
-    return Contrast(100 * value, 100 * value - half, 100 * value + half, float(detectable), basis)
+    return of_error(100 * value, 100 * variance**0.5, variance**2 / sum(part**2 / n for part, n in parts), basis)
 
 
 def _by_seed(answers: pl.DataFrame) -> "np.ndarray[Any, np.dtype[np.float64]]":

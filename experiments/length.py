@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from experiments import datasets, output, students, study
 from experiments.config import LengthConfig
-from experiments.effects import Effect, effect
+from experiments.effects import Effect, of_draws
 from experiments.entry import entry
 from experiments.evaluation import BASE
 from experiments.findings import Finding, conclude
@@ -111,13 +111,13 @@ def _order(
         )
         answer += f"; after {ordered[0]} tokens the agreement is {first.value:+.2f}."
         question = "How early is the order of datasets by RSR known?"
-        findings.append(Finding(question, answer, *first.numbers(), f"Spearman after {ordered[0]} tokens", basis))
+        findings.append(Finding.of(question, answer, first, f"Spearman after {ordered[0]} tokens", basis))
     for name, question in (
         (BEFORE, "Is what stands before the answer's mark enough for the order?"),
         (AFTER, "Is the answer from its mark on enough for the order?"),
     ):
         if of := effects.get(name):
-            findings.append(Finding(question, f"The agreement is {of.value:+.2f}.", *of.numbers(), "Spearman", basis))
+            findings.append(Finding.of(question, f"The agreement is {of.value:+.2f}.", of, "Spearman", basis))
     shares = {of.name: f"{(of.parts[AFTER][:, 1] > 0).mean():.0%}" for of in data}
     marked = ", ".join(f"{name} {share}" for name, share in shares.items())
     if len(set(shares.values())) == 1:
@@ -135,7 +135,7 @@ def _order(
 
 def agreement(part: Resampled, whole: Resampled) -> Effect:
     """Spearman of the order by a part with the order by all, which stays as it is."""
-    return effect(
+    return of_draws(
         float(correlate(part.value, whole.value, "spearman")), correlate(part.drawn, whole.value[None], "spearman")
     )
 
@@ -154,12 +154,12 @@ def _within(data: Sequence[Answers], config: LengthConfig) -> tuple[list[Finding
         drawn.append([float(correlate(of.lengths[s], ratios[s], "spearman")) for s in sample])
     if not values:
         return [], []
-    within = effect(float(np.mean(values)), np.mean(drawn, axis=0))
+    within = of_draws(float(np.mean(values)), np.mean(drawn, axis=0))
     same = sum(value < 0 for value in values)
-    finding = Finding(
+    finding = Finding.of(
         "Within a dataset, is the RSR of a longer trajectory lower?",
         f"Spearman between tokens and RSR is {within.value:+.2f} on average, negative in {same} of {len(values)} datasets.",
-        *within.numbers(),
+        within,
         "Spearman",
         f"mean over {len(values)} datasets, bootstrap over trajectories",
     )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from experiments import output
 from experiments.config import Bootstrap
-from experiments.effects import Effect, effect
+from experiments.effects import Effect, of_draws
 from experiments.findings import Finding
 from experiments.prefixes import ALL, SURPRISAL, Answers
 from rsr.agreement import correlate, correlation
@@ -76,7 +76,7 @@ def _over_all(scores: Floats, accuracy: Floats, bootstrap: Bootstrap) -> Effect:
     drawn = np.random.default_rng(bootstrap.seed).integers(0, n, (bootstrap.resamples, n))
     x, y = (np.moveaxis(of[:, drawn], 0, -1).reshape(len(drawn), -1) for of in (scores, accuracy))
     boot = correlate(x, y, "spearman")
-    return effect(float(correlate(scores.ravel(), accuracy.ravel(), "spearman")), boot)
+    return of_draws(float(correlate(scores.ravel(), accuracy.ravel(), "spearman")), boot)
 
 
 def _pooled(cube: dict[str, Floats], bootstrap: Bootstrap) -> list[Finding]:
@@ -93,7 +93,7 @@ def _pooled(cube: dict[str, Floats], bootstrap: Bootstrap) -> list[Finding]:
             answer += f"; given log length {partial_spearman(sign * cube[name].ravel(), accuracy.ravel(), length.ravel()):+.2f}"
         question = f"Does {name} order datasets whatever their length?"
         basis = f"{CELL}; {g * n} datasets of {n} teachers, bootstrap over teachers, one training seed"
-        findings.append(Finding(question, f"{answer}.", *found.numbers(), "Spearman", basis))
+        findings.append(Finding.of(question, f"{answer}.", found, "Spearman", basis))
     return findings
 
 
@@ -106,10 +106,10 @@ def _paired(cube: dict[str, Floats], generations: Sequence[str], bootstrap: Boot
     way = f"from {generations[0]} to {generations[-1]}"
     findings = []
     for name, unit in (("RSR", "ranks per nat"), ("accuracy", "points of accuracy")):
-        found = effect(float(change[name].mean()), change[name][drawn].mean(axis=1))
+        found = of_draws(float(change[name].mean()), change[name][drawn].mean(axis=1))
         up = int((change[name] > 0).sum())
         answer = f"{name} changes by {found.value:+.2f} on average and rises for {up} of {n} teachers."
-        findings.append(Finding(f"Does {name} change {way}?", answer, *found.numbers(), unit, basis))
+        findings.append(Finding.of(f"Does {name} change {way}?", answer, found, unit, basis))
     together = correlation(-change["RSR"], change["accuracy"], "spearman", resamples=bootstrap.resamples)
     told = (
         "together"

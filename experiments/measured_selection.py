@@ -8,8 +8,9 @@ import polars as pl
 
 from experiments import datasets, output, selections, verification
 from experiments.config import SelectionConfig
+from experiments.effects import Effect
 from experiments.evaluation import BASE
-from experiments.findings import Contrast, Finding, conclude, contrast, told
+from experiments.findings import Finding, conclude, contrast
 from experiments.learners import Learned
 from experiments.pace import announce
 from experiments.plan import refuse_or_go
@@ -97,7 +98,7 @@ def best_of(learned: Learned, data: Sequence[Dataset]) -> Dataset:
 # --- what was found ------------------------------------------------------------------------------------------------
 
 
-def accuracy(answers: pl.DataFrame) -> Contrast:
+def accuracy(answers: pl.DataFrame) -> Effect:
     """Accuracy in percent with its interval, cut at 0 and 100: the contrast with a student that answers nothing."""
     found = contrast(answers, answers.with_columns(correct=pl.lit(0.0)))
     return replace(found, low=max(found.low, 0.0), high=min(found.high, 100.0))
@@ -112,7 +113,7 @@ def by_method(found: Measured) -> pl.DataFrame:
         chance = found.method(selection.label, RANDOM)
         if own.is_empty():  # its cells failed
             continue
-        of: dict[str, Contrast | None] = {
+        of: dict[str, Effect | None] = {
             "accuracy": accuracy(own),
             "less_random": contrast(own, chance) if len(chance) and selection.method != RANDOM else None,
             "less_best_teacher": contrast(own, best) if len(best) else None,
@@ -123,7 +124,7 @@ def by_method(found: Measured) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def _columns(contrasts: Mapping[str, Contrast | None]) -> dict[str, Any]:
+def _columns(contrasts: Mapping[str, Effect | None]) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for name, of in contrasts.items():
         for part in ("value", "low", "high", "detectable"):
@@ -172,17 +173,19 @@ def findings(found: Measured) -> list[Finding]:
         if RANDOM in methods:
             difference = contrast(rsr, found.method(label, RANDOM))
             question = f"{label}: does selecting by RSR beat selecting at random?"
-            made.append(Finding.of(question, f"{told(difference)}; {taken}.", difference))
+            made.append(Finding.of(question, f"{difference.verdict}; {taken}.", difference))
         if len(single := found.of(found.best)):
             difference = contrast(rsr, single)
             question = f"{label}: does selecting by RSR beat the best single teacher, known afterwards?"
-            made.append(Finding.of(question, f"{told(difference)}; that teacher is {found.best.teacher}.", difference))
+            made.append(
+                Finding.of(question, f"{difference.verdict}; that teacher is {found.best.teacher}.", difference)
+            )
         others = [m for m in methods if m not in ("rsr", RANDOM, NONE)]
         if others:
             best = max(others, key=lambda m: accuracy(found.method(label, m)).value)
             difference = contrast(rsr, found.method(label, best))
             question = f"{label}: does selecting by RSR beat the best other score, known afterwards?"
-            made.append(Finding.of(question, f"{told(difference)}; that is {title(best).lower()}.", difference))
+            made.append(Finding.of(question, f"{difference.verdict}; that is {title(best).lower()}.", difference))
     return made
 
 

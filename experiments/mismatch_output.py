@@ -34,14 +34,14 @@ def findings(crossed: Sequence[Crossed], found: Mapping[str, Mapping[str, Effect
                 + (f" (the students' accuracies agree with {between.mean():+.2f})." if kind == STUDENT else ".")
             )
             question = f"Does {title} lose by being computed under {kind}?"
-            told.append(Finding(question, answer, *effect.numbers(), "Spearman", basis))
+            told.append(Finding.of(question, answer, effect, "Spearman", basis))
         if of.metric.name == "rsr" and (effect := found["rsr"].get("fall")):
             answer = (
                 f"Per unit of 1 - rank correlation of scores (here {of.distance[of.away(STUDENT)].mean():.2f} between students) "
                 f"the coefficient changes by {-effect.value:+.2f}: {_verdict(effect)}."
             )
             question = "How fast does RSR's correlation fall with the distance between students?"
-            told.append(Finding(question, answer, *effect.numbers(), "Spearman lost per unit of distance", basis))
+            told.append(Finding.of(question, answer, effect, "Spearman lost per unit of distance", basis))
     return told
 
 

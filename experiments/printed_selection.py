@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
-from experiments.findings import Contrast, Finding, told
+from experiments.effects import Effect, of_error
+from experiments.findings import Finding
 from experiments.published import Published, read_cells
 from rsr.agreement import correlation
 
@@ -29,19 +30,13 @@ def cells(folder: Path, students: Sequence[str]) -> pl.DataFrame:
     return table.select(*key, "accuracy")
 
 
-def over_students(values: ArrayLike) -> Contrast:
+def over_students(values: ArrayLike) -> Effect:
     """The mean of one value a student, with Student's t; nothing can be said of the error of one student."""
     x = np.asarray(values, float)
     value, n = float(x.mean()), len(x)
     if n < 2:
-        return Contrast(value, np.nan, np.nan, np.nan, "one student")
-    from scipy import stats
-
-    error, t = float(x.std(ddof=1)) / n**0.5, stats.t(n - 1)
-    half, detectable = error * t.ppf(0.975), error * (t.ppf(0.975) + t.ppf(0.8))
-    return Contrast(
-        value, value - half, value + half, float(detectable), f"{n} students, printed means over three seeds"
-    )
+        return Effect(value, np.nan, np.nan, np.nan, "one student")
+    return of_error(value, float(x.std(ddof=1)) / n**0.5, n - 1, f"{n} students, printed means over three seeds")
 
 
 def by_method(table: pl.DataFrame, setting: str, benchmark: str, students: Sequence[str]) -> dict[str, list[float]]:
@@ -149,6 +144,6 @@ def findings(
     found = []
     for question, gap in asked.items():
         contrast = over_students(gap)
-        answer = f"{told(contrast)}; it is ahead for {int((np.asarray(gap) > 0).sum())} of {len(students)} students."
+        answer = f"{contrast.verdict}; it is ahead for {int((np.asarray(gap) > 0).sum())} of {len(students)} students."
         found.append(Finding.of(question, answer, contrast))
     return found

@@ -14,9 +14,10 @@ import polars as pl
 
 from experiments import datasets, output, selections
 from experiments.config import WithinConfig
+from experiments.effects import Effect
 from experiments.entry import entry
 from experiments.evaluation import BASE
-from experiments.findings import Contrast, Finding, conclude, contrast, told
+from experiments.findings import Finding, conclude, contrast
 from experiments.learners import Learned
 from experiments.measured_selection import accuracy
 from experiments.pace import announce
@@ -130,7 +131,7 @@ def findings(found: dict[str, list[tuple[Arm, Arm]]], answers: pl.DataFrame, met
         made.append(
             Finding.of(
                 f"{question}: is the choice by {by_name(metric).title} better than by chance?",
-                f"{told(difference)}, over {names}.",
+                f"{difference.verdict}, over {names}.",
                 difference,
             )
         )
@@ -179,7 +180,7 @@ def write(arms: Sequence[Arm], learned: Learned, config: WithinConfig) -> None:
     conclude(folder, f"Within one teacher: {config.student.name}", findings(found, answers, metric), parts, tables)
 
 
-def _row(arm: Arm, a: Contrast, less: Contrast | None) -> dict[str, object]:
+def _row(arm: Arm, a: Effect, less: Effect | None) -> dict[str, object]:
     return {
         "teacher": arm.teacher,
         "what": arm.question,
