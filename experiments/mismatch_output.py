@@ -105,7 +105,8 @@ def cells(of: Crossed) -> Iterator[dict[str, object]]:
 
 def rows(of: Crossed, found: Mapping[str, Mapping[str, Effect]]) -> Iterator[dict[str, object]]:
     for name, effect in found[of.metric.name].items():
-        yield {"metric": of.metric.name, "loss_under": name, **asdict(effect)}
+        numbers = {column: getattr(effect, column) for column in ("value", "low", "high", "detectable")}
+        yield {"metric": of.metric.name, "loss_under": name, **numbers}
 
 
 def draw(crossed: Sequence[Crossed], folder: Path) -> None:
