@@ -20,7 +20,8 @@ import numpy as np
 import polars as pl
 from generated import PROMPT, stores
 
-from experiments.config import ROOT, Ablation
+from experiments.config import ROOT
+from experiments.schemas import Ablation
 from rsr.store import SHARD, shard_path
 
 Run = Callable[[], Iterable[Path]]  # what is timed

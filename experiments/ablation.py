@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from experiments import output, published
 from experiments.comparison import Aggregates, Result, compare
-from experiments.config import Ablation, AblationConfig, from_print
+from experiments.config import from_print
 from experiments.correlation import students_of
 from experiments.entry import command_line, entry
 from experiments.published import AVERAGE, Published
+from experiments.schemas import Ablation, AblationConfig
 from experiments.scoring import token_stores
 from rsr.agreement import correlate
 from rsr.errors import InputError

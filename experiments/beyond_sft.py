@@ -12,13 +12,13 @@ import sys
 
 import polars as pl
 
-from experiments.config import BeyondSftConfig
 from experiments.entry import entry
 from experiments.evaluation import BASE
 from experiments.findings import Finding, conclude
 from experiments.output import folder_of, markdown_table
 from experiments.plan import refuse_or_go
 from experiments.reinforcement import Reinforced, reinforce_all
+from experiments.schemas import BeyondSftConfig
 from experiments.study import Measured, measure
 from rsr.agreement import Correlation, correlation
 from rsr.metrics import METRICS

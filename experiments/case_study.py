@@ -11,9 +11,9 @@ from html import escape
 from rich.console import Console
 
 from experiments import datasets, output, students
-from experiments.config import CaseStudyConfig
 from experiments.entry import command_line, entry
 from experiments.page import page
+from experiments.schemas import CaseStudyConfig
 from experiments.scoring import settings_of
 from rsr.artefacts import writing
 from rsr.errors import InputError

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from experiments import checks, output, published
-from experiments.config import CostConfig, Paths
+from experiments.config import Paths
 from experiments.entry import command_line, entry
+from experiments.schemas import CostConfig
 from rsr.artefacts import MANIFEST
 from rsr.metrics import METRICS
 from rsr.metrics.base import Need

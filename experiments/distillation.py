@@ -10,8 +10,8 @@ import polars as pl
 
 from experiments import checks, output, published
 from experiments.comparison import Aggregates
-from experiments.config import TablesConfig
 from experiments.entry import command_line, entry
+from experiments.schemas import TablesConfig
 from rsr.metrics import METRICS
 
 

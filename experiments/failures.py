@@ -20,11 +20,12 @@ from rich.console import Console
 from rich.progress import track
 
 from experiments import examples, output, students
-from experiments.config import Bootstrap, FailuresConfig
+from experiments.config import Bootstrap
 from experiments.effects import Effect, of_draws
 from experiments.entry import entry
 from experiments.examples import Answer, Examples
 from experiments.findings import Finding, conclude
+from experiments.schemas import FailuresConfig
 from experiments.scoring import settings_of
 from experiments.simulation import closed_set
 from rsr.chat import RenderedChat

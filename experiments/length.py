@@ -16,13 +16,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from experiments import datasets, output, students, study
-from experiments.config import LengthConfig
 from experiments.effects import Effect, of_draws
 from experiments.entry import entry
 from experiments.evaluation import BASE
 from experiments.findings import Finding, conclude
 from experiments.lengths_trained import trained
 from experiments.prefixes import AFTER, ALL, BEFORE, Answers, Resampled, answers, marks, prefix, resampled
+from experiments.schemas import LengthConfig
 from experiments.scoring import token_stores
 from rsr.agreement import correlate
 from rsr.errors import InputError

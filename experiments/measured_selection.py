@@ -7,7 +7,6 @@ from typing import Any
 import polars as pl
 
 from experiments import datasets, output, selections, verification
-from experiments.config import SelectionConfig
 from experiments.effects import Effect
 from experiments.evaluation import BASE
 from experiments.findings import Finding, conclude, contrast
@@ -15,6 +14,7 @@ from experiments.learners import Learned
 from experiments.pace import announce
 from experiments.plan import refuse_or_go
 from experiments.printed_selection_output import interval
+from experiments.schemas import SelectionConfig
 from experiments.selections import KEYS, NONE, RANDOM, Selection
 from experiments.study import learn
 from rsr.metrics import by_name

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from experiments import datasets, output, published, scoring, study
 from experiments.comparison import Aggregates
-from experiments.config import ROOT, Dtype, MismatchConfig, Source, Student
+from experiments.config import ROOT, Dtype, Source, Student
 from experiments.correlation import students_of
 from experiments.crossed import Crossed, Setting, losses
 from experiments.entry import OPEN_GROUPS, entry
@@ -26,6 +26,7 @@ from experiments.evaluation import BASE
 from experiments.findings import conclude
 from experiments.mismatch_output import cells, draw, findings, report, rows
 from experiments.plan import refuse_or_go
+from experiments.schemas import MismatchConfig
 from rsr.agreement import correlate
 from rsr.errors import InputError
 from rsr.metrics import Metric, select

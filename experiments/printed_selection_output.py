@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 
 from experiments import output
-from experiments.config import SelectionConfig
 from experiments.correlation import students_of
 from experiments.findings import conclude
 from experiments.printed_selection import (
@@ -26,6 +25,7 @@ from experiments.printed_selection import (
     findings,
 )
 from experiments.published import AVERAGE, read, read_cells
+from experiments.schemas import SelectionConfig
 from rsr.plots import Estimate, ranges
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import polars as pl
 
 from experiments import datasets, evaluation, students, training
-from experiments.config import BeyondSftConfig, OnFailure
+from experiments.config import OnFailure
 from experiments.learners import Learned, Learner
 from experiments.processes import Job, Outcome, run_all
 from experiments.runs import Cell, RunTable
+from experiments.schemas import BeyondSftConfig
 from experiments.study import logs_of, processes_of
 from rsr.artefacts import Artefact, digest, locate
 from rsr.errors import InputError

@@ -15,10 +15,10 @@ from markdown_it import MarkdownIt
 
 from experiments import output
 from experiments.case_study import BODY
-from experiments.config import ReportConfig
 from experiments.entry import command_line, entry
 from experiments.findings import summary
 from experiments.page import page
+from experiments.schemas import ReportConfig
 from rsr.artefacts import write_text, writing
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")

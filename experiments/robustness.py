@@ -15,9 +15,9 @@ import polars as pl
 
 from experiments import output, published
 from experiments.comparison import Aggregates, Table
-from experiments.config import RobustnessConfig
 from experiments.correlation import students_of
 from experiments.entry import command_line, entry
+from experiments.schemas import RobustnessConfig
 from rsr.agreement import correlate
 from rsr.metrics import select
 from rsr.metrics.token import rsr

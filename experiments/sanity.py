@@ -13,9 +13,10 @@ from fnmatch import fnmatch
 import polars as pl
 
 from experiments import output, published
-from experiments.config import SanityConfig, from_print
+from experiments.config import from_print
 from experiments.correlation import students_of
 from experiments.entry import command_line, entry
+from experiments.schemas import SanityConfig
 from experiments.scoring import score
 from rsr.metrics import METRICS
 

@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 
 from experiments import baselines, measures, verification
-from experiments.config import MetricsConfig, Setting
+from experiments.config import MetricsConfig
+from experiments.schemas import Setting
 from rsr import export, trajectories
 from rsr.artefacts import Artefact, find_or_begin
 from rsr.claims import claiming

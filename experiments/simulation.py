@@ -21,8 +21,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from experiments import output, published
-from experiments.config import SimulationConfig
 from experiments.entry import command_line, entry
+from experiments.schemas import SimulationConfig
 from rsr.artefacts import writing
 from rsr.plots import heatmap, stacked_bars
 from rsr.rounding import rounding_interval

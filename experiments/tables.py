@@ -16,9 +16,9 @@ import polars as pl
 from experiments import checks, output, published
 from experiments.checks import CONTRADICTED, Check
 from experiments.comparison import NO_INPUTS, Aggregates, Result, compare, not_recomputable
-from experiments.config import TablesConfig
 from experiments.entry import command_line, entry
 from experiments.published import Published
+from experiments.schemas import TablesConfig
 from rsr.metrics import select
 
 VERDICTS = ("equal", "attainable", "not attainable", CONTRADICTED, "undecided", NO_INPUTS)

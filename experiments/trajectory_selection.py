@@ -10,8 +10,9 @@ Every training set is in outputs/selected/, a line a trajectory. Writes results/
 """
 
 from experiments import printed_selection_output
-from experiments.config import SelectionConfig, Source
+from experiments.config import Source
 from experiments.entry import entry
+from experiments.schemas import SelectionConfig
 
 
 @entry("trajectory_selection", SelectionConfig, open_groups=True)

@@ -16,12 +16,12 @@ import numpy as np
 import polars as pl
 
 from experiments import datasets, output, selections
-from experiments.config import ValidationConfig
 from experiments.entry import entry
 from experiments.findings import Finding, conclude, contrast
 from experiments.learners import Learned
 from experiments.measured_selection import accuracy
 from experiments.plan import refuse_or_go
+from experiments.schemas import ValidationConfig
 from experiments.study import learn
 from rsr.agreement import correlation
 from rsr.errors import InputError

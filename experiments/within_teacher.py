@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import polars as pl
 
 from experiments import datasets, output, selections
-from experiments.config import WithinConfig
 from experiments.effects import Effect
 from experiments.entry import entry
 from experiments.evaluation import BASE
@@ -23,6 +22,7 @@ from experiments.measured_selection import accuracy
 from experiments.pace import announce
 from experiments.plan import refuse_or_go
 from experiments.printed_selection_output import interval
+from experiments.schemas import WithinConfig
 from experiments.selections import RANDOM, Pool
 from experiments.study import learn
 from rsr.errors import InputError

@@ -6,9 +6,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from experiments import examples, failures
-from experiments.config import Bootstrap, FailuresConfig, Student
+from experiments.config import Bootstrap, Student
 from experiments.failures import Measured, Scored
 from experiments.miniature import words
+from experiments.schemas import FailuresConfig
 from experiments.simulation import closed_set
 from rsr import student as students
 from rsr.engine import Scorer, Scoring

@@ -7,10 +7,11 @@ import polars as pl
 import pytest
 from scipy.stats import spearmanr
 
-from experiments.config import ROOT, Bootstrap, MismatchConfig
+from experiments.config import ROOT, Bootstrap
 from experiments.crossed import DTYPE, STUDENT, Crossed, Setting, losses
 from experiments.mismatch import configured
 from experiments.published import read
+from experiments.schemas import MismatchConfig
 from rsr.metrics import METRICS
 
 RISING, BOOTSTRAP = np.arange(8.0), Bootstrap(resamples=500)

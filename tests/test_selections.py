@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 
 import experiments.trajectory_selection  # noqa: F401  registers its schema
 from experiments import baselines, datasets, selections
-from experiments.config import ROOT, Setting
+from experiments.config import ROOT
+from experiments.schemas import Setting
 from experiments.selections import GENERATION, NONE, RANDOM
 from experiments.validation import by_chance
 from rsr.artefacts import MANIFEST

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.config import SimulationConfig
+from experiments.schemas import SimulationConfig
 from experiments.simulation import NAMES, QUANTITIES, closed_set, preference, world
 
 
