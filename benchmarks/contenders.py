@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from rsr import student as students
-from rsr.chat import RenderedChat
-from rsr.engine import Scorer, Scoring, batches
-from rsr.student import Student
+from rsr.student import student as students
+from rsr.student.chat import RenderedChat
+from rsr.student.student import Student
+from rsr.tokens.engine import Scorer, Scoring, batches
 
 CLIP = 100  # the plain way knows ranks up to here
 PLAIN_BATCH = 4

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from experiments.config import ROOT
-from rsr.artefacts import Artefact
-from rsr.store import SHARD, Shard, TokenStore, shard_path, write_shard
-from rsr.tokens import Tokens
+from experiments.app.config import ROOT
+from rsr.store.artefacts import Artefact
+from rsr.tokens.token_store import SHARD, Shard, TokenStore, shard_path, write_shard
+from rsr.tokens.tokens import Tokens
 
 GENERATIONS = ("gen1", "gen2", "gen3")
 TRAJECTORIES = 5_000  # of a dataset

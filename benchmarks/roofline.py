@@ -13,8 +13,8 @@ import polars as pl
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from experiments.config import ROOT
-from experiments.output import markdown_list, markdown_table, publish
+from experiments.app.config import ROOT
+from experiments.app.result_folder import markdown_list, markdown_table, publish
 
 TRAJECTORIES = 5_000
 STUDENT = "Qwen2.5-7B"

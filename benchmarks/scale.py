@@ -21,10 +21,10 @@ import numpy as np
 from generated import SHARDS, TRAJECTORIES, generate, stores
 from tasks import TASKS, measured, tokens
 
-from experiments.config import ROOT
-from experiments.output import markdown_table, provenance
-from rsr.plots import Growth, growth
-from rsr.store import SHARD
+from experiments.app.config import ROOT
+from experiments.app.result_folder import markdown_table, provenance
+from rsr.tokens.token_store import SHARD
+from rsr.views.plots import Growth, growth
 
 Row = dict[str, Any]
 MEASURED = {

@@ -29,15 +29,16 @@ import torch
 
 from benchmarks.contenders import Contender, Numbers, run_together, workers
 from benchmarks.workload import LENGTHS, chat, chats
-from experiments.config import ROOT, Paths
-from experiments.config import Student as StudentConfig
-from experiments.output import markdown_table, publish
-from experiments.students import model_of
-from rsr import head, trajectories
-from rsr import student as students
-from rsr.chat import RenderedChat
-from rsr.engine import Scorer, Scoring
-from rsr.student import Student
+from experiments.app.config import ROOT, Paths
+from experiments.app.config import Student as StudentConfig
+from experiments.app.result_folder import markdown_table, publish
+from experiments.stages.students import model_of
+from rsr.data import trajectories
+from rsr.student import head
+from rsr.student import student as students
+from rsr.student.chat import RenderedChat
+from rsr.student.student import Student
+from rsr.tokens.engine import Scorer, Scoring
 
 BUDGETS = (1, 1024, 2048, 4096)
 VOCABULARIES = (49_152, 151_936, 262_144)

@@ -20,9 +20,9 @@ import numpy as np
 import polars as pl
 from generated import PROMPT, stores
 
-from experiments.config import ROOT
-from experiments.schemas import Ablation
-from rsr.store import SHARD, shard_path
+from experiments.app.command_configs import Ablation
+from experiments.app.config import ROOT
+from rsr.tokens.token_store import SHARD, shard_path
 
 Run = Callable[[], Iterable[Path]]  # what is timed
 
@@ -33,10 +33,10 @@ def scoring(folder: Path, size: int) -> Run:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from experiments.miniature import words
-    from rsr import student as students
-    from rsr import trajectories
-    from rsr.engine import Scorer, Scoring
-    from rsr.scoring import score_dataset
+    from rsr.data import trajectories
+    from rsr.student import student as students
+    from rsr.tokens.engine import Scorer, Scoring
+    from rsr.tokens.score_dataset import score_dataset
 
     root = _fresh(folder / f"scoring-{size}")
     torch.manual_seed(0)
@@ -71,7 +71,7 @@ def ablation(folder: Path, size: int) -> Run:
 
 def tables(folder: Path, size: int) -> Run:
     """Every token metric, with intervals over problems, and the tables."""
-    from rsr.tables import tabulate
+    from rsr.metrics.score_tables import tabulate
 
     root = _fresh(folder / f"tables-{size}")
 
@@ -84,7 +84,7 @@ def tables(folder: Path, size: int) -> Run:
 
 def ranking(folder: Path, size: int) -> Run:
     """The order of the datasets with its bootstrap, and the table that it reads."""
-    from rsr.ranking import rank
+    from rsr.selection.ranking import rank
 
     def run() -> Iterable[Path]:
         rank(pl.read_parquet(_trajectories(folder, size)), resamples=10_000)
@@ -95,7 +95,7 @@ def ranking(folder: Path, size: int) -> Run:
 
 def selection(folder: Path, size: int) -> Run:
     """The best correct candidate of each problem, from 33, and the table that it reads."""
-    from rsr.selection import CANDIDATES, Rule, choose
+    from rsr.selection.rules import CANDIDATES, Rule, choose
 
     content = pl.concat_str("teacher", "generation", "trajectory").hash(seed=0)
 

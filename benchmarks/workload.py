@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.config import ROOT
-from rsr.chat import RenderedChat, Turn
-from rsr.student import Student
+from experiments.app.config import ROOT
+from rsr.student.chat import RenderedChat, Turn
+from rsr.student.student import Student
 
 PROMPT = 64  # tokens before the response
 

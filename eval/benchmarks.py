@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsr.errors import InputError
-from rsr.grader import Kind
+from rsr.grading.grader import Kind
 
 if TYPE_CHECKING:
     from lm_eval.api.task import ConfigurableTask

@@ -12,9 +12,9 @@ from lm_eval.models.huggingface import HFLM
 from transformers import GenerationConfig, LogitsProcessorList
 
 from eval.sampling import NucleusSampling, noise
+from rsr.data.trajectories import Message
 from rsr.errors import InputError
-from rsr.student import Student
-from rsr.trajectories import Message
+from rsr.student.student import Student
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 
 from eval import samples
-from rsr.artefacts import Artefact, begin, digest, locate, writing
-from rsr.claims import claiming
-from rsr.grader import VERSION, Grader, Kind, Outcome
+from rsr.grading.grader import VERSION, Grader, Kind, Outcome
+from rsr.store.artefacts import Artefact, begin, digest, locate, writing
+from rsr.store.claims import claiming
 
 STAGE = "grades"
 GRADES = "grades.parquet"
@@ -45,7 +45,7 @@ def find(drawn: Artefact, root: Path) -> Artefact:
     """The grades of samples, complete or not.
 
     Raises:
-        InputError: see `rsr.artefacts.locate`.
+        InputError: see `rsr.store.artefacts.locate`.
     """
     key = {"stage": STAGE, "version": VERSION, "samples": digest(drawn.key)}
     return locate(root, STAGE, drawn.id.rpartition("-")[0], key)

@@ -11,9 +11,9 @@ import polars as pl
 
 from eval.benchmarks import Benchmark
 from eval.settings import Evaluation
-from rsr.artefacts import Artefact, begin, locate, writing
-from rsr.claims import claiming
 from rsr.errors import InputError
+from rsr.store.artefacts import Artefact, begin, locate, writing
+from rsr.store.claims import claiming
 
 if TYPE_CHECKING:
     from eval.model import StudentLM
@@ -56,7 +56,7 @@ def find(
     """The samples of a model, complete or to be filled by `draw`; the arguments are those of `samples_key`.
 
     Raises:
-        InputError: see `rsr.artefacts.locate`.
+        InputError: see `rsr.store.artefacts.locate`.
     """
     return locate(root, STAGE, f"{label}-{benchmark['name']}", samples_key(model, benchmark, evaluation))
 

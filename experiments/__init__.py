@@ -1,4 +1,4 @@
-"""Hydra entry points of the study, one a table or figure, and what they share."""
+"""The study: a command a table or figure, and the rooms that serve them."""
 
 import sys
 from pathlib import Path

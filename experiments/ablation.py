@@ -15,20 +15,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from experiments import output, published
-from experiments.comparison import Aggregates, Result, compare
-from experiments.config import from_print
+from experiments.app import result_folder
+from experiments.app.command_configs import Ablation, AblationConfig
+from experiments.app.config import from_print
+from experiments.app.entry import command_line, entry
 from experiments.correlation import students_of
-from experiments.entry import command_line, entry
-from experiments.published import AVERAGE, Published
-from experiments.schemas import Ablation, AblationConfig
-from experiments.scoring import token_stores
-from rsr.agreement import correlate
+from experiments.paper import published
+from experiments.paper.metric_table import Aggregates, Result, compare
+from experiments.paper.published import AVERAGE, Published
+from experiments.stages.scoring import token_stores
 from rsr.errors import InputError
 from rsr.metrics import METRICS, Parts, select
 from rsr.metrics.token import avg_rsr_token_filtered, rsr
-from rsr.store import TokenStore, of_each
-from rsr.tokens import Tokens, divide
+from rsr.stats.correlation import correlate
+from rsr.tokens.token_store import TokenStore, of_each
+from rsr.tokens.tokens import Tokens, divide
 
 Variant = Callable[[Tokens], Parts]
 WEIGHTINGS = (
@@ -58,7 +59,7 @@ def main(config: AblationConfig) -> None:
         table = measured(stores, config.ablation, config.bootstrap.seed)
         text = _measured_report(table, stores)
     folder = config.paths.results / "ablation" / config.student.name
-    output.publish(folder, text, {} if table is None else {"table.csv": table})
+    result_folder.publish(folder, text, {} if table is None else {"table.csv": table})
 
 
 # --- from print ----------------------------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ def _published(prints: Published, config: AblationConfig) -> str:
     name = AVERAGE if len(students) > 1 else students[0]
     parts = [
         f"# Ablations that follow from print, {name}",
-        output.markdown_table(["variant", "Spearman [95 %]", "printed (Tables 5 and 14)", "verdict"], rows),
+        result_folder.markdown_table(["variant", "Spearman [95 %]", "printed (Tables 5 and 14)", "verdict"], rows),
         "No clipping: mean rank over mean surprisal per teacher, which stands for the mean over three datasets only about, "
         "so that it has no verdict. Other variants need token statistics that are not printed.",
         f"Made by `{command_line()}`.",
@@ -207,7 +208,7 @@ def _measured_report(table: pl.DataFrame, stores: Sequence[TokenStore]) -> str:
         f"# Ablations measured, {stores[0].student} ({scoring})",
         f"Spearman between the order of {len(stores)} datasets under a variant and under RSR; their scores are in table.csv. "
         "There are no accuracies after training to correlate with yet.",
-        output.markdown_table(["group", "variant", "agreement with RSR's order"], rows),
+        result_folder.markdown_table(["group", "variant", "agreement with RSR's order"], rows),
         f"Made by `{command_line()}`.",
     ]
     return "\n\n".join(parts) + "\n"

@@ -12,18 +12,18 @@ import sys
 
 import polars as pl
 
-from experiments.entry import entry
-from experiments.evaluation import BASE
-from experiments.findings import Finding, conclude
-from experiments.output import folder_of, markdown_table
+from experiments.app.command_configs import BeyondSftConfig
+from experiments.app.conclusions import Finding, conclude
+from experiments.app.entry import entry
+from experiments.app.result_folder import folder_of, markdown_table
 from experiments.plan import refuse_or_go
-from experiments.reinforcement import Reinforced, reinforce_all
-from experiments.schemas import BeyondSftConfig
-from experiments.study import Measured, measure
-from rsr.agreement import Correlation, correlation
+from experiments.stages.evaluation import BASE
+from experiments.study.reinforcement import Reinforced, reinforce_all
+from experiments.study.study import Measured, measure
 from rsr.metrics import METRICS
-from rsr.paired import detectable
-from rsr.plots import Panel, scatter
+from rsr.stats.correlation import Correlation, correlation
+from rsr.stats.paired import detectable
+from rsr.views.plots import Panel, scatter
 
 BEFORE, AFTER = "before", "after"
 

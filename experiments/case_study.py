@@ -10,17 +10,18 @@ from html import escape
 
 from rich.console import Console
 
-from experiments import datasets, output, students
-from experiments.entry import command_line, entry
-from experiments.page import page
-from experiments.schemas import CaseStudyConfig
-from experiments.scoring import settings_of
-from rsr.artefacts import writing
+from experiments.app import result_folder
+from experiments.app.command_configs import CaseStudyConfig
+from experiments.app.entry import command_line, entry
+from experiments.app.page import page
+from experiments.stages import students, teacher_data
+from experiments.stages.scoring import settings_of
+from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
-from rsr.heatmap import Token, to_html, to_text, tokens_of
 from rsr.metrics.token import rsr
-from rsr.tokens import Tokens
-from rsr.trajectories import Dataset, Trajectory
+from rsr.store.artefacts import writing
+from rsr.tokens.tokens import Tokens
+from rsr.views.heatmap import Token, to_html, to_text, tokens_of
 
 BODY = "body.html"
 EXTREMES = 8
@@ -28,9 +29,9 @@ EXTREMES = 8
 
 @entry("case_study", CaseStudyConfig, open_groups=True)
 def main(config: CaseStudyConfig) -> None:
-    from rsr.engine import Scorer
+    from rsr.tokens.engine import Scorer
 
-    data = datasets.load(config.teachers, config.scoring, config.paths)
+    data = teacher_data.load(config.teachers, config.scoring, config.paths)
     problem, answers = _answers(data, config.problem)
     student = students.load(config.student, config.scoring, config.paths)
     scorer = Scorer(student, settings_of(config.scoring))
@@ -57,7 +58,7 @@ def main(config: CaseStudyConfig) -> None:
         body = f'<p class="problem">{escape(problem)}</p><div class="columns">{"".join(columns)}</div>'
         (folder / BODY).write_text(body, encoding="utf-8")  # for the report
         (folder / "trajectories.html").write_text(page(title, body, command_line()), encoding="utf-8")
-        output.write_record(folder)
+        result_folder.write_record(folder)
     print(f"Written to {folder}")
 
 

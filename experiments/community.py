@@ -12,10 +12,10 @@ from typing import Any
 
 import polars as pl
 
-from experiments.config import Paths
-from rsr.artefacts import MANIFEST, digest
+from experiments.app.config import Paths
 from rsr.errors import InputError
-from rsr.tables import STAGE
+from rsr.metrics.score_tables import STAGE
+from rsr.store.artefacts import MANIFEST, digest
 
 COLUMNS = ("student", "teacher", "generation", "metric", "preset", "value", "low", "high", "error", "n", "missing")
 GROUP = ["student", "teacher", "generation", "metric", "preset"]

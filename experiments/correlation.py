@@ -11,11 +11,13 @@ Prints the table and a diagnosis, and writes both with figures to results/correl
 
 from pathlib import Path
 
-from experiments import diagnosis, output, published
-from experiments.comparison import Aggregates, Result, Table, compare, not_recomputable
-from experiments.config import CorrelationConfig, Source
-from experiments.correlation_output import show, write
-from experiments.entry import entry
+from experiments.analysis import warnings
+from experiments.app import result_folder
+from experiments.app.config import CorrelationConfig, Source
+from experiments.app.entry import entry
+from experiments.paper import published
+from experiments.paper.metric_table import Aggregates, Result, Table, compare, not_recomputable
+from experiments.reports.correlation import show, write
 from rsr.errors import InputError
 from rsr.metrics import Metric, select
 
@@ -48,9 +50,9 @@ def of_print(config: CorrelationConfig) -> None:
             for result in compare(part, prints, config.bootstrap)
         ] or _printed_only(metric, students, prints, required=metric.name in names)
     findings = [
-        *(finding for table in tables for finding in diagnosis.of_scores(table)),
-        *diagnosis.of_signs(results),
-        *diagnosis.of_count(len(teachers)),
+        *(finding for table in tables for finding in warnings.of_scores(table)),
+        *warnings.of_signs(results),
+        *warnings.of_count(len(teachers)),
     ]
     folder = folder_of(config)
     write(folder, config, results, tables, findings)
@@ -63,19 +65,19 @@ def of_measurements(config: CorrelationConfig) -> None:
     Raises:
         InputError: a study that costs much has not been given run=true; or a cell failed, after everything else is written.
     """
-    from experiments import measured_output
     from experiments.plan import refuse_or_go
-    from experiments.study import measure
+    from experiments.reports import study
+    from experiments.study.study import measure
 
     refuse_or_go(config)
     measured = measure(config)
-    measured_output.report(measured, config, folder_of(config))
+    study.report(measured, config, folder_of(config))
     measured.runs.refuse_failed()
 
 
 def folder_of(config: CorrelationConfig) -> Path:
     """Where the results of a comparison go: named after student, teachers where they are not the usual ones, and metrics."""
-    folder = output.folder_of(config, "correlation")
+    folder = result_folder.folder_of(config, "correlation")
     return folder.with_name("-".join([folder.name, *(n for n in config.compared if n != "all")]))
 
 

@@ -10,20 +10,21 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from experiments import checks, output, published
-from experiments.config import Paths
-from experiments.entry import command_line, entry
-from experiments.schemas import CostConfig
-from rsr.artefacts import MANIFEST
+from experiments.app import result_folder
+from experiments.app.command_configs import CostConfig
+from experiments.app.config import Paths
+from experiments.app.entry import command_line, entry
+from experiments.paper import consistency, published
 from rsr.metrics import METRICS
 from rsr.metrics.base import Need
+from rsr.store.artefacts import MANIFEST
 
 
 @entry("cost", CostConfig)
 def main(config: CostConfig) -> None:
     text = _report(config.paths)
     folder = config.paths.results / "cost"
-    output.publish(folder, text)
+    result_folder.publish(folder, text)
 
 
 # Folders of measurements, and the need of the metrics that are computed from them.
@@ -81,7 +82,7 @@ def _runs(paths: Paths, stage: str) -> Iterator[dict[str, Any]]:
 def _report(paths: Paths) -> str:
     cells = published.read_cells(paths.published / "cost.csv", ["metric", "quantity"], "value")
     printed = {(r["metric"], r["quantity"]): float(r["value"]) for r in cells}
-    verdicts = {c.cell: c.verdict for c in checks.gpu_hours(paths.published)}
+    verdicts = {c.cell: c.verdict for c in consistency.gpu_hours(paths.published)}
     rows = [
         [METRICS[m].title, f"{printed[m, 'gpus']:g}", f"{printed[m, 'hours']:g}", f"{printed[m, 'gpu_hours']:g}"]
         + [f"{printed[m, 'gpu_hours'] / printed['rsr', 'gpu_hours']:g}", verdicts[f"GPU-hours, {m}"]]
@@ -91,10 +92,12 @@ def _report(paths: Paths) -> str:
     parts = [
         "# Cost of scores",
         "Printed: 5,000 trajectories of DeepSeek-R1, a student of 8B parameters, H200.",
-        output.markdown_table(["metric", "GPUs", "hours", "GPU-hours", "ratio to RSR", "GPUs x hours"], rows),
+        result_folder.markdown_table(["metric", "GPUs", "hours", "GPU-hours", "ratio to RSR", "GPUs x hours"], rows),
         "Measured here, each with the seconds of its last run and the tokens that a model read in them; the ratio is to RSR on "
         "the same datasets:",
-        output.markdown_table(["student", "measurement", "datasets", "tokens", "seconds", "ratio to RSR"], measured)
+        result_folder.markdown_table(
+            ["student", "measurement", "datasets", "tokens", "seconds", "ratio to RSR"], measured
+        )
         if measured
         else "nothing yet: `python experiments/score.py student=smollm2 teachers=FOLDER` makes it.",
         f"Made by `{command_line()}`.",

@@ -8,10 +8,11 @@ Writes results/distillation/.
 
 import polars as pl
 
-from experiments import checks, output, published
-from experiments.comparison import Aggregates
-from experiments.entry import command_line, entry
-from experiments.schemas import TablesConfig
+from experiments.app import result_folder
+from experiments.app.command_configs import TablesConfig
+from experiments.app.entry import command_line, entry
+from experiments.paper import consistency, published
+from experiments.paper.metric_table import Aggregates
 from rsr.metrics import METRICS
 
 
@@ -23,14 +24,14 @@ def main(config: TablesConfig) -> None:
     accuracy = prints.performance().pivot("student", index="teacher", values="accuracy").select("teacher", *students)
     aggregates = Aggregates(prints.scores(), prints.performance())
     (strength,) = aggregates.tables(METRICS["teacher_performance"], students, teachers)
-    repeated = [c for c in checks.repeated_cells(prints) if c.cell.startswith(published.ACCURACY)]
+    repeated = [c for c in consistency.repeated_cells(prints) if c.cell.startswith(published.ACCURACY)]
     text = _report(accuracy, students, dict(zip(teachers, strength.scores[0], strict=True)), repeated)
     folder = config.paths.results / "distillation"
-    output.publish(folder, text, {"table.csv": accuracy})
+    result_folder.publish(folder, text, {"table.csv": accuracy})
 
 
 def _report(
-    accuracy: pl.DataFrame, students: list[str], strength: dict[str, float], repeated: list[checks.Check]
+    accuracy: pl.DataFrame, students: list[str], strength: dict[str, float], repeated: list[consistency.Check]
 ) -> str:
     places = accuracy.with_columns(pl.col(s).rank("min", descending=True).cast(pl.Int64) for s in students)
     rows = [
@@ -42,19 +43,19 @@ def _report(
     lost = {s: accuracy[s].max() - accuracy.filter(teacher=strongest)[s][0] for s in students}
     parts = [
         "# Accuracy after training, by teacher and student",
-        output.markdown_table(["teacher", "its own accuracy", *(f"{s} (place)" for s in students)], rows),
-        output.markdown_list(
+        result_folder.markdown_table(["teacher", "its own accuracy", *(f"{s} (place)" for s in students)], rows),
+        result_folder.markdown_list(
             [
                 "Best teacher: " + ", ".join(f"{s}: {t}" for s, t in best.items()) + ".",
                 f"The strongest teacher is {strongest}. Training on it instead of the best loses "
                 + ", ".join(f"{loss:.1f} points for {s}" for s, loss in lost.items())
                 + ".",
                 f"{len(repeated)} cells are printed again in other tables; "
-                f"{sum(c.verdict == checks.CONTRADICTED for c in repeated)} of these prints contradict the first: "
+                f"{sum(c.verdict == consistency.CONTRADICTED for c in repeated)} of these prints contradict the first: "
                 + "; ".join(
                     f"Table {c.table}, {c.cell.split(', ', 1)[1]}: {c.printed}, but {c.basis}"
                     for c in repeated
-                    if c.verdict == checks.CONTRADICTED
+                    if c.verdict == consistency.CONTRADICTED
                 )
                 + ".",
             ]

@@ -15,12 +15,20 @@ import polars as pl
 from rich.console import Console
 from rich.progress import Progress
 
-from experiments import datasets, students, tracking, training
-from experiments.config import EvaluateConfig
-from experiments.entry import entry
-from experiments.evaluation import BASE, evaluate, find_samples, identity_of_base, identity_of_trained, load_benchmarks
-from rsr.artefacts import Artefact
+from experiments.app import tracking
+from experiments.app.config import EvaluateConfig
+from experiments.app.entry import entry
+from experiments.stages import students, teacher_data, training
+from experiments.stages.evaluation import (
+    BASE,
+    evaluate,
+    find_samples,
+    identity_of_base,
+    identity_of_trained,
+    load_benchmarks,
+)
 from rsr.errors import InputError
+from rsr.store.artefacts import Artefact
 from train.sft import MODEL
 
 
@@ -32,7 +40,7 @@ def main(config: EvaluateConfig) -> None:
     models = {BASE: (base.model, identity_of_base(config, base))}
     untrained: list[str] = []
     rows: list[dict[str, Any]] = []
-    for dataset in datasets.load(config.teachers, config.scoring, config.paths):
+    for dataset in teacher_data.load(config.teachers, config.scoring, config.paths):
         trained = training.find(config, base, dataset)
         models[dataset.name] = (str(trained.path / MODEL), identity_of_trained(config, trained))
         if trained.manifest is None:

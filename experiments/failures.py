@@ -19,24 +19,26 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from experiments import examples, output, students
-from experiments.config import Bootstrap
-from experiments.effects import Effect, of_draws
-from experiments.entry import entry
-from experiments.examples import Answer, Examples
-from experiments.findings import Finding, conclude
-from experiments.schemas import FailuresConfig
-from experiments.scoring import settings_of
+from experiments.analysis import failure_examples
+from experiments.analysis.failure_examples import Answer, Examples
+from experiments.app import result_folder
+from experiments.app.command_configs import FailuresConfig
+from experiments.app.conclusions import Finding, conclude
+from experiments.app.config import Bootstrap
+from experiments.app.entry import entry
 from experiments.simulation import closed_set
-from rsr.chat import RenderedChat
+from experiments.stages import students
+from experiments.stages.scoring import settings_of
+from rsr.data.trajectories import Message
 from rsr.errors import InputError
 from rsr.metrics.token import rsr
-from rsr.plots import Curve, Estimate, curves, forest
-from rsr.tokens import Tokens, divide
-from rsr.trajectories import Message
+from rsr.stats.effect import Effect, of_draws
+from rsr.student.chat import RenderedChat
+from rsr.tokens.tokens import Tokens, divide
+from rsr.views.plots import Curve, Estimate, curves, forest
 
 if TYPE_CHECKING:
-    from rsr.engine import Scorer
+    from rsr.tokens.engine import Scorer
 
 Floats = NDArray[np.float64]
 BATCH = 25  # chats that are continued at a time
@@ -117,11 +119,13 @@ def _rendered(scorer: "Scorer", answer: Answer) -> RenderedChat:
 
 @entry("failures", FailuresConfig, open_groups=True)
 def main(config: FailuresConfig) -> None:
-    from rsr.engine import Scorer
+    from rsr.tokens.engine import Scorer
 
     scorer = Scorer(students.load(config.student, config.scoring, config.paths), settings_of(config.scoring))
     own_words = config.student.brings.get("teachers") == "miniature"
-    shown = (examples.miniature if own_words else examples.english)(config.examples, config.bootstrap.seed)
+    shown = (failure_examples.miniature if own_words else failure_examples.english)(
+        config.examples, config.bootstrap.seed
+    )
     folder = config.paths.results / "failures" / config.student.name
     found = [mechanism(scorer, shown, config, folder) for mechanism in (digits, fluent, closed)]
     conclude(
@@ -330,7 +334,7 @@ def _grid(table: pl.DataFrame, columns: Sequence[str]) -> str:
         + ["" if row["closed_form"] is None else f"{row['closed_form']:.2f}"]
         for row in table.iter_rows(named=True)
     ]
-    return output.markdown_table([*columns, "RSR [95 %]", "closed form"], rows)
+    return result_folder.markdown_table([*columns, "RSR [95 %]", "closed form"], rows)
 
 
 def _verdict(change: Effect) -> str:

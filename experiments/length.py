@@ -15,19 +15,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from experiments import datasets, output, students, study
-from experiments.effects import Effect, of_draws
-from experiments.entry import entry
-from experiments.evaluation import BASE
-from experiments.findings import Finding, conclude
-from experiments.lengths_trained import trained
-from experiments.prefixes import AFTER, ALL, BEFORE, Answers, Resampled, answers, marks, prefix, resampled
-from experiments.schemas import LengthConfig
-from experiments.scoring import token_stores
-from rsr.agreement import correlate
+from experiments.analysis.lengths_trained import trained
+from experiments.analysis.prefixes import AFTER, ALL, BEFORE, Answers, Resampled, answers, marks, prefix, resampled
+from experiments.app import result_folder
+from experiments.app.command_configs import LengthConfig
+from experiments.app.conclusions import Finding, conclude
+from experiments.app.entry import entry
+from experiments.stages import students, teacher_data
+from experiments.stages.evaluation import BASE
+from experiments.stages.scoring import token_stores
+from experiments.study import study
 from rsr.errors import InputError
-from rsr.plots import Curve, curves
-from rsr.tokens import divide
+from rsr.stats.correlation import correlate
+from rsr.stats.effect import Effect, of_draws
+from rsr.tokens.tokens import divide
+from rsr.views.plots import Curve, curves
 
 Floats = NDArray[np.float64]
 SETTLED = 0.9  # Spearman with the final order from which on an order counts as known
@@ -63,7 +65,7 @@ def _measured(config: LengthConfig) -> list[Answers]:
     stores = token_stores(config)
     assert stores is not None  # there is one process
     base = students.base_of(config.student, config.scoring, config.paths)
-    read = datasets.load(config.teachers, config.scoring, config.paths)
+    read = teacher_data.load(config.teachers, config.scoring, config.paths)
     longest = stores[0].artefact.key["scoring"]["max_length"]
     return [
         answers(store, config.prefixes, marks(dataset, base.renderer, config.mark, longest))
@@ -72,7 +74,7 @@ def _measured(config: LengthConfig) -> list[Answers]:
 
 
 def _accuracies(config: LengthConfig) -> pl.DataFrame:
-    learned = study.learn(config, datasets.load(config.teachers, config.scoring, config.paths))
+    learned = study.learn(config, teacher_data.load(config.teachers, config.scoring, config.paths))
     learned.runs.refuse_failed()
     trained = learned.performance(resamples=config.bootstrap.resamples)
     return trained.filter(pl.col("teacher") != BASE).select("teacher", "generation", "accuracy", "low", "high")
@@ -126,7 +128,9 @@ def _order(
         "## The order from a part of each trajectory",
         f"Spearman between RSR over a part and over all tokens, {len(data)} datasets, 95 % intervals over problems; a "
         "trajectory that is shorter than a prefix counts whole.",
-        output.markdown_table(["part", "agreement with the final order [95 %]", "trajectories not longer"], rows),
+        result_folder.markdown_table(
+            ["part", "agreement with the final order [95 %]", "trajectories not longer"], rows
+        ),
         f"Trajectories with the mark `{config.mark}`: {marked}."
         + ("" if AFTER in effects else " A dataset without it leaves no order to compare."),
     ]
@@ -172,7 +176,7 @@ def _within(data: Sequence[Answers], config: LengthConfig) -> tuple[list[Finding
     parts = [
         "## By length within a dataset",
         "RSR of each dataset's trajectories from short to long, in bins of equal size (mean tokens in brackets).",
-        output.markdown_table(header, [[str(cell) for cell in row] for row in rows]),
+        result_folder.markdown_table(header, [[str(cell) for cell in row] for row in rows]),
     ]
     return [finding], parts
 

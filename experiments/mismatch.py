@@ -16,20 +16,23 @@ import numpy as np
 import polars as pl
 from omegaconf import OmegaConf
 
-from experiments import datasets, output, published, scoring, study
-from experiments.comparison import Aggregates
-from experiments.config import ROOT, Dtype, Source, Student
+from experiments.analysis.transfer import Crossed, Setting, losses
+from experiments.app import result_folder
+from experiments.app.command_configs import MismatchConfig
+from experiments.app.conclusions import conclude
+from experiments.app.config import ROOT, Dtype, Source, Student
+from experiments.app.entry import OPEN_GROUPS, entry
 from experiments.correlation import students_of
-from experiments.crossed import Crossed, Setting, losses
-from experiments.entry import OPEN_GROUPS, entry
-from experiments.evaluation import BASE
-from experiments.findings import conclude
-from experiments.mismatch_output import cells, draw, findings, report, rows
+from experiments.paper import published
+from experiments.paper.metric_table import Aggregates
 from experiments.plan import refuse_or_go
-from experiments.schemas import MismatchConfig
-from rsr.agreement import correlate
+from experiments.reports.transfer import cells, draw, findings, report, rows
+from experiments.stages import scoring, teacher_data
+from experiments.stages.evaluation import BASE
+from experiments.study import study
 from rsr.errors import InputError
 from rsr.metrics import Metric, select
+from rsr.stats.correlation import correlate
 
 
 @entry("mismatch", MismatchConfig, open_groups=True)
@@ -37,7 +40,7 @@ def main(config: MismatchConfig) -> None:
     printed = config.source is Source.published
     crossed = list(_printed(config) if printed else _measured(config))
     found = {of.metric.name: losses(of, config.bootstrap) for of in crossed}
-    folder = output.folder_of(config, "mismatch")
+    folder = result_folder.folder_of(config, "mismatch")
     matrices = pl.DataFrame([row for of in crossed for row in cells(of)])
     tables = {"matrix.csv": matrices, "effects.csv": pl.DataFrame([r for of in crossed for r in rows(of, found)])}
     conclude(
@@ -100,7 +103,7 @@ def configured(name: str) -> Student:
 def _accuracies(config: MismatchConfig) -> pl.DataFrame:
     """teacher, accuracy: means over generations."""
     refuse_or_go(config)
-    learned = study.learn(config, datasets.load(config.teachers, config.scoring, config.paths))
+    learned = study.learn(config, teacher_data.load(config.teachers, config.scoring, config.paths))
     learned.runs.refuse_failed()
     trained = learned.performance(resamples=config.bootstrap.resamples).filter(pl.col("teacher") != BASE)
     return trained.group_by("teacher", maintain_order=True).agg(pl.col("accuracy").mean())

@@ -11,11 +11,12 @@ Prints the study's cells and which are done, and an estimate of tokens, GPU-hour
 from collections.abc import Mapping
 from pathlib import Path
 
-from experiments import budget, students
-from experiments.budget import Budget
-from experiments.config import Assumptions, StudyConfig
-from experiments.entry import entry
-from experiments.output import markdown_table
+from experiments.app.config import Assumptions, StudyConfig
+from experiments.app.entry import entry
+from experiments.app.result_folder import markdown_table
+from experiments.stages import students
+from experiments.study import cost_model
+from experiments.study.cost_model import Budget
 from rsr.errors import InputError
 from train import memory
 from train.memory import Memory, Spread
@@ -42,9 +43,9 @@ def plan(config: StudyConfig) -> list[str]:
     """Cells, tokens, hours, cost, disk and memory of a study, in lines of Markdown.
 
     Raises:
-        InputError: see `experiments.budget.of_study`.
+        InputError: see `experiments.study.cost_model.of_study`.
     """
-    found = budget.of_study(config)
+    found = cost_model.of_study(config)
     training, evaluation = config.student.training, config.evaluation
     teachers = len({of.name.partition("/")[0] for of in found.lengths})
     return [
@@ -80,7 +81,7 @@ def _cells(config: StudyConfig) -> str:
     )
     if not made or place.startswith("hub:"):
         return "what is done is not known: student or data are not at hand"
-    from experiments.study import cells
+    from experiments.study.study import cells
 
     by_stage: dict[str, list[str]] = {}
     for cell in cells(config):

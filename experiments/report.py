@@ -13,13 +13,13 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-from experiments import output
+from experiments.app import result_folder
+from experiments.app.command_configs import ReportConfig
+from experiments.app.conclusions import summary
+from experiments.app.entry import command_line, entry
+from experiments.app.page import page
 from experiments.case_study import BODY
-from experiments.entry import command_line, entry
-from experiments.findings import summary
-from experiments.page import page
-from experiments.schemas import ReportConfig
-from rsr.artefacts import write_text, writing
+from rsr.store.artefacts import write_text, writing
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 FOUND = "What the experiments found"
@@ -109,7 +109,7 @@ def html(results: Path) -> str:
 
 
 def _about() -> str:
-    facts = output.provenance()
+    facts = result_folder.provenance()
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     return (
         "<p>What the paper (arXiv 2601.14249 v5) prints, what follows from other print, and what was measured here. Verdicts: "

@@ -13,15 +13,16 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from experiments import output, published
-from experiments.comparison import Aggregates, Table
+from experiments.app import result_folder
+from experiments.app.command_configs import RobustnessConfig
+from experiments.app.entry import command_line, entry
 from experiments.correlation import students_of
-from experiments.entry import command_line, entry
-from experiments.schemas import RobustnessConfig
-from rsr.agreement import correlate
+from experiments.paper import published
+from experiments.paper.metric_table import Aggregates, Table
 from rsr.metrics import select
 from rsr.metrics.token import rsr
-from rsr.paired import detectable, difference, leave_one_out, pairwise_accuracy, partial_spearman, regret
+from rsr.stats.correlation import correlate
+from rsr.stats.paired import detectable, difference, leave_one_out, pairwise_accuracy, partial_spearman, regret
 
 
 @entry("robustness", RobustnessConfig)
@@ -34,7 +35,7 @@ def main(config: RobustnessConfig) -> None:
     rows = pl.DataFrame([_row(table, tables, config) for table in tables]).sort("spearman", descending=True)
     text = report(rows, students, len(teachers))
     folder = config.paths.results / "robustness" / config.student.name
-    output.publish(folder, text, {"table.csv": rows})
+    result_folder.publish(folder, text, {"table.csv": rows})
 
 
 def _oriented(table: Table) -> np.ndarray:
@@ -78,8 +79,8 @@ def report(rows: pl.DataFrame, students: Sequence[str], n: int) -> str:
         f"# Robustness, {', '.join(students)}",
         "Signs are turned so that larger is better. Means over students. Regret: accuracy points lost against the best "
         "teacher by its first choice (the better of its first two).",
-        output.markdown_table(header, [_cells(row, len(students) == 1) for row in rows.iter_rows(named=True)]),
-        output.markdown_list(
+        result_folder.markdown_table(header, [_cells(row, len(students) == 1) for row in rows.iter_rows(named=True)]),
+        result_folder.markdown_list(
             [
                 f"With {n} teachers, one student's Spearman must reach {detectable(n):.2f} in absolute value to be told "
                 "from 0 (two-sided, 5 %, in 80 % of such studies).",

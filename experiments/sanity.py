@@ -12,12 +12,13 @@ from fnmatch import fnmatch
 
 import polars as pl
 
-from experiments import output, published
-from experiments.config import from_print
+from experiments.app import result_folder
+from experiments.app.command_configs import SanityConfig
+from experiments.app.config import from_print
+from experiments.app.entry import command_line, entry
 from experiments.correlation import students_of
-from experiments.entry import command_line, entry
-from experiments.schemas import SanityConfig
-from experiments.scoring import score
+from experiments.paper import published
+from experiments.stages.scoring import score
 from rsr.metrics import METRICS
 
 SHOWN = ("avg_surprisal", "avg_rank_clipped", "rsr")
@@ -35,7 +36,7 @@ def main(config: SanityConfig) -> None:
         scores, students = measured.datasets, [config.student.name]
     table = pl.concat([by_family(scores, student, config.families) for student in students])
     folder = config.paths.results / "sanity" / config.student.name
-    output.publish(folder, _markdown(table), {"table.csv": table}, families=config.families)
+    result_folder.publish(folder, _markdown(table), {"table.csv": table}, families=config.families)
 
 
 def family(name: str, families: Mapping[str, Sequence[str]]) -> str:
@@ -100,8 +101,8 @@ def _findings(table: pl.DataFrame) -> list[str]:
 def _markdown(table: pl.DataFrame) -> str:
     parts = [
         "# Scores of teachers of the student's own family beside those of others",
-        output.markdown_table(HEADER, _rows(table)),
-        output.markdown_list(_findings(table)),
+        result_folder.markdown_table(HEADER, _rows(table)),
+        result_folder.markdown_list(_findings(table)),
         f"Made by `{command_line()}`.",
     ]
     return "\n\n".join(parts) + "\n"

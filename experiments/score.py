@@ -11,10 +11,10 @@ Token statistics go to outputs/tokens/ and what other metrics measure to folders
 dataset, resumed by the same command), scores of trajectories and datasets to outputs/scores/.
 """
 
-from experiments import tracking
-from experiments.baselines import score, show
-from experiments.config import MetricsConfig
-from experiments.entry import entry
+from experiments.app import tracking
+from experiments.app.config import MetricsConfig
+from experiments.app.entry import entry
+from experiments.stages.metric_scores import score, show
 
 
 @entry("score", MetricsConfig, open_groups=True)

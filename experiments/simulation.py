@@ -20,12 +20,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from experiments import output, published
-from experiments.entry import command_line, entry
-from experiments.schemas import SimulationConfig
-from rsr.artefacts import writing
-from rsr.plots import heatmap, stacked_bars
-from rsr.rounding import rounding_interval
+from experiments.app import result_folder
+from experiments.app.command_configs import SimulationConfig
+from experiments.app.entry import command_line, entry
+from experiments.paper import published
+from rsr.stats.attainable import rounding_interval
+from rsr.store.artefacts import writing
+from rsr.views.plots import heatmap, stacked_bars
 
 Floats = NDArray[np.float64]
 QUANTITIES: dict[str, Callable[[Floats, Floats], Floats]] = {
@@ -79,7 +80,7 @@ def main(config: SimulationConfig) -> None:
     table, grid = compare(world(config), printed, config), separation_grid(config)
     folder = config.paths.results / "simulation" / _changed(config)
     text = report(table, grid, config)
-    output.publish(folder, text, {"table3.csv": table, "grid.csv": grid})
+    result_folder.publish(folder, text, {"table3.csv": table, "grid.csv": grid})
     with writing(folder):
         _draw(world(config), config.share, grid, folder)
 
@@ -167,7 +168,7 @@ def report(table: pl.DataFrame, grid: pl.DataFrame, config: SimulationConfig) ->
         f"Vocabulary {config.vocabulary}, Zipf exponent {config.zipf}, shares {1 - config.share:g} and {config.share:g}, "
         f"{config.tokens:,} tokens a trajectory{', all as printed' if not _changed(config) else ''}. Chosen here, as the paper does not say: B's order is A's "
         f"rolled by {config.shift}, C is uniform over the first {config.support} tokens of A.",
-        output.markdown_table(["trajectory", "quantity", "exact", "sampled", "printed", "errors away"], rows),
+        result_folder.markdown_table(["trajectory", "quantity", "exact", "sampled", "printed", "errors away"], rows),
         f"{inside} of the {len(decided)} cells of X_A, X_B and X_D lie within 3 sampling errors of the expectation (beyond "
         "rounding). X_C cannot be checked: its distribution is not given. Token RSR is the mean of r / s: the ratio of "
         "means differs (X_B: printed 4.31 / 2.73 = 1.58 beside 1.3).",
@@ -179,7 +180,7 @@ def report(table: pl.DataFrame, grid: pl.DataFrame, config: SimulationConfig) ->
         )
         + ". See grid.png and grid.csv.",
         "## What explains it",
-        output.markdown_list(
+        result_folder.markdown_list(
             [
                 "**Fluent text.** Where every rank is 1, RSR is 1 / mean surprisal: of two texts that the student always "
                 "ranks first, the less certain one scores better. A, whose first token is nearly certain, is punished by "

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import polars as pl
 
-from experiments import checks, output, published
-from experiments.checks import CONTRADICTED, Check
-from experiments.comparison import NO_INPUTS, Aggregates, Result, compare, not_recomputable
-from experiments.entry import command_line, entry
-from experiments.published import Published
-from experiments.schemas import TablesConfig
+from experiments.app import result_folder
+from experiments.app.command_configs import TablesConfig
+from experiments.app.entry import command_line, entry
+from experiments.paper import consistency, published
+from experiments.paper.consistency import CONTRADICTED, Check
+from experiments.paper.metric_table import NO_INPUTS, Aggregates, Result, compare, not_recomputable
+from experiments.paper.published import Published
 from rsr.metrics import select
 
 VERDICTS = ("equal", "attainable", "not attainable", CONTRADICTED, "undecided", NO_INPUTS)
@@ -32,18 +33,18 @@ def main(config: TablesConfig) -> None:
     folder = config.paths.results / "tables"
     cells = pl.DataFrame([asdict(c) for c in found], infer_schema_length=None)
     verdicts = dict(Counter(c.verdict for c in found))
-    output.publish(folder, summary(found), {"cells.csv": cells}, cells=len(found), verdicts=verdicts)
+    result_folder.publish(folder, summary(found), {"cells.csv": cells}, cells=len(found), verdicts=verdicts)
 
 
 def all_checks(folder: Path, prints: Published, teachers: Sequence[str], config: TablesConfig) -> list[Check]:
     """The checks of every table, ordered by table."""
     found = [
-        *checks.repeated_cells(prints),
-        *checks.coefficients(_coefficients(prints, teachers, config)),
-        *checks.selection_averages(folder),
-        *checks.composition(folder, prints),
-        *checks.gpu_hours(folder),
-        *checks.teacher_choices(folder, prints),
+        *consistency.repeated_cells(prints),
+        *consistency.coefficients(_coefficients(prints, teachers, config)),
+        *consistency.selection_averages(folder),
+        *consistency.composition(folder, prints),
+        *consistency.gpu_hours(folder),
+        *consistency.teacher_choices(folder, prints),
     ]
     return sorted(found, key=lambda c: int(c.table))
 
@@ -74,15 +75,17 @@ def summary(found: Sequence[Check]) -> str:
     rows.append(["**all**", *(str(total[v]) for v in used), str(total.total())])
     parts = [
         "# Printed numbers that follow from other print",
-        output.markdown_table(["table", *used, "cells"], rows),
+        result_folder.markdown_table(["table", *used, "cells"], rows),
     ]
     for verdict in ("not attainable", CONTRADICTED, "undecided"):
         cells = [c for c in found if c.verdict == verdict]
         if cells:
-            parts += [f"## {verdict.capitalize()}", output.markdown_list(_line(c) for c in cells)]
+            parts += [f"## {verdict.capitalize()}", result_folder.markdown_list(_line(c) for c in cells)]
     parts += [
         "## Not recomputed, and why",
-        output.markdown_list(f"Table {table}: {reason}" for table, reason in checks.NOT_RECOMPUTABLE.items()),
+        result_folder.markdown_list(
+            f"Table {table}: {reason}" for table, reason in consistency.NOT_RECOMPUTABLE.items()
+        ),
         f"Made by `{command_line()}`; every cell is in cells.csv.",
     ]
     return "\n\n".join(parts) + "\n"

@@ -9,29 +9,30 @@ and the regret against the best. Beside it Table 7 as printed, cell by cell. Wri
 import numpy as np
 import polars as pl
 
-from experiments import checks, output, published
-from experiments.comparison import Aggregates
-from experiments.entry import command_line, entry
-from experiments.schemas import TablesConfig
+from experiments.app import result_folder
+from experiments.app.command_configs import TablesConfig
+from experiments.app.entry import command_line, entry
+from experiments.paper import consistency, published
+from experiments.paper.metric_table import Aggregates
 from rsr.metrics import select
-from rsr.paired import regret
+from rsr.stats.paired import regret
 
 
 @entry("teacher_selection", TablesConfig)
 def main(config: TablesConfig) -> None:
     prints = published.read(config.paths.published)
     rows = choices(Aggregates(prints.scores(), prints.performance()), prints.students())
-    cells = list(checks.teacher_choices(config.paths.published, prints))
+    cells = list(consistency.teacher_choices(config.paths.published, prints))
     text = _report(rows, cells)
     folder = config.paths.results / "teacher_selection"
-    output.publish(folder, text, {"choices.csv": rows})
+    result_folder.publish(folder, text, {"choices.csv": rows})
 
 
 def choices(aggregates: Aggregates, students: list[str]) -> pl.DataFrame:
     """First and second candidate of every metric for every student, with accuracy and regret (percentage points)."""
     rows = []
     for metric in select(["all"]):
-        for table in aggregates.tables(metric, students, checks.CANDIDATES):
+        for table in aggregates.tables(metric, students, consistency.CANDIDATES):
             for student, scores, accuracy in zip(students, table.scores, table.accuracy, strict=True):
                 oriented = metric.expected_sign * np.array(scores)
                 order = np.argsort(-oriented, kind="stable")
@@ -50,7 +51,7 @@ def choices(aggregates: Aggregates, students: list[str]) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def _report(rows: pl.DataFrame, cells: list[checks.Check]) -> str:
+def _report(rows: pl.DataFrame, cells: list[consistency.Check]) -> str:
     means = rows.group_by("metric", maintain_order=True).agg(
         accuracy=(pl.col("first_accuracy") + pl.col("second_accuracy")).mean() / 2,
         regret_1=pl.col("regret_1").mean(),
@@ -66,9 +67,9 @@ def _report(rows: pl.DataFrame, cells: list[checks.Check]) -> str:
         "Mean accuracy over five students of the first and second choice, and percentage points lost against the best "
         "candidate by the first choice (by the better of the first two). Six candidates and five students that share them: "
         "differences of a point rest on one or two choices.",
-        output.markdown_table(["metric", "accuracy", "regret 1", "regret 2"], table),
+        result_folder.markdown_table(["metric", "accuracy", "regret 1", "regret 2"], table),
         "## Table 7, cell by cell",
-        output.markdown_table(
+        result_folder.markdown_table(
             ["choice (teacher that printed scores choose)", "printed", "recomputed", "verdict"], printed
         ),
         f"Made by `{command_line()}`.",

@@ -11,18 +11,18 @@ Trained students go to outputs/trained/, each as a plain model folder; the same 
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from experiments import datasets
-from experiments.config import ScoreConfig
-from experiments.entry import entry
-from experiments.training import train
-from rsr.artefacts import Artefact
+from experiments.app.config import ScoreConfig
+from experiments.app.entry import entry
+from experiments.stages import teacher_data
+from experiments.stages.training import train
+from rsr.store.artefacts import Artefact
 
 
 @entry("train", ScoreConfig, open_groups=True)
 def main(config: ScoreConfig) -> None:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        for dataset in datasets.load(config.teachers, config.scoring, config.paths):
+        for dataset in teacher_data.load(config.teachers, config.scoring, config.paths):
             bar = progress.add_task(f"training on {dataset.name}")
 
             def step_done(step: int, steps: int, bar: TaskID = bar) -> None:

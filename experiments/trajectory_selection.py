@@ -9,20 +9,20 @@
 Every training set is in outputs/selected/, a line a trajectory. Writes results/trajectory_selection/<student>/.
 """
 
-from experiments import printed_selection_output
-from experiments.config import Source
-from experiments.entry import entry
-from experiments.schemas import SelectionConfig
+from experiments.app.command_configs import SelectionConfig
+from experiments.app.config import Source
+from experiments.app.entry import entry
+from experiments.reports import selection as published
 
 
 @entry("trajectory_selection", SelectionConfig, open_groups=True)
 def main(config: SelectionConfig) -> None:
     if config.source is Source.published:
-        printed_selection_output.report(config)
+        published.report(config)
     else:
-        from experiments import measured_selection
+        from experiments.analysis import selection as measured
 
-        measured_selection.report(config)
+        measured.report(config)
 
 
 if __name__ == "__main__":

@@ -15,21 +15,22 @@ from math import factorial
 import numpy as np
 import polars as pl
 
-from experiments import datasets, output, selections
-from experiments.entry import entry
-from experiments.findings import Finding, conclude, contrast
-from experiments.learners import Learned
-from experiments.measured_selection import accuracy
+from experiments.analysis.selection import accuracy
+from experiments.app import result_folder
+from experiments.app.command_configs import ValidationConfig
+from experiments.app.conclusions import Finding, conclude, contrast
+from experiments.app.entry import entry
 from experiments.plan import refuse_or_go
-from experiments.schemas import ValidationConfig
-from experiments.study import learn
-from rsr.agreement import correlation
+from experiments.stages import teacher_data, training_sets
+from experiments.study.study import learn
+from experiments.study.trained import Learned
+from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.metrics import Metric, by_name
-from rsr.paired import detectable, pairwise_accuracy
-from rsr.plots import Panel, scatter
-from rsr.tables import Scores
-from rsr.trajectories import Dataset
+from rsr.metrics.score_tables import Scores
+from rsr.stats.correlation import correlation
+from rsr.stats.paired import detectable, pairwise_accuracy
+from rsr.views.plots import Panel, scatter
 
 RESAMPLES = 2000
 
@@ -38,10 +39,10 @@ RESAMPLES = 2000
 def main(config: ValidationConfig) -> None:
     count = len(config.validation.teachers) or config.validation.count
     refuse_or_go(config, f"trains on {count} datasets, with {len(config.validation.seeds)} seeds")
-    data = datasets.load(config.teachers, config.scoring, config.paths)
-    singles = selections.first_generations(data)
+    data = teacher_data.load(config.teachers, config.scoring, config.paths)
+    singles = training_sets.first_generations(data)
     metric = by_name(config.validation.metric)
-    scores, missing = selections.scored(config, [metric.name])
+    scores, missing = training_sets.scored(config, [metric.name])
     if missing:
         raise InputError(f"validation.metric={metric.name}: {missing[metric.name]}")
     chosen = choose(singles, predictions(scores, metric), metric, config)
@@ -212,12 +213,14 @@ def write(found: Compared, metric: Metric, learned: Learned, of: int, config: Va
     parts = [
         config.teachers.caveat or "",
         "## Predicted and measured",
-        output.markdown_table(["teacher", metric.title, "predicted place", "accuracy [95 %]", "measured place"], rows),
+        result_folder.markdown_table(
+            ["teacher", metric.title, "predicted place", "accuracy [95 %]", "measured place"], rows
+        ),
         f"{len(rows)} teachers, {asked} before any accuracy was seen. Accuracy in percent, {intervals[0].basis}. So few "
         "teachers can show a score to be badly wrong; they can hardly show it to be right.",
         "" if has_order(found) else "Scores or accuracies are all equal: there is no order to compare.",
     ]
-    folder = output.folder_of(config, "validation")
+    folder = result_folder.folder_of(config, "validation")
     if config.validation.metric != "rsr":
         folder = folder.with_name(f"{folder.name}-{config.validation.metric}")
     title = f"{metric.title} ({metric.direction} is better) against accuracy after training, {config.student.name}"

@@ -12,25 +12,26 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from experiments import datasets, output, selections
-from experiments.effects import Effect
-from experiments.entry import entry
-from experiments.evaluation import BASE
-from experiments.findings import Finding, conclude, contrast
-from experiments.learners import Learned
-from experiments.measured_selection import accuracy
-from experiments.pace import announce
+from experiments.analysis.selection import accuracy
+from experiments.app import result_folder
+from experiments.app.command_configs import WithinConfig
+from experiments.app.conclusions import Finding, conclude, contrast
+from experiments.app.entry import entry
 from experiments.plan import refuse_or_go
-from experiments.printed_selection_output import interval
-from experiments.schemas import WithinConfig
-from experiments.selections import RANDOM, Pool
-from experiments.study import learn
+from experiments.reports.selection import interval
+from experiments.stages import teacher_data, training_sets
+from experiments.stages.evaluation import BASE
+from experiments.stages.training_sets import RANDOM, Pool
+from experiments.study.pace import announce
+from experiments.study.study import learn
+from experiments.study.trained import Learned
+from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.metrics import by_name
-from rsr.plots import Estimate, ranges
-from rsr.selection import Rule
-from rsr.tables import Scores
-from rsr.trajectories import Dataset
+from rsr.metrics.score_tables import Scores
+from rsr.selection.rules import Rule
+from rsr.stats.effect import Effect
+from rsr.views.plots import Estimate, ranges
 
 ALL = "all problems"
 
@@ -53,9 +54,9 @@ class Arm:
 def main(config: WithinConfig) -> None:
     ways = 3 + 2 * len(config.within.shares)
     refuse_or_go(config, f"trains on up to {ways} datasets of each teacher, with {len(config.within.seeds)} seeds")
-    data = datasets.load(config.teachers, config.scoring, config.paths)
+    data = teacher_data.load(config.teachers, config.scoring, config.paths)
     metric = config.within.metric
-    scores, missing = selections.scored(config, [metric])
+    scores, missing = training_sets.scored(config, [metric])
     if missing:
         raise InputError(f"within.metric={metric}: {missing[metric]}")
     if unknown := sorted({*config.within.teachers} - {dataset.teacher for dataset in data}):
@@ -87,7 +88,7 @@ def arms_of(generations: Sequence[Dataset], scores: Scores, config: WithinConfig
     for question, (data, rule) in asked.items():
         for method in (config.within.metric, RANDOM):
             pool, name = Pool(question, data), f"{first.teacher} by {method}"
-            selected = selections.select(method, pool, rule, scores, config, name=name)
+            selected = training_sets.select(method, pool, rule, scores, config, name=name)
             arms.append(Arm(first.teacher, question, method, selected.dataset))
     return arms
 
@@ -169,11 +170,13 @@ def write(arms: Sequence[Arm], learned: Learned, config: WithinConfig) -> None:
     parts = [
         config.teachers.caveat or "",
         "## Teachers one by one",
-        output.markdown_table(["teacher", "trained on", "by", "trajectories", "accuracy [95 %]", "less chance"], shown),
+        result_folder.markdown_table(
+            ["teacher", "trained on", "by", "trajectories", "accuracy [95 %]", "less chance"], shown
+        ),
         f"Accuracy in percent, differences in points on the same problems; {len(config.within.seeds)} training seeds. The same "
         "number of epochs for every set: half the problems are half the steps.",
     ]
-    folder = output.folder_of(config, "within_teacher")
+    folder = result_folder.folder_of(config, "within_teacher")
     title = f"Accuracy of {config.student.name} after training on a part of one teacher's trajectories, 95 % intervals"
     ranges(estimates, title, "accuracy after training (%)", folder / "accuracy.png")
     tables = {"arms.csv": table, "runs.csv": learned.runs.frame()}

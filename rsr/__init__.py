@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from rsr.api import Settings, compare, inspect, rank, score, select
     from rsr.errors import InputError
     from rsr.metrics.base import Parts, metric
-    from rsr.student import Student
+    from rsr.student.student import Student
 
 _HOMES = {
     **dict.fromkeys(("Settings", "compare", "inspect", "rank", "score", "select"), "rsr.api"),
     **dict.fromkeys(("Parts", "metric"), "rsr.metrics.base"),
     "InputError": "rsr.errors",
-    "Student": "rsr.student",
+    "Student": "rsr.student.student",
 }
 __all__ = [
     "InputError",

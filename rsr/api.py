@@ -5,22 +5,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rsr import inspection, ranking, score_sets, sources, tables, training_set
+from rsr.data import discovery
+from rsr.data.discovery import Data, Source
+from rsr.data.trajectories import OnError
 from rsr.errors import InputError
-from rsr.inspection import Inspection
-from rsr.ranking import By, Ranking
-from rsr.selection import Correct, Rule
-from rsr.sources import Data, Source
-from rsr.student import Student, check, load, of_model
-from rsr.tables import Scores
-from rsr.training_set import TrainingSet
-from rsr.trajectories import OnError
+from rsr.metrics import imports, score_tables
+from rsr.metrics.score_tables import Scores
+from rsr.selection import ranking, training_set
+from rsr.selection.ranking import By, Ranking
+from rsr.selection.rules import Correct, Rule
+from rsr.selection.training_set import TrainingSet
+from rsr.student.student import Student, check, load, of_model
+from rsr.views import inspection
+from rsr.views.inspection import Inspection
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from rsr.comparison import Comparison
-    from rsr.engine import Scorer
+    from rsr.metrics.compare_scores import Comparison
+    from rsr.tokens.engine import Scorer
 
     Model = str | Path | Student | tuple[PreTrainedModel, PreTrainedTokenizerFast]
 
@@ -34,7 +37,7 @@ class Settings:
     The first four attributes shape the scores of any student; those after them concern loading by name, and do not
     apply to a model that is passed in, but for template and template_variables.
 
-    Attributes: see `rsr.engine.Scoring` and `rsr.student.load`.
+    Attributes: see `rsr.tokens.engine.Scoring` and `rsr.student.student.load`.
     """
 
     max_length: int | None = None
@@ -94,7 +97,7 @@ def rank(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Ranking:
-    """Datasets in the order of a metric; see `rsr.ranking.rank`.
+    """Datasets in the order of a metric; see `rsr.selection.ranking.rank`.
 
     Args:
         scores: of `score`, or the folder that holds them.
@@ -119,7 +122,7 @@ def select(
     against: Sequence[str | Path] = (),
     on_error: OnError = "error",
 ) -> TrainingSet:
-    """Choose a training set; see `rsr.selection.Rule` and `rsr.training_set.select`.
+    """Choose a training set; see `rsr.selection.rules.Rule` and `rsr.selection.training_set.select`.
 
     Args:
         data: what was scored, or part of it.
@@ -129,7 +132,7 @@ def select(
         InputError: see there.
     """
     rule = Rule(correct, per_problem, quota, top, share, tokens)
-    read, known = sources.read(data, on_error=on_error), _scores(scores)
+    read, known = discovery.read(data, on_error=on_error), _scores(scores)
     chosen = training_set.select(known, read, rule, metric=metric, preset=preset, group=group, by_prompt=by_prompt)
     return chosen.against(against)
 
@@ -151,10 +154,10 @@ def compare(first: Scores | str | Path, second: Scores | str | Path) -> "Compari
     Raises:
         InputError: one cannot be read, or they have no trajectory in common.
     """
-    sets = [score_sets.read(_folder(of)) for of in (first, second)]
-    from rsr import comparison
+    sets = [imports.read(_folder(of)) for of in (first, second)]
+    from rsr.metrics import compare_scores
 
-    return comparison.compare(*sets)
+    return compare_scores.compare(*sets)
 
 
 def score_sources(
@@ -162,7 +165,7 @@ def score_sources(
     read: Sequence[Source],
     outputs: str | Path = OUTPUTS,
     *,
-    label: str = sources.OBJECTS,
+    label: str = discovery.OBJECTS,
     on_error: OnError = "error",
     show_progress: bool = True,
 ) -> Scores:
@@ -176,7 +179,9 @@ def score_sources(
     """
     datasets = [source.dataset for source in read]
     full = f"{scorer.student.name}-{label}"
-    found = tables.score(scorer, datasets, Path(outputs), label=full, on_error=on_error, show_progress=show_progress)
+    found = score_tables.score(
+        scorer, datasets, Path(outputs), label=full, on_error=on_error, show_progress=show_progress
+    )
     assert found is not None, "one process is the first"
     return found
 
@@ -185,15 +190,15 @@ def label_of(data: Data) -> str:
     """The name of data for people: of the first file or folder, "data" for objects."""
     first = next(iter(data), None) if isinstance(data, tuple | list) else data
     if not isinstance(first, str | Path):
-        return sources.OBJECTS
-    return Path(str(first).rpartition("=")[2].removeprefix("hub:")).absolute().stem or sources.OBJECTS
+        return discovery.OBJECTS
+    return Path(str(first).rpartition("=")[2].removeprefix("hub:")).absolute().stem or discovery.OBJECTS
 
 
 def scorer_of(student: "Model", settings: Settings) -> "Scorer":
     """The engine for a student.
 
     Raises:
-        InputError: see `rsr.student.load` and `rsr.engine.Scorer`.
+        InputError: see `rsr.student.student.load` and `rsr.tokens.engine.Scorer`.
     """
     chat = dict(template=settings.template, template_variables=settings.template_variables)
     if isinstance(student, Student):
@@ -203,7 +208,7 @@ def scorer_of(student: "Model", settings: Settings) -> "Scorer":
     else:
         names = ("dtype", "attention", "device", "revision", "trust_remote_code")
         loaded = load(student, **chat, **{name: getattr(settings, name) for name in names})  # type: ignore[arg-type]
-    from rsr.engine import Scorer, Scoring
+    from rsr.tokens.engine import Scorer, Scoring
 
     of_engine = ("max_length", "beyond_positions", "head_dtype", "token_budget")
     return Scorer(loaded, Scoring(**{name: getattr(settings, name) for name in of_engine}))
@@ -213,7 +218,7 @@ def _read(student: "Model", data: Data, sample: int | None, on_error: OnError) -
     """Data first: what is wrong with it shows before a model is loaded."""
     if isinstance(student, str | Path):
         check(student)
-    return sources.read(data, sample=sample, on_error=on_error)
+    return discovery.read(data, sample=sample, on_error=on_error)
 
 
 def _folder(scores: Scores | str | Path) -> Path:
@@ -221,4 +226,4 @@ def _folder(scores: Scores | str | Path) -> Path:
 
 
 def _scores(scores: Scores | str | Path) -> Scores:
-    return scores if isinstance(scores, Scores) else tables.read(Path(scores))
+    return scores if isinstance(scores, Scores) else score_tables.read(Path(scores))

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from rsr.metrics.judge import CRITERIA
+from rsr.features.judge import CRITERIA
 
 
 def judgement(overall=0.7, **of):

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rsr.chat import load_template
+from rsr.student.chat import load_template
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEXT = ["Let us add: 1 + 2 = 3.", "\n\nThe final answer is \\boxed{42}.", "<think>\nHm, perhaps not.\n</think>"] * 20

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from rsr.agreement import COEFFICIENTS, correlate, correlation
 from rsr.errors import InputError
+from rsr.stats.correlation import COEFFICIENTS, correlate, correlation
 
 SCIPY = {
     "spearman": lambda x, y: stats.spearmanr(x, y).statistic,

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsr.chat import ChatRenderer, load_template
+from rsr.data.trajectories import Message
 from rsr.errors import InputError
-from rsr.trajectories import Message
+from rsr.student.chat import ChatRenderer, load_template
 from tests.models import tokenizer
 
 TOKENIZER = tokenizer()

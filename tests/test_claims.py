@@ -9,14 +9,14 @@ import time
 
 import pytest
 
-from rsr import artefacts, claims
+from rsr.store import artefacts, claims
 
 KEY = {"stage": "thing", "x": 1}
 # Writes numbered files, going on behind those that are there, and says what it does; before the last it waits for its input.
 WORKER = """
 import sys, time
 from pathlib import Path
-from rsr import artefacts, claims
+from rsr.store import artefacts, claims
 claims.INTERVAL = 0.2
 root, name = Path(sys.argv[1]), sys.argv[2]
 

@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 
 import rsr.cli
-from experiments.config import ROOT
-from rsr import comparison, score_sets, trajectories
-from rsr.metrics import METRICS
+from experiments.app.config import ROOT
+from rsr.data import trajectories
+from rsr.metrics import METRICS, compare_scores, imports
 from tests.clients import alpaca, chat, replies, sharegpt, teachers, write
 from tests.clients import rsr as run
 from tests.models import save
@@ -29,7 +29,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(model):
-    from rsr.student import load
+    from rsr.student.student import load
 
     return load(model, dtype="float32", device="cpu")
 
@@ -354,10 +354,10 @@ def test_another_tokenizer_or_template_is_warned_about(tmp_path, model):
     one = rsr.score(model, data, outputs=tmp_path / "out", show_progress=False)
     short = rsr.score(model, data, outputs=tmp_path / "out", settings=rsr.Settings(max_length=90), show_progress=False)
     assert "have another number of tokens" in rsr.compare(one, short).warnings[0]
-    sets = [score_sets.read(s.artefact.path) for s in (one, short)]
+    sets = [imports.read(s.artefact.path) for s in (one, short)]
     from dataclasses import replace
 
-    other = comparison.compare(sets[0], replace(sets[1], tokenizer="another"))
+    other = compare_scores.compare(sets[0], replace(sets[1], tokenizer="another"))
     assert other.warnings[0].startswith("the tokenizers differ")
 
 

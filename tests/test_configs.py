@@ -7,8 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments.config import ROOT, Teachers
-from experiments.published import read
+from experiments.app.config import ROOT, Teachers
+from experiments.paper.published import read
 from rsr.errors import InputError
 
 CONFIGS = ROOT / "configs"
@@ -77,7 +77,7 @@ def test_accelerate_reads_its_configurations(path):
 
 
 def test_a_student_brings_its_teachers_and_its_evaluation():
-    from experiments.entry import _brought
+    from experiments.app.entry import _brought
 
     assert _brought(["student=miniature"], "correlation") == ["evaluation=miniature", "teachers=miniature"]
     assert _brought(["student=miniature", "teachers=paper"], "correlation") == ["evaluation=miniature"]

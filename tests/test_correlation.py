@@ -6,10 +6,10 @@ import shutil
 import polars as pl
 import pytest
 
-from experiments import diagnosis
-from experiments.comparison import Table, compare
-from experiments.config import Bootstrap, Paths
-from experiments.published import read
+from experiments.analysis import warnings
+from experiments.app.config import Bootstrap, Paths
+from experiments.paper.metric_table import Table, compare
+from experiments.paper.published import read
 from rsr.metrics import METRICS
 
 pytestmark = pytest.mark.full
@@ -168,22 +168,22 @@ def table(scores, *, metric="rsr", error=0.01, teachers=TEACHERS):
 def test_diagnosis_of_a_healthy_table_is_silent():
     healthy = table([8 - i for i in range(8)])
     results = compare(healthy, None, Bootstrap(resamples=200))
-    assert [*diagnosis.of_scores(healthy), *diagnosis.of_signs(results), *diagnosis.of_count(8)] == []
+    assert [*warnings.of_scores(healthy), *warnings.of_signs(results), *warnings.of_count(8)] == []
 
 
 def test_diagnosis_of_indistinguishable_scores():
-    (finding,) = diagnosis.of_scores(table([3 + 0.001 * i for i in range(8)]))
+    (finding,) = warnings.of_scores(table([3 + 0.001 * i for i in range(8)]))
     assert "look at the rank computation" in finding
 
 
 def test_diagnosis_of_the_wrong_sign():
-    (finding,) = diagnosis.of_signs(compare(table(range(8)), None, Bootstrap(resamples=200)))
+    (finding,) = warnings.of_signs(compare(table(range(8)), None, Bootstrap(resamples=200)))
     assert "wrong sign" in finding and "RSR: student +1.00 (interval excludes 0)" in finding
     assert "chat template" in finding
 
 
 def test_diagnosis_of_surprisal_that_cannot_be():
-    (finding,) = diagnosis.of_scores(table([0.0, *range(1, 8)], metric="avg_surprisal"))
+    (finding,) = warnings.of_scores(table([0.0, *range(1, 8)], metric="avg_surprisal"))
     assert "avg_surprisal of teacher-0" in finding and "look at the numerics" in finding
 
 
@@ -194,5 +194,5 @@ def test_scores_that_are_not_finite_are_refused(copy):
 
 
 def test_diagnosis_of_few_teachers():
-    (finding,) = diagnosis.of_count(4)
+    (finding,) = warnings.of_count(4)
     assert "the interval says it all" in finding

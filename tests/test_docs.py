@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import rsr.cli
+from experiments.app.config import ROOT
 from experiments.community import check
-from experiments.config import ROOT
 from rsr import score
 from rsr.errors import InputError
 from rsr.metrics import METRICS

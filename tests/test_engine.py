@@ -17,13 +17,13 @@ from transformers import (
     GraniteForCausalLM,
 )
 
-from rsr import student as students
-from rsr.chat import RenderedChat, Turn
-from rsr.engine import NotFinite, Scorer, Scoring, batches
+from rsr.data.trajectories import Message
 from rsr.errors import InputError
-from rsr.gradients import summed_loss
-from rsr.head import token_statistics
-from rsr.trajectories import Message
+from rsr.features.gradients import summed_loss
+from rsr.student import student as students
+from rsr.student.chat import RenderedChat, Turn
+from rsr.student.head import token_statistics
+from rsr.tokens.engine import NotFinite, Scorer, Scoring, batches
 from tests.models import save
 
 REPLIES = [
@@ -244,7 +244,7 @@ def test_what_a_model_does_to_its_logits_is_done(tmp_path, family, tied):
 
 
 def test_what_a_head_does_unknown_to_us_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("rsr.head.AFTER_PRODUCT", {})
+    monkeypatch.setattr("rsr.student.head.AFTER_PRODUCT", {})
     for family in ("gemma", "cohere", "granite"):
         with pytest.raises(InputError, match="its head does something that is not supported"):
             Scorer(of_family(tmp_path, family, tied=True), Scoring())

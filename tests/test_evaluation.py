@@ -12,9 +12,9 @@ from eval import benchmarks, performance, samples
 from eval.model import StudentLM
 from eval.sampling import NucleusSampling, noise
 from eval.settings import Evaluation
-from rsr import student as students
+from rsr.data.trajectories import Message
 from rsr.errors import InputError
-from rsr.trajectories import Message
+from rsr.student import student as students
 from tests.models import save
 
 SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."

@@ -5,15 +5,16 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from experiments import examples, failures
-from experiments.config import Bootstrap, Student
+from experiments import failures
+from experiments.analysis import failure_examples
+from experiments.app.command_configs import FailuresConfig
+from experiments.app.config import Bootstrap, Student
 from experiments.failures import Measured, Scored
 from experiments.miniature import words
-from experiments.schemas import FailuresConfig
 from experiments.simulation import closed_set
-from rsr import student as students
-from rsr.engine import Scorer, Scoring
-from rsr.tokens import Tokens
+from rsr.student import student as students
+from rsr.tokens.engine import Scorer, Scoring
+from rsr.tokens.tokens import Tokens
 
 SMALL = FailuresConfig(student=Student(name="tiny"), examples=4, appended=[3, 6], bootstrap=Bootstrap(resamples=100))
 
@@ -32,7 +33,7 @@ def scorer():
 
 def test_the_miniature_pairs_differ_in_their_order_alone():
     """The same lines' sums, in order and last to first; each answer ends alike."""
-    shown = examples.miniature(20, 0)
+    shown = failure_examples.miniature(20, 0)
     for (prompt, one), (same, other) in zip(shown.known.answers, shown.unknown.answers, strict=True):
         digits = ["".join(w for w in line.split() if w in words.DIGITS) for line in one.split(" . ") if "+" in line]
         backwards = [
@@ -42,7 +43,7 @@ def test_the_miniature_pairs_differ_in_their_order_alone():
 
 
 def test_the_english_pairs_differ_in_their_numbers_alone():
-    shown = examples.english(20, 0)
+    shown = failure_examples.english(20, 0)
     blank = [
         [("".join("#" if c.isdigit() else c for c in r)) for _, r in s.answers] for s in (shown.known, shown.unknown)
     ]
@@ -68,7 +69,7 @@ def test_answers_without_a_counted_token_weigh_nothing():
 @pytest.mark.full
 @pytest.mark.parametrize("mechanism", [failures.digits, failures.fluent, failures.closed])
 def test_every_mechanism_is_measured_told_and_drawn(scorer, mechanism, tmp_path):
-    found = mechanism(scorer, examples.miniature(4, 0), SMALL, tmp_path)
+    found = mechanism(scorer, failure_examples.miniature(4, 0), SMALL, tmp_path)
     assert (tmp_path / f"{found.name}.png").stat().st_size > 5000
     assert all(np.isfinite([f.estimate, f.low, f.high, f.detectable]).all() for f in found.findings)
     for row in found.table.iter_rows(named=True):
@@ -78,7 +79,7 @@ def test_every_mechanism_is_measured_told_and_drawn(scorer, mechanism, tmp_path)
 
 @pytest.mark.full
 def test_what_is_appended_changes_nothing_before_it(scorer):
-    shown = examples.miniature(4, 0)
+    shown = failure_examples.miniature(4, 0)
     plain = failures.scored(scorer, shown.known.answers)
     longer = failures.scored(scorer, list(failures._continued(scorer, shown, 6)))
     assert (longer.tokens.lengths == plain.tokens.lengths + 6).all()

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from experiments.findings import FINDINGS, Finding, conclude, contrast, summary
+from experiments.app.conclusions import FINDINGS, Finding, conclude, contrast, summary
 from rsr.errors import InputError
 
 rng = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rsr.errors import InputError
-from rsr.grader import Grade, Grader, Outcome, extract
+from rsr.grading.grader import Grade, Grader, Outcome, extract
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = [json.loads(line) for line in (ROOT / "tests/golden/grader.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -158,7 +158,7 @@ def test_a_grader_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with Grader() as grader, pytest.raises(RuntimeError, match="did not start"):
         grader.grade([("5", r"\boxed{5}")])
-    monkeypatch.setattr("rsr.grader.find_spec", lambda name: None)
+    monkeypatch.setattr("rsr.grading.grader.find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install"):
         Grader()
 
@@ -166,7 +166,7 @@ def test_a_grader_that_cannot_start_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.full
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_parent_leaves_no_orphan(stop: signal.Signals) -> None:
-    program = f"from rsr.grader import Grader\nwith Grader(timeout=3) as grader: grader.grade([('1', {HANGS!r}), ('2', {HANGS!r})])"
+    program = f"from rsr.grading.grader import Grader\nwith Grader(timeout=3) as grader: grader.grade([('1', {HANGS!r}), ('2', {HANGS!r})])"
     parent = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not (workers := children(parent.pid)) or min(map(seconds, workers)) < 1:  # at work, not merely started

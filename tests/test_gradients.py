@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from rsr import gradients
-from rsr import student as students
-from rsr.engine import Scorer, Scoring
+from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
-from rsr.gradients import LORA_SCALE, GradientSettings, ProjectedGradients, _places, _seed, lora_a, sketch
-from rsr.measurements import measure_dataset
+from rsr.features import gradients
+from rsr.features.base import measure_dataset
+from rsr.features.gradients import LORA_SCALE, GradientSettings, ProjectedGradients, _places, _seed, lora_a, sketch
 from rsr.metrics.gradient import g_norm
-from rsr.trajectories import Dataset, Message, Trajectory
+from rsr.student import student as students
+from rsr.tokens.engine import Scorer, Scoring
 from tests.models import save
 
 pytestmark = pytest.mark.full
@@ -227,6 +227,6 @@ def test_interrupted_and_resumed_is_unbroken(scorer, tmp_path, monkeypatch):
     ("trajectories", "dimensions"), [(5000, 512), (1138, 512), (1137, 256), (800, 256), (6, 2), (1, 1)]
 )
 def test_dimensions_are_filled_twice_over(trajectories, dimensions):
-    from rsr.gradients import fitting_dimensions
+    from rsr.features.gradients import fitting_dimensions
 
     assert fitting_dimensions(trajectories) == dimensions

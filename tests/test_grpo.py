@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from rsr import trajectories
-from rsr.artefacts import MANIFEST
+from rsr.data import trajectories
 from rsr.errors import InputError
-from rsr.grader import Kind
-from rsr.student import load_renderer
+from rsr.grading.grader import Kind
+from rsr.store.artefacts import MANIFEST
+from rsr.student.student import load_renderer
 from tests import models
 from train.grpo import Task, reinforce, reinforced_key, task_of
 from train.settings import Reinforcement

@@ -8,15 +8,15 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from rsr import influence
-from rsr import student as students
-from rsr.engine import Scorer, Scoring
+from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
-from rsr.gradients import streaming, summed_loss
-from rsr.influence import Influence, InfluenceSettings, query_direction
-from rsr.measurements import measure_dataset
+from rsr.features import influence
+from rsr.features.base import measure_dataset
+from rsr.features.gradients import streaming, summed_loss
+from rsr.features.influence import Influence, InfluenceSettings, query_direction
 from rsr.metrics import METRICS
-from rsr.trajectories import Dataset, Message, Trajectory
+from rsr.student import student as students
+from rsr.tokens.engine import Scorer, Scoring
 from tests.models import save
 
 pytest.importorskip("kronfluence", reason="the extra `influence` is not installed")

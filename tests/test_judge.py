@@ -8,12 +8,12 @@ import time
 import numpy as np
 import pytest
 
+from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
-from rsr.measurements import Failed, measure_dataset
+from rsr.features.base import Failed, measure_dataset
+from rsr.features.judge import CRITERIA, Judge, JudgeSettings, llm_judged_quality, read_answer
 from rsr.metrics import METRICS
-from rsr.metrics.judge import CRITERIA, Judge, JudgeSettings, llm_judged_quality, read_answer
-from rsr.scores import dataset_scores, measured_scores
-from rsr.trajectories import Dataset, Message, Trajectory
+from rsr.metrics.aggregate import dataset_scores, measured_scores
 from tests.judge_server import ANSWERS
 from tests.judge_server import Judge as Server
 from tests.models import save

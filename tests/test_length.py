@@ -7,19 +7,19 @@ import numpy as np
 import polars as pl
 import pytest
 
-from experiments.config import Bootstrap
-from experiments.lengths_trained import trained
+from experiments.analysis.lengths_trained import trained
+from experiments.analysis.prefixes import AFTER, ALL, BEFORE, SURPRISAL, Answers, answers, marks, prefix, resampled
+from experiments.app.config import Bootstrap
 from experiments.miniature import lengths, words
 from experiments.miniature.teachers import TEACHERS, taste_of
 from experiments.miniature.world import problems
-from experiments.prefixes import AFTER, ALL, BEFORE, SURPRISAL, Answers, answers, marks, prefix, resampled
-from rsr import student as students
-from rsr.chat import ChatRenderer
-from rsr.engine import Scorer, Scoring
+from rsr.data.trajectories import Dataset, Message, Trajectory
+from rsr.metrics.aggregate import dataset_scores, trajectory_scores
 from rsr.metrics.token import rsr
-from rsr.scores import dataset_scores, trajectory_scores
-from rsr.scoring import score_dataset
-from rsr.trajectories import Dataset, Message, Trajectory
+from rsr.student import student as students
+from rsr.student.chat import ChatRenderer
+from rsr.tokens.engine import Scorer, Scoring
+from rsr.tokens.score_dataset import score_dataset
 from tests.clients import chat, replies, write
 from tests.models import save
 

@@ -9,12 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsr import student as students
-from rsr.engine import Scorer, Scoring
+from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
-from rsr.measurements import measure_dataset
-from rsr.metrics.local import BOUNDARY, LocalSettings, LocalSurprisal, avg_surprisal_local, step_lengths, step_starts
-from rsr.trajectories import Dataset, Message, Trajectory
+from rsr.features.base import measure_dataset
+from rsr.features.local_surprisal import (
+    BOUNDARY,
+    LocalSettings,
+    LocalSurprisal,
+    avg_surprisal_local,
+    step_lengths,
+    step_starts,
+)
+from rsr.student import student as students
+from rsr.tokens.engine import Scorer, Scoring
 from tests.models import save
 
 pytestmark = pytest.mark.full

@@ -5,12 +5,12 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
+from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
-from rsr.measurements import Failed, NotRendered, measure_dataset
+from rsr.features.base import Failed, NotRendered, measure_dataset
+from rsr.features.text import TextCounts
 from rsr.metrics import METRICS
-from rsr.metrics.text import TextCounts
-from rsr.scores import dataset_scores, given_scores, measured_scores
-from rsr.trajectories import Dataset, Message, Trajectory
+from rsr.metrics.aggregate import dataset_scores, given_scores, measured_scores
 from tests.models import together
 
 DATASET = Dataset(

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from rsr.errors import InputError
 from rsr.metrics import METRICS, Parts, by_name, metric, select
+from rsr.metrics.aggregate import dataset_scores, token_metrics
 from rsr.metrics.token import avg_rsr_token_filtered, rsr
-from rsr.scores import dataset_scores, token_metrics
-from rsr.tokens import Tokens
+from rsr.tokens.tokens import Tokens
 
 EPS = float(np.finfo(np.float32).eps)
 

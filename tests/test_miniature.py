@@ -10,9 +10,9 @@ from experiments.miniature import student as students
 from experiments.miniature import teachers, words
 from experiments.miniature.corpus import WORLDS, curriculum, documents
 from experiments.miniature.world import LARGEST, Problem, Taste, problems
-from rsr.chat import ChatRenderer
+from rsr.data.trajectories import Message
 from rsr.errors import InputError
-from rsr.trajectories import Message
+from rsr.student.chat import ChatRenderer
 
 
 def lines_of(text):

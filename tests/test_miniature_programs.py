@@ -12,9 +12,9 @@ from experiments.miniature.programs import teachers
 from experiments.miniature.programs.corpus import CURRICULUM, documents
 from experiments.miniature.programs.world import OPERATIONS, Problem, applied, problems, vocabulary
 from experiments.miniature.world import Taste
-from rsr.chat import ChatRenderer
-from rsr.grader import extract
-from rsr.trajectories import Message
+from rsr.data.trajectories import Message
+from rsr.grading.grader import extract
+from rsr.student.chat import ChatRenderer
 
 PROGRAM = r"program : (def f .*)"
 

@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 from scipy.stats import spearmanr
 
-from experiments.config import ROOT, Bootstrap
-from experiments.crossed import DTYPE, STUDENT, Crossed, Setting, losses
+from experiments.analysis.transfer import DTYPE, STUDENT, Crossed, Setting, losses
+from experiments.app.command_configs import MismatchConfig
+from experiments.app.config import ROOT, Bootstrap
 from experiments.mismatch import configured
-from experiments.published import read
-from experiments.schemas import MismatchConfig
+from experiments.paper.published import read
 from rsr.metrics import METRICS
 
 RISING, BOOTSTRAP = np.arange(8.0), Bootstrap(resamples=500)

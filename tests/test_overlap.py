@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsr import overlap
+from rsr.data import contamination
 from rsr.errors import InputError
 
 LONG = "Suppose that a farmer has twenty three cows, and each of them gives exactly seven litres of milk."
@@ -18,27 +18,27 @@ def evaluation(tmp_path):
     path = tmp_path / "test.jsonl"
     problems = [LONG, "What is the sum of 2 and 3?", "Find x."]
     path.write_text("".join(json.dumps({"id": f"e{i}", "problem": p}) + "\n" for i, p in enumerate(problems)))
-    return overlap.read(path)
+    return contamination.read(path)
 
 
 def test_thirteen_words_in_a_row_overlap(evaluation):
     of = LONG.rstrip(".").split()
-    assert overlap.overlapping([" ".join(of[:13])], evaluation) == {"e0"}
-    assert overlap.overlapping([" ".join(of[:12])], evaluation) == set()
-    assert overlap.overlapping([" ".join(["Once,", *[w.upper() for w in of[2:15]], "!"])], evaluation) == {"e0"}
-    assert overlap.overlapping([" ".join(of[:6] + ["red"] + of[6:12])], evaluation) == set()
+    assert contamination.overlapping([" ".join(of[:13])], evaluation) == {"e0"}
+    assert contamination.overlapping([" ".join(of[:12])], evaluation) == set()
+    assert contamination.overlapping([" ".join(["Once,", *[w.upper() for w in of[2:15]], "!"])], evaluation) == {"e0"}
+    assert contamination.overlapping([" ".join(of[:6] + ["red"] + of[6:12])], evaluation) == set()
 
 
 def test_shorter_problems_must_be_held_whole_and_the_shortest_are_counted(evaluation):
-    assert overlap.overlapping(["So: what is the sum of 2 and 3? Easy."], evaluation) == {"e1"}
-    assert overlap.overlapping(["What is the sum of 2 and 4?", "find x"], evaluation) == set()
+    assert contamination.overlapping(["So: what is the sum of 2 and 3? Easy."], evaluation) == {"e1"}
+    assert contamination.overlapping(["What is the sum of 2 and 4?", "find x"], evaluation) == set()
     assert (evaluation.problems, evaluation.too_short) == (3, 1)
 
 
 def test_chats_are_evaluation_sets_too(tmp_path):
     path = tmp_path / "chats.json"
     path.write_text(json.dumps([{"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": LONG}]}]))
-    assert overlap.overlapping([LONG], overlap.read(path)) == {f"{path}, line 1"}
+    assert contamination.overlapping([LONG], contamination.read(path)) == {f"{path}, line 1"}
 
 
 @settings(max_examples=100, deadline=None)
@@ -47,4 +47,4 @@ def test_no_file_ends_in_another_error(tmp_path_factory, data, suffix):
     path = tmp_path_factory.mktemp("fuzz") / f"a{suffix}"
     path.write_bytes(data)
     with contextlib.suppress(InputError):
-        overlap.read(path)
+        contamination.read(path)

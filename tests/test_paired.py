@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rsr.agreement import correlate, correlation
-from rsr.paired import (
+from rsr.stats.correlation import correlate, correlation
+from rsr.stats.paired import (
     dependent_correlations,
     detectable,
     difference,

@@ -7,8 +7,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from experiments import budget, plan
-from experiments.config import ROOT
+from experiments import plan
+from experiments.app.config import ROOT
+from experiments.study import cost_model
 from train import memory
 from train.memory import Shape, Spread
 
@@ -126,7 +127,7 @@ def test_operations_are_counted_as_they_are():
 
 def test_hours_follow_from_assumptions():
     def hours(*overrides):
-        return {stage.name: stage.hours for stage in budget.of_study(composed("student=qwen7b", *overrides)).stages}
+        return {stage.name: stage.hours for stage in cost_model.of_study(composed("student=qwen7b", *overrides)).stages}
 
     usual = hours()
     half = hours("plan.utilisation=0.2")

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from experiments import published
-from experiments.config import Paths
+from experiments.app.config import Paths
+from experiments.paper import published
 from rsr.errors import InputError
 
 FOLDER = Paths().published

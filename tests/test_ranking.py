@@ -4,10 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rsr import scores
 from rsr.errors import InputError
-from rsr.ranking import rank
-from rsr.scores import SCHEMA, dataset_scores, resampled_sums
+from rsr.metrics import aggregate
+from rsr.metrics.aggregate import SCHEMA, dataset_scores, resampled_sums
+from rsr.selection.ranking import rank
 
 
 def table(rng, shifts, n=40, *, slope=0.0, lengths=None):
@@ -106,5 +106,5 @@ def test_generations_of_a_teacher_go_together():
 def test_resamples_do_not_depend_on_the_blocks_they_are_drawn_in(monkeypatch, block):
     sums = np.random.default_rng(1).normal(size=(9, 3))
     weights = np.random.default_rng(2).multinomial(9, np.full(9, 1 / 9), 100)
-    monkeypatch.setattr(scores, "BLOCK", block)
+    monkeypatch.setattr(aggregate, "BLOCK", block)
     np.testing.assert_allclose(resampled_sums(sums, 100, seed=2), weights @ sums, rtol=1e-12)

@@ -7,13 +7,13 @@ from html import unescape
 import numpy as np
 import pytest
 
-from experiments.config import Paths
+from experiments.app.config import Paths
+from experiments.app.page import page
 from experiments.miniature import words
-from experiments.page import page
-from rsr.chat import ChatRenderer
-from rsr.heatmap import to_html, tokens_of
-from rsr.tokens import Tokens
-from rsr.trajectories import Message
+from rsr.data.trajectories import Message
+from rsr.student.chat import ChatRenderer
+from rsr.tokens.tokens import Tokens
+from rsr.views.heatmap import to_html, tokens_of
 from tests.models import tokenizer
 
 pytestmark = pytest.mark.full

@@ -8,7 +8,7 @@ from scipy.optimize import differential_evolution
 from scipy.stats import rankdata, spearmanr
 
 from rsr.errors import InputError
-from rsr.rounding import (
+from rsr.stats.attainable import (
     Attainable,
     attainable_pearson,
     attainable_spearman,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from eval import benchmarks
-from rsr import confined
-from rsr.grader import Grader, Kind, Outcome
+from rsr.grading import program_worker
+from rsr.grading.grader import Grader, Kind, Outcome
 
 pytestmark = pytest.mark.full
 
@@ -76,7 +76,7 @@ def test_limits_hold_and_others_go_on(grader):
 def test_a_program_dies_with_its_worker():
     """One that waits for ever uses no processor time, so that nothing else would end it."""
     pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
-    worker = subprocess.Popen([sys.executable, "-I", "-S", confined.__file__, "100"], text=True, **pipes)
+    worker = subprocess.Popen([sys.executable, "-I", "-S", program_worker.__file__, "100"], text=True, **pipes)
     assert worker.stdout.readline() == "correct\n"
     stuck = "import _thread\nlock = _thread.allocate_lock()\nlock.acquire()\nlock.acquire()"
     worker.stdin.write(json.dumps(["", stuck]) + "\n")
@@ -129,8 +129,8 @@ def test_verdicts(grader):
 def test_every_module_that_is_promised_can_be_used(grader):
     uses = "import datetime, decimal, hashlib, re, json\nfrom collections import Counter\nfrom typing import List\n"
     uses += "datetime.datetime.strptime('2020', '%Y'); hashlib.md5(b'1').hexdigest(); json.dumps(1.5); print('said')"
-    assert outcomes(grader, [f"import {name}" for name in confined.MODULES.split()] + [uses], "pass") == [
-        *[Outcome.CORRECT] * (1 + len(confined.MODULES.split()))
+    assert outcomes(grader, [f"import {name}" for name in program_worker.MODULES.split()] + [uses], "pass") == [
+        *[Outcome.CORRECT] * (1 + len(program_worker.MODULES.split()))
     ]
 
 
@@ -160,6 +160,6 @@ def test_mbpp_shows_its_tests_and_is_graded_by_them(grader, tmp_path):
 
 
 def test_filters_fit_their_machines():
-    for machine in confined.CALLS:
-        code = confined.filter_of(machine)
-        assert len(code) == 8 * (len(confined.CALLS[machine]) + 5)
+    for machine in program_worker.CALLS:
+        code = program_worker.filter_of(machine)
+        assert len(code) == 8 * (len(program_worker.CALLS[machine]) + 5)

@@ -11,7 +11,7 @@ import time
 import polars as pl
 import pytest
 
-from experiments.config import ROOT
+from experiments.app.config import ROOT
 from tests.models import save
 
 pytestmark = pytest.mark.full
@@ -168,7 +168,7 @@ def test_a_model_of_ones_own_is_never_taken_for_the_papers(run, tmp_path, data):
 
 
 def test_paths_that_read_alike_stay_apart():
-    from experiments.entry import _open
+    from experiments.app.entry import _open
 
     first, second = _open("teachers=./x_1,./x-1").removeprefix("teachers=").split(",")
     assert first != second

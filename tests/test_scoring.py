@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from rsr import artefacts, store
-from rsr import scoring as stage
-from rsr import student as students
-from rsr.engine import Scorer, Scoring
+from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
-from rsr.scores import dataset_scores, trajectory_scores
-from rsr.scoring import score_dataset
-from rsr.trajectories import Dataset, Message, Trajectory
+from rsr.metrics.aggregate import dataset_scores, trajectory_scores
+from rsr.store import artefacts
+from rsr.student import student as students
+from rsr.tokens import score_dataset as stage
+from rsr.tokens import token_store
+from rsr.tokens.engine import Scorer, Scoring
+from rsr.tokens.score_dataset import score_dataset
 from tests.models import save, together
 
 
@@ -118,7 +119,7 @@ def test_a_shard_that_cannot_be_written_ends_the_run(scorer, tmp_path, monkeypat
     def full(path, shard):
         raise InputError(f"{path}: no space left")
 
-    monkeypatch.setattr("rsr.scoring.write_shard", full)
+    monkeypatch.setattr("rsr.tokens.score_dataset.write_shard", full)
     with pytest.raises(InputError, match=r"shard-00000.parquet: no space left"):
         score_dataset(scorer, DATASET, tmp_path)
 
@@ -228,7 +229,7 @@ def test_a_damaged_shard_is_named(scorer, tmp_path):
 
 
 def test_shards_round_trip(tmp_path):
-    from rsr.tokens import Tokens
+    from rsr.tokens.tokens import Tokens
 
     tokens = Tokens(
         np.array([1, 4_000_000_000], np.uint32),
@@ -236,9 +237,11 @@ def test_shards_round_trip(tmp_path):
         np.array([0, 11], np.float32),
         np.array([0, 0, 2, 2]),
     )
-    shard = store.Shard(["a", "b", "c"], ["p", "q", "r"], [1, 2, 3], [False, True, False], [None, None, "why"], tokens)
-    store.write_shard(tmp_path / "shard-00000.parquet", shard)
-    back = store.read_shard(tmp_path / "shard-00000.parquet")
+    shard = token_store.Shard(
+        ["a", "b", "c"], ["p", "q", "r"], [1, 2, 3], [False, True, False], [None, None, "why"], tokens
+    )
+    token_store.write_shard(tmp_path / "shard-00000.parquet", shard)
+    back = token_store.read_shard(tmp_path / "shard-00000.parquet")
     assert (back.ids, back.problems, back.chat_tokens) == (shard.ids, shard.problems, shard.chat_tokens)
     assert (back.truncated, back.reasons) == (shard.truncated, shard.reasons)
     for name in ("rank", "surprisal", "entropy", "offsets"):
@@ -257,9 +260,10 @@ WRITER = """
 import os, sys
 import numpy as np
 from pathlib import Path
-from rsr import artefacts, store
+from rsr.store import artefacts
+from rsr.tokens import token_store
 from rsr.errors import InputError
-from rsr.tokens import Tokens
+from rsr.tokens.tokens import Tokens
 root = Path(sys.argv[1])
 if len(sys.argv) > 2:
     import resource
@@ -273,7 +277,7 @@ try:
     n = 200_000
     rng = np.random.default_rng(0)
     tokens = Tokens(rng.integers(1, 99, n).astype(np.uint32), *rng.random((2, n)).astype(np.float32), np.array([0, n]))
-    store.write_shard(store.shard_path(artefact, 0), store.Shard(["t"], ["p"], [n], [False], [None], tokens))
+    token_store.write_shard(token_store.shard_path(artefact, 0), token_store.Shard(["t"], ["p"], [n], [False], [None], tokens))
 except InputError as error:
     print(error)
 """

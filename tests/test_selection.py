@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsr.errors import InputError
-from rsr.selection import CANDIDATES, Rule, choose
+from rsr.selection.rules import CANDIDATES, Rule, choose
 
 rows = st.lists(
     st.fixed_dictionaries(

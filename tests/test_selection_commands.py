@@ -8,8 +8,8 @@ import sys
 import polars as pl
 import pytest
 
-from experiments.config import ROOT
-from experiments.findings import FINDINGS
+from experiments.app.conclusions import FINDINGS
+from experiments.app.config import ROOT
 from experiments.miniature import words
 from tests.models import save
 

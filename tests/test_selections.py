@@ -11,16 +11,16 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import experiments.trajectory_selection  # noqa: F401  registers its schema
-from experiments import baselines, datasets, selections
-from experiments.config import ROOT
-from experiments.schemas import Setting
-from experiments.selections import GENERATION, NONE, RANDOM
+from experiments.app.command_configs import Setting
+from experiments.app.config import ROOT
+from experiments.stages import metric_scores, teacher_data, training_sets
+from experiments.stages.training_sets import GENERATION, NONE, RANDOM
 from experiments.validation import by_chance
-from rsr.artefacts import MANIFEST
+from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
 from rsr.metrics import by_name
-from rsr.selection import Rule
-from rsr.trajectories import Dataset, Message, Trajectory
+from rsr.selection.rules import Rule
+from rsr.store.artefacts import MANIFEST
 from tests.models import save
 
 METRICS = ["rsr", "avg_surprisal", "g_norm", "avg_token_length", "rule_based_quality"]
@@ -61,8 +61,8 @@ def study(tmp_path_factory):
         composed.teachers, {"data": str(folder / "data"), "teachers": [], "fewer": ["a", "c"]}
     )
     config = OmegaConf.to_object(composed)
-    data = datasets.load(config.teachers, config.scoring, config.paths)
-    return config, data, baselines.score(replace(config, metrics=METRICS))
+    data = teacher_data.load(config.teachers, config.scoring, config.paths)
+    return config, data, metric_scores.score(replace(config, metrics=METRICS))
 
 
 def content(messages):
@@ -98,8 +98,8 @@ def plainly(method, setting, data, scores):
 @pytest.mark.parametrize("method", METRICS)
 def test_a_selection_is_the_plain_recomputation(study, method, setting):
     config, data, scores = study
-    pool = selections.pool(setting, data, config.teachers.fewer)
-    found = selections.select(method, pool, Rule(), scores, config)
+    pool = training_sets.pool(setting, data, config.teachers.fewer)
+    found = training_sets.select(method, pool, Rule(), scores, config)
     expected = plainly(method, setting, data, scores)
     assert {t.problem: t.messages[-1].content for t in found.dataset.trajectories} == expected
     assert sorted(expected) == [t.problem for t in found.dataset.trajectories]
@@ -110,10 +110,10 @@ def test_a_selection_is_the_plain_recomputation(study, method, setting):
 @pytest.mark.full
 def test_a_selection_is_found_again_and_says_where_each_line_is_from(study):
     config, data, scores = study
-    pool = selections.pool(Setting.all, data, [])
-    first = selections.select("rsr", pool, Rule(), scores, config)
+    pool = training_sets.pool(Setting.all, data, [])
+    first = training_sets.select("rsr", pool, Rule(), scores, config)
     written = (first.artefact.path / MANIFEST).stat().st_mtime_ns
-    again = selections.select("rsr", pool, Rule(), scores, config)
+    again = training_sets.select("rsr", pool, Rule(), scores, config)
     assert again.dataset == first.dataset and (again.artefact.path / MANIFEST).stat().st_mtime_ns == written
     lines = [json.loads(line) for line in (first.artefact.path / "set" / "train.jsonl").read_text().splitlines()]
     chosen = first.chosen.select("teacher", "generation", "trajectory").rows()
@@ -123,20 +123,22 @@ def test_a_selection_is_found_again_and_says_where_each_line_is_from(study):
 @pytest.mark.full
 def test_all_candidates_and_shares_of_the_problems(study):
     config, data, scores = study
-    pool = selections.pool(Setting.one_generation, data, [])
-    everything = selections.select(NONE, pool, Rule(), scores, config)
+    pool = training_sets.pool(Setting.one_generation, data, [])
+    everything = training_sets.select(NONE, pool, Rule(), scores, config)
     assert len(everything.dataset.trajectories) == sum(len(d.trajectories) for d in data) / 2
-    one = selections.Pool("share", data[:1])
-    quarter = selections.select("rsr", one, Rule(share=0.25), scores, config)
+    one = training_sets.Pool("share", data[:1])
+    quarter = training_sets.select("rsr", one, Rule(share=0.25), scores, config)
     values = scores.trajectories.filter(metric="rsr", preset="", teacher="a", generation="gen1")
     assert {t.id for t in quarter.dataset.trajectories} == {*values.sort("value")["trajectory"][:3]}
-    drawn = [selections.select(RANDOM, one, Rule(share=0.25), scores, config, seed=seed).dataset for seed in range(8)]
+    drawn = [
+        training_sets.select(RANDOM, one, Rule(share=0.25), scores, config, seed=seed).dataset for seed in range(8)
+    ]
     assert {len(d.trajectories) for d in drawn} == {3} and len({d.digest() for d in drawn}) > 4
 
 
 def test_settings_that_come_to_the_same_are_one():
     data = some("abc")
-    found = selections.pools(list(Setting), data, ["a", "c"])
+    found = training_sets.pools(list(Setting), data, ["a", "c"])
     assert [of.label for of in found] == ["3-to-1", "2-to-1, fewer teachers", "3-to-1, correct first"]
 
 
@@ -144,14 +146,14 @@ def test_settings_that_come_to_the_same_are_one():
 def test_what_cannot_be_selected_is_said(study):
     config, data, scores = study
     with pytest.raises(InputError, match="names d: there are no data"):
-        selections.pool(Setting.fewer_teachers, data, ["a", "d"])
+        training_sets.pool(Setting.fewer_teachers, data, ["a", "d"])
     with pytest.raises(InputError, match="has fewer_teachers: name them"):
-        selections.pool(Setting.fewer_teachers, data, [])
+        training_sets.pool(Setting.fewer_teachers, data, [])
     with pytest.raises(InputError, match="grace, which has no score of a trajectory"):
-        selections.scored(config, ["grace"])
+        training_sets.scored(config, ["grace"])
     unknown = [replace(d, trajectories=tuple(replace(t, answer=None) for t in d.trajectories)) for d in data]
     with pytest.raises(InputError, match="no answer to any problem is known"):
-        selections.select("rsr", selections.pool(Setting.correct_first, unknown, []), Rule(), scores, config)
+        training_sets.select("rsr", training_sets.pool(Setting.correct_first, unknown, []), Rule(), scores, config)
 
 
 def some(names, problems=40):
@@ -170,12 +172,12 @@ def some(names, problems=40):
 
 def test_chance_draws_evenly_whatever_the_order_of_teachers():
     data = some("abcd", 400)
-    drawn = selections.random(data)
-    assert drawn.generation == GENERATION and selections.random(data[::-1]).digest() == drawn.digest()
+    drawn = training_sets.random(data)
+    assert drawn.generation == GENERATION and training_sets.random(data[::-1]).digest() == drawn.digest()
     expected = [Random(f"0/{p}").choice("abcd") for p in sorted(f"p{i}" for i in range(400))]
     assert [t.messages[-1].content for t in drawn.trajectories] == expected
     assert all(60 < expected.count(name) < 140 for name in "abcd")
-    assert selections.random(data, seed=1).digest() != drawn.digest()
+    assert training_sets.random(data, seed=1).digest() != drawn.digest()
 
 
 def test_pairs_right_by_chance_are_counted_exactly():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from experiments.schemas import SimulationConfig
+from experiments.app.command_configs import SimulationConfig
 from experiments.simulation import NAMES, QUANTITIES, closed_set, preference, world
 
 

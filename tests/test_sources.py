@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsr import overlap, score_sets, sources, tables
+from rsr.data import contamination, discovery
 from rsr.errors import InputError
+from rsr.metrics import imports, score_tables
 from tests.clients import chat, write
 
 json_values = st.recursive(
@@ -29,7 +30,7 @@ def test_a_sample_is_the_same_problems_in_any_order_and_any_file(tmp_path):
     shuffled = random.Random(0).sample(records, len(records))
     more = [*records, *(chat(i, "x", id=f"q{i}") for i in range(50))]
     paths = [write(tmp_path / f"{n}.jsonl", r) for n, r in enumerate((records, shuffled, more))]
-    one, other, third = sources.read(paths, sample=10)
+    one, other, third = discovery.read(paths, sample=10)
     assert set(ids(one)) == set(ids(other))
     assert len(ids(one)) == len(ids(third)) == 10
     assert set(ids(third)) & {f"p{i}" for i in range(50)} <= set(ids(one))
@@ -41,17 +42,17 @@ def test_places_may_be_named_and_are_read_in_the_order_of_names(tmp_path):
     path = write(tmp_path / "a" / "gen1.json", [chat(0, "x")])
     other = write(tmp_path / "b" / "gen1.json", [chat(0, "y")])
     with pytest.raises(InputError, match="are both called 'gen1'"):
-        sources.read([path, other])
-    assert [s.dataset.name for s in sources.read([f"z={path}", f"y={other}"])] == ["y", "z"]
+        discovery.read([path, other])
+    assert [s.dataset.name for s in discovery.read([f"z={path}", f"y={other}"])] == ["y", "z"]
 
 
 def test_a_file_whose_name_holds_an_equals_sign(tmp_path):
     path = write(tmp_path / "lr=1.jsonl", [chat(0, "x")])
-    assert sources.read(path)[0].dataset.name == "lr=1"
+    assert discovery.read(path)[0].dataset.name == "lr=1"
 
 
 def test_a_column_without_value_is_not_given():
-    source = sources.read([chat(0, "x", id=None, answer=None) | {"conversations": None}])[0]
+    source = discovery.read([chat(0, "x", id=None, answer=None) | {"conversations": None}])[0]
     assert source.dataset.trajectories[0].answer is None
 
 
@@ -59,10 +60,10 @@ def test_a_column_without_value_is_not_given():
 @given(json_values | st.lists(json_values, max_size=3))
 def test_no_object_ends_in_another_error(value):
     with contextlib.suppress(InputError):
-        sources.read(value if isinstance(value, list | dict) else [value])
+        discovery.read(value if isinstance(value, list | dict) else [value])
 
 
-fields = st.sampled_from([*score_sets.REFERENCE, "id", "problem", "question", "messages", "role", "content", "text"])
+fields = st.sampled_from([*imports.REFERENCE, "id", "problem", "question", "messages", "role", "content", "text"])
 lines = st.lists(st.dictionaries(fields, json_values | st.integers(-(10**400), 10**400), max_size=6), max_size=3)
 
 
@@ -74,7 +75,7 @@ def test_no_score_set_or_evaluation_set_ends_in_another_error(tmp_path_factory, 
         path.write_bytes(given_lines)
     else:
         path.write_text("\n".join(json.dumps(line) for line in given_lines))
-    for read in (score_sets.read, overlap.read):
+    for read in (imports.read, contamination.read):
         with contextlib.suppress(InputError):
             read(path)
 
@@ -84,23 +85,23 @@ def test_no_score_set_or_evaluation_set_ends_in_another_error(tmp_path_factory, 
 def test_no_damaged_score_table_ends_in_another_error(tmp_path_factory, manifest, table):
     folder = tmp_path_factory.mktemp("fuzz")
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    for name in (tables.TRAJECTORIES, tables.DATASETS):
+    for name in (score_tables.TRAJECTORIES, score_tables.DATASETS):
         (folder / name).write_bytes(table)
     with pytest.raises(InputError):
-        tables.read(folder)
+        score_tables.read(folder)
 
 
 def test_a_table_of_another_kind_is_no_score_table(tmp_path):
     (tmp_path / "manifest.json").write_text('{"key": {"stage": "scores"}}')
-    for name in (tables.TRAJECTORIES, tables.DATASETS):
+    for name in (score_tables.TRAJECTORIES, score_tables.DATASETS):
         pl.DataFrame({"a": [1]}).write_parquet(tmp_path / name)
     with pytest.raises(InputError, match="the scores cannot be read"):
-        tables.read(tmp_path)
+        score_tables.read(tmp_path)
 
 
 @pytest.mark.parametrize("value", [0, -1, 10**400, None, "1", float("inf"), float("nan")])
 def test_a_score_of_the_reference_is_a_positive_number(tmp_path, value):
-    sample = dict.fromkeys(score_sets.REFERENCE, 2) | {"avg_surprisal": value}
+    sample = dict.fromkeys(imports.REFERENCE, 2) | {"avg_surprisal": value}
     write(tmp_path / "a.jsonl", [sample])
     with pytest.raises(InputError, match="a score is not a positive number"):
-        score_sets.read(tmp_path / "a.jsonl")
+        imports.read(tmp_path / "a.jsonl")

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from experiments import known
-from experiments.config import (
+from experiments.app import memo
+from experiments.app.config import (
     ROOT,
     CorrelationConfig,
     Dtype,
@@ -73,12 +73,12 @@ def test_an_answer_is_found_once_and_by_everything_it_follows_from(tmp_path, mon
         return {"answer": len(asked)}
 
     def ask(of):
-        return known.answer(tmp_path, "question", of, find)["answer"]
+        return memo.answer(tmp_path, "question", of, find)["answer"]
 
     assert [ask({"a": 1}), ask({"a": 1}), ask({"a": 2}), ask({"a": 1})] == [1, 1, 2, 1]
-    monkeypatch.setattr(known, "_source", lambda: "another source")
+    monkeypatch.setattr(memo, "_source", lambda: "another source")
     assert [ask({"a": 1}), ask({"a": 1})] == [3, 3]
-    monkeypatch.setattr(known, "_versions", lambda: {"torch": "another"})
+    monkeypatch.setattr(memo, "_versions", lambda: {"torch": "another"})
     assert ask({"a": 1}) == 4
     monkeypatch.undo()
     assert ask({"a": 1}) == 1
@@ -91,23 +91,23 @@ def test_an_answer_is_found_once_and_by_everything_it_follows_from(tmp_path, mon
 def test_a_model_folder_is_known_by_its_content(tmp_path):
     for name in ("model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"):
         (tmp_path / name).write_text(name)
-    before = known.of_model(str(tmp_path))
+    before = memo.of_model(str(tmp_path))
     stat = (tmp_path / "tokenizer.json").stat()
     (tmp_path / "tokenizer.json").write_text("tokenizer.jsoN")  # of the same size and time
     os.utime(tmp_path / "tokenizer.json", ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert known.of_model(str(tmp_path)) != before
+    assert memo.of_model(str(tmp_path)) != before
     (tmp_path / "tokenizer.json").write_text("tokenizer.json")
-    assert known.of_model(str(tmp_path)) == before
+    assert memo.of_model(str(tmp_path)) == before
     (tmp_path / "config.json").rename(tmp_path / "Config.json")
-    assert known.of_model(str(tmp_path)) != before
-    assert known.of_model("owner/name") is None
+    assert memo.of_model(str(tmp_path)) != before
+    assert memo.of_model("owner/name") is None
 
 
 def test_scores_are_known_by_every_setting_but_what_becomes_of_them():
     student = Student(name="s", model="m")
     config = CorrelationConfig(student=student, teachers=Teachers(name="t", data="d"), metric="rsr")
-    before = known.of_scores(config)
-    assert known.of_scores(replace(config, metric="all", run=True)) == before
+    before = memo.of_scores(config)
+    assert memo.of_scores(replace(config, metric="all", run=True)) == before
     changes = [
         {"student": replace(student, dtype=Dtype.float32)},
         {"scoring": ScoringConfig(max_length=100)},
@@ -115,7 +115,7 @@ def test_scores_are_known_by_every_setting_but_what_becomes_of_them():
         {"local": LocalConfig(window=2)},
         {"teachers": Teachers(name="t", data="d", answer="x")},
     ]
-    keys = [known.of_scores(replace(config, **change)) for change in changes]
+    keys = [memo.of_scores(replace(config, **change)) for change in changes]
     assert all(key != before for key in keys)
     # What a study adds to what is scored says nothing of scores; a setting of scoring that is added is part of them.
-    assert {*vars(StudyConfig())} - {*before} == {*known.AFTER_SCORES} - {"source", "metric"}
+    assert {*vars(StudyConfig())} - {*before} == {*memo.AFTER_SCORES} - {"source", "metric"}

@@ -17,10 +17,10 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from eval.settings import Evaluation
-from experiments.config import ROOT, Paths, Student, StudyConfig
+from experiments.app.config import ROOT, Paths, Student, StudyConfig
 from experiments.miniature import words
-from experiments.study import learn
-from rsr import trajectories
+from experiments.study.study import learn
+from rsr.data import trajectories
 from tests.test_startup import HEAVY, of_import_times
 from train.settings import Training
 

@@ -5,7 +5,7 @@ import re
 import polars as pl
 import pytest
 
-from experiments.config import Paths
+from experiments.app.config import Paths
 
 pytestmark = pytest.mark.full
 

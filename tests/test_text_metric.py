@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rsr.data.trajectories import Message, Trajectory
+from rsr.features.text import TextCounts, pool_statistics, rule_based_quality
 from rsr.metrics import METRICS
-from rsr.metrics.text import TextCounts, pool_statistics, rule_based_quality
-from rsr.trajectories import Message, Trajectory
 
 
 def count(text):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rsr import student as students
-from rsr import trajectories
+from rsr.data import trajectories
 from rsr.errors import InputError
+from rsr.student import student as students
 from tests.models import save
 from train import sft
 from train.rows import IGNORED, training_rows

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsr import trajectories
+from rsr.data import trajectories
+from rsr.data.trajectories import Message, find, parse, read
 from rsr.errors import InputError
-from rsr.trajectories import Message, find, parse, read
 
 CHAT = [
     {"role": "system", "content": "Think."},

@@ -9,18 +9,18 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from experiments import scoring as configured
-from experiments import students as configured_students
-from experiments.config import Engine, Paths, ScoreConfig, ScoringConfig, Teachers
-from experiments.config import Student as StudentConfig
-from rsr import student as students
-from rsr.engine import NotFinite, Scorer, Scoring
+from experiments.app.config import Engine, Paths, ScoreConfig, ScoringConfig, Teachers
+from experiments.app.config import Student as StudentConfig
+from experiments.stages import scoring as configured
+from experiments.stages import students as configured_students
+from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
-from rsr.scoring import score_dataset
-from rsr.store import shard_path
-from rsr.tables import tabulate
-from rsr.trajectories import Dataset, Message, Trajectory
-from rsr.vllm_engine import VllmScorer
+from rsr.metrics.score_tables import tabulate
+from rsr.student import student as students
+from rsr.tokens.engine import NotFinite, Scorer, Scoring
+from rsr.tokens.score_dataset import score_dataset
+from rsr.tokens.token_store import shard_path
+from rsr.tokens.vllm_engine import VllmScorer
 from tests import vllm_stand_in as stand_in
 from tests.models import save
 

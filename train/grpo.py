@@ -10,13 +10,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from rsr.artefacts import Artefact, find_or_begin, write_text, writing
-from rsr.chat import ChatRenderer
-from rsr.claims import claiming
+from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
-from rsr.grader import VERSION as GRADER_VERSION
-from rsr.grader import Grader, Kind
-from rsr.trajectories import Dataset
+from rsr.grading.grader import VERSION as GRADER_VERSION
+from rsr.grading.grader import Grader, Kind
+from rsr.store.artefacts import Artefact, find_or_begin, write_text, writing
+from rsr.store.claims import claiming
+from rsr.student.chat import ChatRenderer
 from train.settings import Reinforcement
 from train.sft import HISTORY, MODEL, Base, end_turns, tokenizer_of
 
@@ -35,7 +35,7 @@ class Task:
 
     Attributes:
         prompts: as the student sees them, rendered by the one chat renderer; with `answers` in their order.
-        pattern: see `rsr.grader.extract`.
+        pattern: see `rsr.grading.grader.extract`.
     """
 
     prompts: Sequence[str]

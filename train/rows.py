@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from rsr.chat import ChatRenderer
+from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
-from rsr.trajectories import Dataset, Trajectory
+from rsr.student.chat import ChatRenderer
 from train.settings import Overlong
 
 IGNORED = -100  # label of a token without loss

@@ -12,12 +12,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from rsr import student as students
-from rsr.artefacts import Artefact, find_or_begin, write_text, writing
-from rsr.chat import ChatRenderer
-from rsr.claims import claiming
+from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
-from rsr.trajectories import Dataset
+from rsr.store.artefacts import Artefact, find_or_begin, write_text, writing
+from rsr.store.claims import claiming
+from rsr.student import student as students
+from rsr.student.chat import ChatRenderer
 from train.rows import Rows, training_rows
 from train.settings import Training
 
@@ -56,7 +56,7 @@ class Base:
         """Of its tokenizer, which is loaded when it is asked for.
 
         Raises:
-            InputError: see `rsr.student.load_renderer`.
+            InputError: see `rsr.student.student.load_renderer`.
         """
         return students.load_renderer(
             self.model,
@@ -70,7 +70,7 @@ class Base:
         """Weights, tokenizer and template.
 
         Raises:
-            InputError: see `rsr.student.identity_of`.
+            InputError: see `rsr.student.student.identity_of`.
         """
         return self._identity if self.known is None else self.known
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from rsr.errors import InputError
-from rsr.grader import Grader, Kind
+from rsr.grading.grader import Grader, Kind
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -9,9 +9,9 @@ from rsr.cli import options
 from rsr.cli.options import needs, settings_of, settings_options
 
 if TYPE_CHECKING:
-    from rsr.engine import Scorer
-    from rsr.sources import Source
-    from rsr.tables import Scores
+    from rsr.data.discovery import Source
+    from rsr.metrics.score_tables import Scores
+    from rsr.tokens.engine import Scorer
 
 
 @click.command()
@@ -41,7 +41,7 @@ def score(
     needs(data, student)
     if dry_run:
         from rsr.cli.show import show_estimate
-        from rsr.estimate import estimate
+        from rsr.tokens.dry_run import estimate
 
         scorer, read = prepared(student, data, sample, on_error, settings)
         _show(estimate(scorer, [source.dataset for source in read], outputs), as_json, show_estimate)
@@ -52,7 +52,7 @@ def score(
 
         print_json({"folder": scores.artefact.path, "datasets": scores.datasets})
     else:
-        from rsr.display import show_scores
+        from rsr.cli.terminal import show_scores
 
         show_scores(scores)
 
@@ -102,14 +102,14 @@ def rank(
     if scores is not None:
         if data or student:
             raise click.UsageError("--scores says all: leave out --student and DATA.")
-        from rsr import tables
+        from rsr.metrics import score_tables
 
-        table = tables.read(options.scores_folder(scores))
+        table = score_tables.read(options.scores_folder(scores))
     else:
         needs(data, student)
         table, _ = scored(student, data, sample, outputs, on_error, settings)
     from rsr.cli.show import show_ranking
-    from rsr.ranking import rank
+    from rsr.selection.ranking import rank
 
     _show(rank(table.trajectories, metric, preset, by=by, resamples=resamples, seed=seed), as_json, show_ranking)
 
@@ -139,7 +139,7 @@ def inspect(
 
     found = api.inspect(str(student), data, trajectory, settings=settings_of(settings))
     if html is not None:
-        from rsr.artefacts import write_text, writing
+        from rsr.store.artefacts import write_text, writing
 
         with writing(html):
             write_text(html, found.to_html())
@@ -160,24 +160,24 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     Each is a folder of scores (outputs/scores/...), what `rsr score --json` printed, or what the reference implementation
     writes: a .jsonl file of samples, or a folder of such files.
     """
-    from rsr import score_sets
+    from rsr.metrics import imports
 
-    sets = [score_sets.read(options.scores_folder(of)) for of in (first, second)]
-    from rsr import comparison
+    sets = [imports.read(options.scores_folder(of)) for of in (first, second)]
     from rsr.cli.show import show_comparison
+    from rsr.metrics import compare_scores
 
-    _show(comparison.compare(*sets), as_json, show_comparison)
+    _show(compare_scores.compare(*sets), as_json, show_comparison)
 
 
 def prepared(
     student: str | None, data: tuple[str, ...], sample: int | None, on_error: Any, settings: dict[str, Any]
 ) -> "tuple[Scorer, list[Source]]":
     """The engine and the sources; data is read before the model is loaded."""
-    from rsr import sources
-    from rsr.student import check
+    from rsr.data import discovery
+    from rsr.student.student import check
 
     check(str(student))
-    read = sources.read(data, sample=sample, on_error=on_error)
+    read = discovery.read(data, sample=sample, on_error=on_error)
     from rsr.api import scorer_of
 
     return scorer_of(str(student), settings_of(settings)), read

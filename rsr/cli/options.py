@@ -142,7 +142,7 @@ def check_writable(outputs: Path) -> None:
     Raises:
         InputError: it cannot be made, or not be written.
     """
-    from rsr.artefacts import writing
+    from rsr.store.artefacts import writing
 
     with writing(outputs):
         outputs.mkdir(parents=True, exist_ok=True)

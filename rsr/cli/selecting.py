@@ -69,19 +69,24 @@ def select(
     dataset_info.json for LLaMA-Factory, selected.csv, left_out.csv and a manifest.
     """
     from rsr.metrics.base import by_name
-    from rsr.selection import Rule
+    from rsr.selection.rules import Rule
 
     by_name(metric)
     rule = Rule(correct, _count(per_problem), quota, top, share, tokens)
-    from rsr import overlap, sources, tables, training_set
+    from rsr.data import contamination, discovery
+    from rsr.metrics import score_tables
+    from rsr.selection import training_set
 
     for file in against:
-        overlap.check(Path(file))
+        contamination.check(Path(file))
     if scores is not None:
         if student:
             raise click.UsageError("--scores and --student say the same: give one.")
         needs(data, scores)
-        table, read = tables.read(options.scores_folder(scores)), sources.read(data, sample=sample, on_error=on_error)
+        table, read = (
+            score_tables.read(options.scores_folder(scores)),
+            discovery.read(data, sample=sample, on_error=on_error),
+        )
     else:
         needs(data, student)
         table, read = scored(student, data, sample, outputs, on_error, settings)

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from rsr.display import console, grid, interval, number
-from rsr.heatmap import to_text
+from rsr.cli.terminal import console, grid, interval, number
 from rsr.metrics import METRICS
+from rsr.views.heatmap import to_text
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rsr.comparison import Comparison
-    from rsr.estimate import Estimate
-    from rsr.inspection import Inspection
-    from rsr.ranking import Length, Ranking
-    from rsr.training_set import TrainingSet
+    from rsr.metrics.compare_scores import Comparison
+    from rsr.selection.ranking import Length, Ranking
+    from rsr.selection.training_set import TrainingSet
+    from rsr.tokens.dry_run import Estimate
+    from rsr.views.inspection import Inspection
 
 
 def say(*lines: str) -> None:

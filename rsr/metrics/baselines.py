@@ -1,11 +1,11 @@
 """The baselines of Table 4 that are not functions of token ranks and surprisals."""
 
+from rsr.features.judge import CRITERIA, llm_judged_quality
+from rsr.features.local_surprisal import avg_surprisal_local
+from rsr.features.text import WEIGHTS, rule_based_quality
 from rsr.metrics.base import Metric, declare
 from rsr.metrics.gradient import GRACE_PRESETS, NORM_PRESETS, g_norm, grace
 from rsr.metrics.influence import influence_score
-from rsr.metrics.judge import CRITERIA, llm_judged_quality
-from rsr.metrics.local import avg_surprisal_local
-from rsr.metrics.text import WEIGHTS, rule_based_quality
 
 TEACHER_PARAMS = declare(
     Metric(

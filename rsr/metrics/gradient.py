@@ -1,4 +1,4 @@
-"""G-Norm and GRACE: functions of projected gradients, one per trajectory (measured by `rsr.gradients`).
+"""G-Norm and GRACE: functions of projected gradients, one per trajectory (measured by `rsr.features.gradients`).
 
 A row holds the projection z of the gradient g of a trajectory's token-mean loss, which keeps the norm in expectation,
 the number D of parameters it was taken for, and the number T of response tokens.

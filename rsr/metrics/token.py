@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from rsr.metrics.base import Floats, Parts, metric
-from rsr.tokens import Tokens, divide, once
+from rsr.tokens.tokens import Tokens, divide, once
 
 R_MAX = 100  # the paper's clip
 BOTH = ("trajectory", "dataset")

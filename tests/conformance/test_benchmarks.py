@@ -3,7 +3,7 @@
 import pytest
 
 from eval import benchmarks
-from rsr.grader import Grader
+from rsr.grading.grader import Grader
 
 SIZES = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500}
 

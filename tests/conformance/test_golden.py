@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from experiments.config import Paths, Student
-from experiments.students import model_of
-from rsr import student as students
-from rsr import trajectories
-from rsr.engine import Scorer, Scoring
+from experiments.app.config import Paths, Student
+from experiments.stages.students import model_of
+from rsr.data import trajectories
 from rsr.metrics.token import clipped_rank, rsr
+from rsr.student import student as students
+from rsr.tokens.engine import Scorer, Scoring
 
 pytestmark = pytest.mark.full
 FLOAT32 = ["chatml-float32", "chatml-multiturn", "chatml-think-float32", "chatml-truncated-512", "othermarkup-float32"]

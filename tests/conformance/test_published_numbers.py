@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from experiments.config import Paths
+from experiments.app.config import Paths
 
 SAME = [
     "metrics",

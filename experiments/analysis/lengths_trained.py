@@ -1,0 +1,164 @@
+"""Scores against accuracy where the same teachers write at several lengths: within each, over all, and paired."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from experiments.analysis.prefixes import ALL, SURPRISAL, Answers
+from experiments.app import result_folder
+from experiments.app.conclusions import Finding
+from experiments.app.config import Bootstrap
+from rsr.stats.correlation import correlate, correlation
+from rsr.stats.effect import Effect, of_draws
+from rsr.stats.paired import detectable, partial_spearman
+from rsr.views.plots import Panel, scatter
+
+Floats = NDArray[np.float64]
+SIGN = {"RSR": -1, "mean surprisal": -1, "token length": 1}  # better is lower, lower, higher
+CELL = "Spearman with accuracy, signs turned so that larger is better"
+
+
+def trained(
+    data: Sequence[Answers], accuracies: pl.DataFrame, folder: Path, bootstrap: Bootstrap
+) -> tuple[list[Finding], list[str], pl.DataFrame]:
+    """Findings, text and the table of scores and accuracies; draws accuracy.png.
+
+    Args:
+        accuracies: teacher, generation, accuracy (percent), of every dataset.
+    """
+    table = accuracies.join(_scores(data), on=["teacher", "generation"], how="inner", validate="1:1")
+    assert len(table) == len(data), "a dataset has no accuracy"
+    generations = table["generation"].unique(maintain_order=True).to_list()
+    teachers = table["teacher"].unique(maintain_order=True).to_list()
+    cube = {name: _cube(table, name, teachers, generations) for name in (*SIGN, "accuracy")}
+    findings = _pooled(cube, bootstrap)
+    if len(generations) > 1:
+        findings += _paired(cube, generations, bootstrap)
+    parts = [
+        "## Trained: every length by itself and all together",
+        f"{CELL}; intervals over {len(teachers)} teachers (over all: a teacher's datasets come and go together).",
+        result_folder.markdown_table(*_grid(cube, generations, bootstrap)),
+        result_folder.markdown_table(*_datasets(cube, teachers, generations)),
+    ]
+    _draw(cube, teachers, generations, folder)
+    return findings, parts, table
+
+
+def _scores(data: Sequence[Answers]) -> pl.DataFrame:
+    rows = []
+    for of in data:
+        rank, surprisal = of.parts[ALL].sum(axis=0)
+        total, count = of.parts[SURPRISAL].sum(axis=0)
+        rows.append(
+            {
+                "teacher": of.teacher,
+                "generation": of.generation,
+                "RSR": rank / surprisal,
+                "mean surprisal": total / count,
+                "token length": float(of.lengths.mean()),
+            }
+        )
+    return pl.DataFrame(rows)
+
+
+def _cube(table: pl.DataFrame, column: str, teachers: Sequence[str], generations: Sequence[str]) -> Floats:
+    """Shape (generations, teachers)."""
+    values = {(t, g): v for t, g, v in table.select("teacher", "generation", column).iter_rows()}
+    return np.array([[values[t, g] for t in teachers] for g in generations], float)
+
+
+def _over_all(scores: Floats, accuracy: Floats, bootstrap: Bootstrap) -> Effect:
+    """Spearman over every dataset; teachers are drawn with all that they wrote."""
+    n = scores.shape[1]
+    drawn = np.random.default_rng(bootstrap.seed).integers(0, n, (bootstrap.resamples, n))
+    x, y = (np.moveaxis(of[:, drawn], 0, -1).reshape(len(drawn), -1) for of in (scores, accuracy))
+    boot = correlate(x, y, "spearman")
+    return of_draws(float(correlate(scores.ravel(), accuracy.ravel(), "spearman")), boot)
+
+
+def _pooled(cube: dict[str, Floats], bootstrap: Bootstrap) -> list[Finding]:
+    accuracy, length = cube["accuracy"], np.log(cube["token length"])
+    g, n = accuracy.shape
+    findings = []
+    for name, sign in SIGN.items():
+        found = _over_all(sign * cube[name], accuracy, bootstrap)
+        each = [float(correlate(sign * s, a, "spearman")) for s, a in zip(cube[name], accuracy, strict=True)]
+        answer = f"Over {g * n} datasets {found.value:+.2f}"
+        if g > 1:
+            answer += f", within the lengths {', '.join(f'{value:+.2f}' for value in each)}"
+        if name != "token length":
+            answer += f"; given log length {partial_spearman(sign * cube[name].ravel(), accuracy.ravel(), length.ravel()):+.2f}"
+        question = f"Does {name} order datasets whatever their length?"
+        basis = f"{CELL}; {g * n} datasets of {n} teachers, bootstrap over teachers, one training seed"
+        findings.append(Finding.of(question, f"{answer}.", found, "Spearman", basis))
+    return findings
+
+
+def _paired(cube: dict[str, Floats], generations: Sequence[str], bootstrap: Bootstrap) -> list[Finding]:
+    """From the first to the last length, paired over teachers."""
+    change = {name: of[-1] - of[0] for name, of in cube.items()}
+    n = len(change["RSR"])
+    drawn = np.random.default_rng(bootstrap.seed).integers(0, n, (bootstrap.resamples, n))
+    basis = f"{n} teachers, paired, one training seed"
+    way = f"from {generations[0]} to {generations[-1]}"
+    findings = []
+    for name, unit in (("RSR", "ranks per nat"), ("accuracy", "points of accuracy")):
+        found = of_draws(float(change[name].mean()), change[name][drawn].mean(axis=1))
+        up = int((change[name] > 0).sum())
+        answer = f"{name} changes by {found.value:+.2f} on average and rises for {up} of {n} teachers."
+        findings.append(Finding.of(f"Does {name} change {way}?", answer, found, unit, basis))
+    together = correlation(-change["RSR"], change["accuracy"], "spearman", resamples=bootstrap.resamples)
+    told = (
+        "together"
+        if together.low > 0
+        else "against each other"
+        if together.high < 0
+        else "not to be told from unrelated"
+    )
+    findings.append(
+        Finding(
+            f"Do RSR and accuracy move together {way}?",
+            f"Spearman between the fall of RSR and the rise of accuracy is {together.value:+.2f}: {told}.",
+            together.value,
+            together.low,
+            together.high,
+            detectable(n),
+            "Spearman",
+            basis,
+        )
+    )
+    return findings
+
+
+def _grid(
+    cube: dict[str, Floats], generations: Sequence[str], bootstrap: Bootstrap
+) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for name, sign in SIGN.items():
+        cells = []
+        for scores, accuracy in zip(sign * cube[name], cube["accuracy"], strict=True):
+            of = correlation(scores, accuracy, "spearman", resamples=bootstrap.resamples, seed=bootstrap.seed)
+            cells.append(f"{of.value:+.2f} [{of.low:+.2f}, {of.high:+.2f}]")
+        rows.append([name, *cells, _over_all(sign * cube[name], cube["accuracy"], bootstrap).text()])
+    return ["metric", *generations, "all"], rows
+
+
+def _datasets(
+    cube: dict[str, Floats], teachers: Sequence[str], generations: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    rows = [
+        [teacher, *(f"{cube['accuracy'][g, i]:.1f} ({cube['RSR'][g, i]:.2f})" for g in range(len(generations)))]
+        for i, teacher in enumerate(teachers)
+    ]
+    return ["accuracy after training, % (RSR)", *generations], rows
+
+
+def _draw(cube: dict[str, Floats], teachers: Sequence[str], generations: Sequence[str], folder: Path) -> None:
+    panels = [
+        Panel(generation or "all", "RSR", "accuracy after training, %", teachers, cube["RSR"][g], cube["accuracy"][g])
+        for g, generation in enumerate(generations)
+    ]
+    scatter(panels, folder / "accuracy.png")

@@ -1,0 +1,143 @@
+"""RSR of parts of trajectories, from token stores: since scoring is causal, the numbers of a prefix are those of the whole."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.app.config import Bootstrap
+from rsr.data.trajectories import Dataset, Trajectory
+from rsr.metrics.token import avg_surprisal, rsr
+from rsr.student.chat import ChatRenderer
+from rsr.tokens.token_store import TokenStore
+from rsr.tokens.tokens import Tokens, divide
+
+Floats = NDArray[np.float64]
+ALL, SURPRISAL, BEFORE, AFTER = "all", "mean surprisal", "before the mark", "from the mark on"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The trajectories of one dataset that have tokens.
+
+    Attributes:
+        problems: problem of each.
+        lengths: response tokens.
+        parts: per part of a trajectory numerators and denominators of RSR (of the mean surprisal: values and ones), shape
+            (n, 2); 0 where a trajectory has no such part.
+    """
+
+    teacher: str
+    generation: str
+    problems: Sequence[str]
+    lengths: NDArray[np.int64]
+    parts: Mapping[str, Floats]
+
+    @property
+    def name(self) -> str:
+        return f"{self.teacher}/{self.generation}" if self.generation else self.teacher
+
+
+def prefix(tokens: int) -> str:
+    """Name of the part that is the first tokens of a trajectory; a shorter one counts whole."""
+    return f"first {tokens}"
+
+
+def answers(store: TokenStore, prefixes: Sequence[int], marks: Mapping[str, int]) -> Answers:
+    """Measure every part.
+
+    Args:
+        marks: place of the mark's first token in each trajectory that has one, by id.
+    """
+    problems: list[str] = []
+    lengths = [np.zeros(0, np.int64)]
+    parts: dict[str, list[Floats]] = {}
+    for shard in store:
+        kept = shard.tokens.lengths > 0
+        problems += [problem for problem, keep in zip(shard.problems, kept, strict=True) if keep]
+        lengths.append(shard.tokens.lengths[kept])
+        at = np.array([marks.get(i, -1) for i in shard.ids])
+        for name, values in _parts(shard.tokens, prefixes, at):
+            parts.setdefault(name, []).append(values[kept])
+    return Answers(
+        store.teacher,
+        store.generation,
+        problems,
+        np.concatenate(lengths),
+        {name: np.concatenate(rows) for name, rows in parts.items()},
+    )
+
+
+def _parts(tokens: Tokens, prefixes: Sequence[int], marks: NDArray[np.int64]) -> Iterator[tuple[str, Floats]]:
+    place = np.arange(len(tokens.rank)) - np.repeat(tokens.offsets[:-1], tokens.lengths)
+    mark = np.repeat(marks, tokens.lengths)
+    yield ALL, _ratio(tokens)
+    yield SURPRISAL, np.nan_to_num(np.stack([avg_surprisal(tokens).numerator, np.ones(len(tokens.lengths))], axis=1))
+    for k in prefixes:
+        yield prefix(k), _ratio(tokens.kept(place < k))
+    yield BEFORE, _ratio(tokens.kept((mark >= 0) & (place < mark)))
+    yield AFTER, _ratio(tokens.kept((mark >= 0) & (place >= mark)))
+
+
+def _ratio(tokens: Tokens) -> Floats:
+    found = rsr(tokens)
+    assert found.denominator is not None
+    return np.nan_to_num(np.stack([found.numerator, found.denominator], axis=1))
+
+
+def marks(dataset: Dataset, renderer: ChatRenderer, pattern: str, max_length: int) -> dict[str, int]:
+    """Where the mark begins, in response tokens, in each trajectory whose last turn has it (the first match counts)."""
+    found = ((t, _characters(t, pattern)) for t in dataset.trajectories)
+    return {t.id: _place(t, renderer, at, max_length) for t, at in found if at is not None}
+
+
+def _characters(trajectory: Trajectory, pattern: str) -> int | None:
+    match = re.search(pattern, trajectory.messages[-1].content)
+    return match.start() if match else None
+
+
+def _place(trajectory: Trajectory, renderer: ChatRenderer, at: int, max_length: int) -> int:
+    turns = renderer.render(trajectory.messages, max_length).turns
+    before = sum(turn.end - turn.start for turn in turns if turn.message != len(trajectory.messages) - 1)
+    return before + sum(
+        start < at for turn in turns if turn.message == len(trajectory.messages) - 1 for start in turn.characters
+    )
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """A score of every dataset under one part, and its bootstrap over problems.
+
+    Attributes:
+        value: (datasets,); NaN where no trajectory has that part.
+        drawn: (resamples, datasets).
+    """
+
+    value: Floats
+    drawn: Floats
+
+    def interval(self, dataset: int) -> tuple[float, float]:
+        low, high = np.nanquantile(self.drawn[:, dataset], [0.025, 0.975])
+        return float(low), float(high)
+
+
+def resampled(data: Sequence[Answers], bootstrap: Bootstrap) -> dict[str, Resampled]:
+    """Every part, with problems drawn for all datasets and parts at once."""
+    problems = {problem: i for i, problem in enumerate(dict.fromkeys(p for of in data for p in of.problems))}
+    n = len(problems)
+    rng = np.random.default_rng(bootstrap.seed)
+    weights = rng.multinomial(n, np.full(n, 1 / n), bootstrap.resamples).astype(np.float64)
+    at = [np.array([problems[problem] for problem in of.problems]) for of in data]
+    found = {}
+    for name in data[0].parts:
+        sums = np.stack([_by_problem(of.parts[name], where, n) for of, where in zip(data, at, strict=True)])
+        total = sums.sum(axis=1)
+        drawn = np.einsum("rp,dpc->rdc", weights, sums, optimize=True)
+        found[name] = Resampled(divide(*total.T), divide(drawn[..., 0], drawn[..., 1]))
+    return found
+
+
+def _by_problem(rows: Floats, at: NDArray[np.int64], n: int) -> Floats:
+    return np.stack([np.bincount(at, column, minlength=n) for column in rows.T], axis=1)

@@ -1,0 +1,87 @@
+"""Scores under some settings crossed with the performance of some students."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.app.config import Bootstrap
+from rsr.metrics import Metric
+from rsr.stats.correlation import correlate
+from rsr.stats.effect import Effect, of_draws
+
+Floats = NDArray[np.float64]
+STUDENT, DTYPE = "another student", "another dtype"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What scores are computed under; printed scores have no dtype."""
+
+    student: str
+    dtype: str = ""
+
+    @property
+    def label(self) -> str:
+        return f"{self.student}, {self.dtype}" if self.dtype else self.student
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """A metric's scores under every setting beside every student's accuracies, over the same teachers.
+
+    Attributes:
+        own: the setting of each student's own scores.
+        scores: (settings, teachers), turned so that larger is meant to be better.
+        accuracy: (students, teachers), percent.
+        distance: (settings, students), 1 - Spearman between the scores of a setting and a student's own.
+    """
+
+    metric: Metric
+    settings: Sequence[Setting]
+    own: Sequence[Setting]
+    scores: Floats
+    accuracy: Floats
+    distance: Floats
+
+    @property
+    def matrix(self) -> Floats:
+        """Spearman of each setting's scores with each student's accuracy, shape (settings, students)."""
+        return correlate(self.scores[:, None], self.accuracy[None], "spearman")
+
+    def away(self, kind: str) -> NDArray[np.bool_]:
+        """Where a setting differs from a student's own in the student, or in the dtype alone; shape (settings, students)."""
+        same = np.array([[s.student == own.student for own in self.own] for s in self.settings])
+        exact = np.array([[s == own for own in self.own] for s in self.settings])
+        return ~same if kind == STUDENT else same & ~exact
+
+    def loss(self, matrix: Floats) -> Floats:
+        """What of its own coefficient a student loses under each setting; for matrices of any leading shape."""
+        at = [list(self.settings).index(own) for own in self.own]
+        own = matrix[..., at, np.arange(len(at))]
+        return np.asarray(own[..., None, :] - matrix)
+
+
+def losses(of: Crossed, bootstrap: Bootstrap) -> dict[str, Effect]:
+    """Mean loss under another student and under another dtype, and the fall: loss per unit of distance (least squares through
+    0). Teachers are drawn anew for all settings and students at once; distances stay.
+    """
+    rng = np.random.default_rng(bootstrap.seed)
+    drawn = rng.integers(0, of.scores.shape[1], (bootstrap.resamples, of.scores.shape[1]))
+    boot = np.stack(
+        [
+            np.stack([correlate(scores[drawn], accuracy[drawn], "spearman") for accuracy in of.accuracy], axis=-1)
+            for scores in of.scores
+        ],
+        axis=1,
+    )
+    lost, drawn_lost = of.loss(of.matrix), of.loss(boot)
+    found = {}
+    for kind in (STUDENT, DTYPE):
+        if (mask := of.away(kind)).any():
+            found[kind] = of_draws(lost[mask].mean(), drawn_lost[:, mask].mean(axis=1))
+    weight = of.distance / (of.distance**2).sum() if of.distance.any() else None
+    if weight is not None:
+        found["fall"] = of_draws((lost * weight).sum(), (drawn_lost * weight).sum(axis=(1, 2)))
+    return found

@@ -1,0 +1,1 @@
+"""What every command needs: its entry point, configuration, result folder and tracking."""

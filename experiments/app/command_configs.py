@@ -1,0 +1,209 @@
+"""Schemas of the configurations of single experiments; what they share is in experiments/app/config.py."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from omegaconf import MISSING
+
+from experiments.app.config import (
+    Bootstrap,
+    CorrelationConfig,
+    Dtype,
+    Paths,
+    ScoreConfig,
+    ScoringConfig,
+    Student,
+    StudyConfig,
+    Teachers,
+    at_least,
+)
+from rsr.errors import InputError
+from train.settings import Reinforcement
+
+
+class Setting(Enum):
+    """What a selection is made from (experiments.stages.training_sets)."""
+
+    all = "all"  # every generation of every teacher
+    one_generation = "one_generation"  # the first of every teacher
+    fewer_teachers = "fewer_teachers"  # every generation of `Teachers.fewer`
+    correct_first = "correct_first"  # as all, with right answers before others
+
+
+METHODS = ["random", "rsr", "avg_surprisal", "g_norm", "avg_token_length", "rule_based_quality", "llm_judged_quality"]
+
+
+@dataclass
+class Selection:
+    """Training sets selected problem by problem."""
+
+    settings: list[Setting] = field(default_factory=lambda: [Setting.all, Setting.one_generation])
+    methods: list[str] = field(default_factory=lambda: list(METHODS))  # random, none (all candidates), or metrics
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
+
+    def __post_init__(self) -> None:
+        if not (self.settings and self.methods and self.seeds):
+            raise InputError("selection needs at least one of settings, methods and seeds each")
+
+
+@dataclass
+class SelectionConfig(CorrelationConfig):
+    selection: Selection = field(default_factory=Selection)
+
+
+@dataclass
+class Validation:
+    """A check of a score on some teachers before all are trained on."""
+
+    metric: str = "rsr"
+    teachers: list[str] = field(default_factory=list)  # [] takes `count`, spread over the order of their scores
+    count: int = 5
+    seeds: list[int] = field(default_factory=lambda: [0])  # of training
+
+    def __post_init__(self) -> None:
+        at_least(3, count=self.count)
+
+
+@dataclass
+class ValidationConfig(StudyConfig):
+    validation: Validation = field(default_factory=Validation)
+
+
+@dataclass
+class Within:
+    """Choices among one teacher's own trajectories."""
+
+    metric: str = "rsr"
+    teachers: list[str] = field(default_factory=list)  # [] takes all
+    shares: list[float] = field(default_factory=lambda: [0.25, 0.5])  # of the problems
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
+
+
+@dataclass
+class WithinConfig(StudyConfig):
+    within: Within = field(default_factory=Within)
+
+
+@dataclass
+class BeyondSftConfig(CorrelationConfig):
+    reinforcement: Reinforcement = field(default_factory=Reinforcement)
+
+
+@dataclass
+class SanityConfig(ScoreConfig):
+    families: dict[str, list[str]] = MISSING  # family -> patterns of names
+
+
+@dataclass
+class TablesConfig:
+    teachers: Teachers = field(default_factory=Teachers)
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    paths: Paths = field(default_factory=Paths)
+
+
+@dataclass
+class RobustnessConfig(TablesConfig):
+    student: Student = field(default_factory=Student)
+
+
+@dataclass
+class SimulationConfig:
+    vocabulary: int = 50
+    zipf: float = 2.3
+    share: float = 0.2  # of the minor habit B in the mixture
+    shift: int = 25  # B's order is A's, rolled by this many places
+    support: int = 15  # C is uniform over the first tokens of A
+    tokens: int = 10_000  # of each trajectory of Table 3
+    length: int = 200  # tokens of a trajectory in the grid
+    seed: int = 0
+    paths: Paths = field(default_factory=Paths)
+
+    def __post_init__(self) -> None:
+        at_least(2, vocabulary=self.vocabulary)
+        at_least(1, support=self.support, tokens=self.tokens, length=self.length)
+        at_least(0, seed=self.seed)
+        at_least(0.01, zipf=self.zipf)
+        if not 0 < self.share < 1:
+            raise InputError(f"share={self.share} is no share of a mixture: it lies between 0 and 1")
+        if self.support > self.vocabulary:
+            raise InputError(f"support={self.support} is more than the vocabulary of {self.vocabulary}")
+
+
+@dataclass
+class Ablation:
+    """Values that each parameter takes while the others keep their defaults."""
+
+    r_max: list[int | None] = field(default_factory=lambda: [10, 50, 100, 500, None])
+    rank_power: list[float] = field(default_factory=lambda: [0.9, 0.95, 1.05, 1.1])
+    surprisal_power: list[float] = field(default_factory=lambda: [0.9, 0.95, 1.05, 1.1])
+    filter_share: list[float] = field(default_factory=lambda: [0.1, 0.3, 0.5])
+    sample_size: list[int] = field(default_factory=lambda: [10, 25, 50, 100, 200])
+    draws: int = 100  # of each sample size
+
+    def __post_init__(self) -> None:
+        at_least(1, draws=self.draws)
+        for r_max in self.r_max:
+            at_least(1, r_max=r_max)
+        for size in self.sample_size:
+            at_least(1, sample_size=size)
+        for share in self.filter_share:
+            if not 0 < share <= 1:
+                raise InputError(f"filter_share={share} is no share: it lies above 0 and up to 1")
+
+
+@dataclass
+class AblationConfig(ScoreConfig):
+    ablation: Ablation = field(default_factory=Ablation)
+
+
+@dataclass
+class CostConfig:
+    paths: Paths = field(default_factory=Paths)
+
+
+@dataclass
+class CaseStudyConfig(ScoreConfig):
+    problem: int = 0  # number of the problem in the first teacher's dataset
+    tokens: int = 400  # of each trajectory that are shown
+    r_max: int = 100
+
+    def __post_init__(self) -> None:
+        at_least(1, tokens=self.tokens, r_max=self.r_max)
+
+
+@dataclass
+class ReportConfig:
+    paths: Paths = field(default_factory=Paths)
+
+
+@dataclass
+class MismatchConfig(CorrelationConfig):
+    others: list[str] = field(default_factory=list)  # students beside the configured one, where they are measured
+    dtypes: list[Dtype] = field(default_factory=lambda: list(Dtype))
+
+
+@dataclass
+class FailuresConfig:
+    student: Student = field(default_factory=Student)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    examples: int = 100  # of each kind
+    appended: list[int] = field(default_factory=lambda: [8, 16, 32, 64])  # tokens
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    paths: Paths = field(default_factory=Paths)
+
+    def __post_init__(self) -> None:
+        at_least(2, examples=self.examples)
+        for tokens in self.appended:
+            at_least(1, appended=tokens)
+
+
+@dataclass
+class LengthConfig(StudyConfig):
+    prefixes: list[int] = field(default_factory=lambda: [4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048])  # tokens
+    mark: str = "</think>"  # regular expression that parts the answer from what stands before it
+    bins: int = 4  # by length, of equal size, that the trajectories of each dataset are divided into
+
+    def __post_init__(self) -> None:
+        at_least(2, bins=self.bins)
+        for tokens in self.prefixes:
+            at_least(1, prefixes=tokens)

@@ -1,0 +1,321 @@
+"""Schemas of configurations, those that entry points share: what is not declared is refused, by name.
+
+What belongs to one experiment alone is in experiments/app/command_configs.py.
+"""
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from eval.settings import Evaluation
+from rsr.errors import InputError
+from rsr.grading.grader import Kind
+from train.memory import Shape
+from train.settings import Training
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def at_least(least: float, **values: float | None) -> None:
+    """Refuse a setting below its least value; null is left to its meaning."""
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise InputError(f"{name}={value} is too small: the least is {least:g}")
+
+
+def _names(value: Any, setting: str) -> list[str]:
+    names = value if isinstance(value, list) else [value]
+    if not all(isinstance(name, str) for name in names):
+        raise InputError(f"{setting}={value} is neither a name nor a list of names")
+    return names
+
+
+class Source(Enum):
+    """Where scores and accuracies come from."""
+
+    published = "published"  # the paper's printed tables
+    measured = "measured"  # runs of this project
+
+
+class Dtype(Enum):
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float32 = "float32"
+
+
+@dataclass
+class Student:
+    name: str = MISSING
+    model: str | None = MISSING  # hub name or folder
+    revision: str | None = None
+    recipe: str | None = None  # how to make the model where it is no hub name or folder (experiments.stages.students)
+    brings: dict[str, str] = field(default_factory=dict)  # options of other groups, where none is given
+    template: str | None = None  # chat template: a name, a .jinja file, or null for the tokenizer's own
+    template_variables: dict[str, Any] = field(default_factory=dict)
+    dtype: Dtype = Dtype.bfloat16  # in which it is scored and evaluated
+    source: Source = Source.measured
+    shape: Shape | None = None  # as in its config.json, so that a plan needs no hub
+    training: Training = field(default_factory=Training)
+
+
+@dataclass
+class Teacher:
+    name: str = MISSING
+    model: str = MISSING
+    folder: str | None = None  # pattern of its folder's name in the data, any case
+    params_billion: float | None = None
+    performance: float | None = None  # share of problems solved
+
+
+@dataclass
+class Teachers:
+    name: str = MISSING
+    data: str | None = MISSING  # a file, a folder or hub:OWNER/NAME
+    recipe: str | None = None  # how to make the data where they are not given (experiments.stages.teacher_data)
+    caveat: str | None = None  # what has to be read beside every result
+    answer: str | None = None  # regular expression of a response's final answer; null: the last \boxed{}
+    grader: Kind = Kind.mathematics  # what answers are
+    generations: list[str] = field(default_factory=list)  # [] takes all that are found
+    teachers: list[Teacher] = field(default_factory=list)  # [] takes all that are found
+    selections: list[str] = field(
+        default_factory=list
+    )  # datasets selected from all of them (experiments.stages.training_sets)
+    fewer: list[str] = field(default_factory=list)  # the teachers of a selection from fewer teachers
+
+
+def from_print(student: Student, teachers: Teachers) -> bool:
+    """Whether a comparison reads the paper's numbers: of a paper student and a teacher table, not of a user's own."""
+    return student.source is Source.published and bool(teachers.teachers)
+
+
+@dataclass
+class Paths:
+    """Where things lie; relative paths start at the working directory."""
+
+    published: Path = ROOT / "results" / "published"
+    results: Path = ROOT / "results"
+    outputs: Path = ROOT / "outputs"
+
+
+class HeadDtype(Enum):
+    model = "model"
+    float32 = "float32"
+
+
+class Engine(Enum):
+    """What runs the student's forward passes."""
+
+    transformers = "transformers"
+    vllm = "vllm"
+
+
+class OnError(Enum):
+    error = "error"
+    skip = "skip"
+
+
+OnFailure = Enum("OnFailure", {"continue": "continue", "stop": "stop"})  # "continue" is no name in a class
+
+
+@dataclass
+class Study:
+    """How the cells of a study are run."""
+
+    processes: int | None = None  # cells at a time; null: one per core, or one where there is a GPU
+    worker: int = 0  # number of this worker among those that share a study; results are those of the first
+    on_error: OnFailure = OnFailure["continue"]  # after a cell that failed
+    floor: float = 5.0  # percent; students below it have learned nothing that an order could be made of
+    verified: float = 95.0  # percent; teachers below it write wrong solutions too often to be compared by form alone
+
+    def __post_init__(self) -> None:
+        at_least(1, processes=self.processes)
+        at_least(0, worker=self.worker)
+
+
+@dataclass
+class ScoringConfig:
+    backend: Engine = (
+        Engine.transformers
+    )  # vllm has an extra of its own, another tie rule and no entropy (docs/cluster.md)
+    dtype: Dtype | None = None  # null: the student's
+    head_dtype: HeadDtype = HeadDtype.model  # float32: the head in float32, which breaks ties of bfloat16
+    max_length: int | None = None  # tokens; null: 32,768, or the model's positions where it has fewer
+    beyond_positions: bool = False  # allow a max_length beyond the model's positions
+    attention: str = "sdpa"
+    device: str | None = None  # null: a GPU where there is one
+    token_budget: int = 2048  # padded tokens per forward pass
+    trust_remote_code: bool = False
+    on_error: OnError = OnError.error  # of a malformed record or one that cannot be rendered verbatim
+    limit: int | None = None  # the first problems of each dataset only
+
+    def __post_init__(self) -> None:
+        at_least(1, limit=self.limit, token_budget=self.token_budget, max_length=self.max_length)
+
+
+@dataclass
+class Bootstrap:
+    resamples: int = 10_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(100, resamples=self.resamples)
+        at_least(0, seed=self.seed)
+
+
+class Wandb(Enum):
+    off = "off"
+    online = "online"
+    offline = "offline"
+
+
+@dataclass
+class Tracking:
+    """Weights & Biases."""
+
+    wandb: Wandb = Wandb.off
+    project: str = "rsr"
+
+
+@dataclass
+class ScoreConfig:
+    student: Student = field(default_factory=Student)
+    teachers: Teachers = field(default_factory=Teachers)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    bootstrap: Bootstrap = field(default_factory=Bootstrap)
+    tracking: Tracking = field(default_factory=Tracking)
+    paths: Paths = field(default_factory=Paths)
+
+
+class Splitter(Enum):
+    sentence = "sentence"
+    newline = "newline"
+    blank_line = "blank_line"
+
+
+class LossMask(Enum):
+    response = "response"
+    response_eot = "response+eot"  # with the end-of-turn token
+
+
+@dataclass
+class LocalConfig:
+    """Mean local surprisal (rsr.features.local_surprisal)."""
+
+    window: int = 4  # preceding steps that the student remembers
+    splitter: Splitter = Splitter.sentence
+    prompt: bool = True  # whether it remembers the prompt
+
+    def __post_init__(self) -> None:
+        at_least(0, window=self.window)
+
+
+@dataclass
+class GradientConfig:
+    """G-Norm and GRACE (rsr.features.gradients)."""
+
+    parameters: str = "all"  # or lora_b, or a pattern of names such as *.mlp.*
+    dimensions: int | None = None  # null: 512, or fewer where a dataset has too few trajectories to fill them
+    seed: int = 0
+    mask: LossMask = LossMask.response
+    checkpointing: bool = False  # compute layers anew on the way back: less memory, a third more time
+
+    def __post_init__(self) -> None:
+        at_least(1, dimensions=self.dimensions)
+
+
+@dataclass
+class JudgeConfig:
+    """LLM-judged quality (rsr.features.judge); the key comes from the environment alone."""
+
+    endpoint: str | None = None  # base URL of an OpenAI-compatible server
+    model: str | None = None
+    key_variable: str = "OPENAI_API_KEY"
+    template: str | None = None  # file of a prompt; null takes the project's own
+    json_schema: bool = True
+    extra: dict[str, Any] = field(default_factory=dict)  # into the body of a request
+    max_tokens: int = 1024
+    max_characters: int | None = None  # of a solution; a longer one loses its middle, with a mark
+    attempts: int = 4
+    timeout: float = 300.0  # seconds
+    concurrency: int = 8
+
+    def __post_init__(self) -> None:
+        at_least(1, max_tokens=self.max_tokens, attempts=self.attempts, concurrency=self.concurrency)
+        at_least(100, max_characters=self.max_characters)
+
+
+@dataclass
+class InfluenceConfig:
+    """Influence score (rsr.metrics.influence)."""
+
+    reference: str | None = None  # folder of the student fine-tuned on the random selection
+    queries: str | None = None  # file of right solutions to problems that are held out, never a benchmark
+    modules: str = "*.mlp.*"  # pattern of linear modules
+    examples: int = 512  # trajectories that the curvature is fitted to
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(1, examples=self.examples)
+
+
+@dataclass
+class MetricsConfig(ScoreConfig):
+    metrics: Any = "tokens"  # names or groups: all, tokens, text, steps, gradients, endpoint, influence, grad
+    local: LocalConfig = field(default_factory=LocalConfig)
+    gradients: GradientConfig = field(default_factory=GradientConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    influence: InfluenceConfig = field(default_factory=InfluenceConfig)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of metrics or groups."""
+        return _names(self.metrics, "metrics")
+
+
+@dataclass
+class EvaluateConfig(MetricsConfig):
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+
+@dataclass
+class Assumptions:
+    """Behind the plan of a study; nothing of it is measured. The device is an H200 by its data sheet."""
+
+    flops: float = 9.9e14  # per second and device, dense bfloat16
+    utilisation: float = 0.4  # share of them that scoring and training reach
+    bandwidth: float = 4.8e12  # bytes per second of a device's memory
+    step: float = 0.03  # seconds that a step of generation takes at least (transformers, in Python)
+    memory: float = 141e9  # bytes of a device
+    devices: int = 8  # that the training of one student is spread over, where one does not hold it
+    price: float = 3.0  # per GPU-hour, in whatever currency
+
+    def __post_init__(self) -> None:
+        at_least(1, **{"plan.devices": self.devices, "plan.flops": self.flops, "plan.bandwidth": self.bandwidth})
+        at_least(0, **{"plan.price": self.price, "plan.step": self.step})
+        if not 0 < self.utilisation <= 1:
+            raise InputError(f"plan.utilisation={self.utilisation} is no share: it lies above 0 and up to 1")
+
+
+@dataclass
+class StudyConfig(EvaluateConfig):
+    plan: Assumptions = field(default_factory=Assumptions)
+    run: bool = False  # go ahead with a measured study of which only the plan would be shown
+    study: Study = field(default_factory=Study)
+
+    def __post_init__(self) -> None:
+        if self.study.worker:
+            self.paths = replace(self.paths, results=self.paths.outputs / "workers" / str(self.study.worker))
+
+
+@dataclass
+class CorrelationConfig(StudyConfig):
+    source: Source = MISSING
+    metric: Any = MISSING  # a name or a list of names
+
+    @property
+    def compared(self) -> list[str]:
+        """Names of metrics or groups."""
+        return _names(self.metric, "metric")

@@ -1,0 +1,165 @@
+"""What every entry point shares: a typed configuration, and one clear line instead of a traceback."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from experiments.app.config import ROOT
+from rsr.errors import InputError
+from rsr.store.claims import worker
+
+C = TypeVar("C")
+
+LAUNCHERS = ("submitit", "ray")  # modules of what they raise when a job is killed or never starts
+
+# Groups whose value may also be a folder, a file or a hub name, and the configuration that it then stands for.
+OPEN_GROUPS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "student": lambda value: {"name": Path(value).name, "model": value},
+    "teachers": lambda value: {"name": Path(value.removeprefix("hub:")).stem, "data": value},
+}
+
+
+def entry(
+    config_name: str, schema: type[C], *, open_groups: bool = False
+) -> Callable[[Callable[[C], None]], Callable[[], None]]:
+    """Turn a function of a typed configuration into a command.
+
+    The configuration is configs/<config_name>.yaml, checked against the dataclass `schema`. A bad configuration exits
+    with status 2, bad input with status 1, each with one line on standard error. In a sweep (-m) the jobs after one
+    with bad input still run. With `open_groups` a student or teachers may be given as a path or hub name. RSR_TRACEBACK=1 shows the traceback instead.
+    """
+    ConfigStore.instance().store(name=f"{config_name}_schema", node=schema)
+
+    def decorate(run: Callable[[C], None]) -> Callable[[], None]:
+        failures: list[int] = []
+        here = worker()
+
+        def fail(error: Exception) -> None:
+            if os.environ.get("RSR_TRACEBACK") == "1":
+                raise error
+            bad_input = isinstance(error, InputError)
+            print(f"error: {error if bad_input else _one_line(error)}", file=sys.stderr)
+            failures.append(1 if bad_input else 2)
+
+        @hydra.main(version_base="1.3", config_path=str(ROOT / "configs"), config_name=config_name)
+        def task(config: DictConfig) -> None:
+            # Errors that the user can mend are not raised through Hydra, which would add lines of its own.
+            try:
+                # Merging into the bare schema refuses what `+key=value` has added to it.
+                plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+                run(cast(C, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))))
+            except (InputError, OmegaConfBaseException) as error:
+                if worker() != here:  # a launcher's job elsewhere: Hydra takes its error back to the command
+                    raise
+                fail(error)
+
+        def command() -> None:
+            if open_groups:
+                sys.argv[1:] = [_open(argument) for argument in sys.argv[1:]]
+            try:
+                # Beside the others: Hydra reads options of one stretch, before or after its flags.
+                first = next((i for i, argument in enumerate(sys.argv) if i and _is_option(argument)), 1)
+                sys.argv[first:first] = _brought(sys.argv[1:], config_name)
+            except InputError as error:
+                fail(error)
+                sys.exit(max(failures))
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what goes wrong before the task
+            try:
+                task()
+            except (HydraException, OmegaConfBaseException, InputError) as error:
+                fail(error)
+            except Exception as error:
+                if not type(error).__module__.startswith(LAUNCHERS):
+                    raise
+                lines = str(error).strip().splitlines()
+                fail(InputError(f"a job of the launcher ended before its time, the same command goes on: {lines[0]}"))
+            if failures:
+                sys.exit(max(failures))
+
+        return command
+
+    return decorate
+
+
+def _open(argument: str) -> str:
+    """Register the paths and hub names of an override as options of its group, under names that Hydra takes."""
+    group, equals, values = argument.partition("=")
+    if not equals or group not in OPEN_GROUPS:
+        return argument
+
+    def option(value: str) -> str:
+        known = (ROOT / "configs" / group / f"{value}.yaml").is_file()
+        if known or not ("/" in value or value.startswith("hub:") or Path(value).exists()):
+            return value
+        readable = "".join(c if c.isalnum() else "-" for c in value)
+        name = f"given-{hashlib.sha256(value.encode()).hexdigest()[:8]}-{readable}"
+        ConfigStore.instance().store(group=group, name=name, node=OPEN_GROUPS[group](value))
+        return name
+
+    return f"{group}={','.join(option(value) for value in values.split(','))}"
+
+
+def _is_option(argument: str) -> bool:
+    return "=" in argument and not argument.startswith("-")
+
+
+def _brought(arguments: list[str], config_name: str) -> list[str]:
+    """Options that the chosen student brings for groups of this command that are not given (`Student.brings`).
+
+    Raises:
+        InputError: the students of a sweep bring different ones.
+    """
+    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    students = [ROOT / "configs" / "student" / f"{name}.yaml" for name in given.get("student", "").split(",")]
+    brought = [dict(_yaml(path).get("brings") or {}) for path in students if path.is_file()]
+    defaults = _yaml(ROOT / "configs" / f"{config_name}.yaml").defaults
+    groups = {str(group) for default in defaults if isinstance(default, DictConfig) for group in default}
+    options = []
+    for group in sorted(groups - set(given)):
+        choices = {of.get(group) for of in brought}
+        if len(choices) > 1:
+            raise InputError(f"the students of this sweep have different {group}: choose one with {group}=...")
+        options += [f"{group}={choice}" for choice in choices if choice]
+    return options
+
+
+def _yaml(path: Path) -> DictConfig:
+    return cast(DictConfig, OmegaConf.load(path))
+
+
+_TYPED = list(sys.argv)  # before `_open` replaces paths
+
+
+def command_line() -> str:
+    """The command that is running, as one would type it at the top of a checkout."""
+    script, *arguments = _TYPED
+    name = os.path.relpath(Path(script).resolve(), ROOT)
+    return " ".join(["python", name, *(f"'{a}'" if set(a) & set(' []{}()*?$&|;<>"') else a for a in arguments)])
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, MissingMandatoryValue):
+        return f"missing value: give {getattr(error, 'full_key', None) or error}=..."
+    cause: Any = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    key = getattr(cause, "full_key", None)
+    lines = [line.strip() for line in f"{error}\n{cause}".splitlines()]
+    noise = (
+        "full_key",
+        "object_type",
+        "reference_type",
+        "To append",
+        "Set the environment",
+        "Config search",
+        "provider=",
+    )
+    kept = list(dict.fromkeys(line for line in lines if line and not line.startswith(noise)))
+    return " ".join(kept) + (f" (key: {key})" if key and key not in " ".join(kept) else "")

@@ -1,0 +1,131 @@
+"""The evaluation stage: trained students, and the base, on the benchmarks."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eval import benchmarks, performance, samples
+from eval.benchmarks import Benchmark
+from experiments.app import memo
+from experiments.app.config import EvaluateConfig
+from experiments.stages import teacher_data
+from rsr.store.artefacts import Artefact, begin, digest
+from rsr.store.claims import claiming
+from rsr.student import student as students
+from train.sft import Base
+
+BASE = "base"  # the student before training, in the place of a teacher's name
+
+
+def load_benchmarks(config: EvaluateConfig) -> list[Benchmark]:
+    """The benchmarks as configured.
+
+    Raises:
+        InputError: see `eval.benchmarks.load`.
+    """
+    chosen = config.evaluation
+    return [benchmarks.load(name, _data(config), chosen.limit) for name in chosen.benchmarks]
+
+
+def identities(config: EvaluateConfig) -> list[dict[str, Any]]:
+    """What identifies each benchmark; local copies that are known are not loaded.
+
+    Raises:
+        InputError: see `eval.benchmarks.load`.
+    """
+
+    def find() -> list[dict[str, Any]]:
+        return [benchmark.identity() for benchmark in load_benchmarks(config)]
+
+    data, chosen = _data(config), config.evaluation
+    copies = [] if data is None else [data / f"{name}.jsonl" for name in chosen.benchmarks]
+    if not copies or not all(path.is_file() for path in copies):
+        return find()
+    of = {"benchmarks": chosen.benchmarks, "limit": chosen.limit, "content": [memo.content([p]) for p in copies]}
+    return list(memo.answer(config.paths.outputs, "benchmarks", of, find))
+
+
+def _data(config: EvaluateConfig) -> Path | None:
+    """The folder of local copies."""
+    if config.evaluation.data is not None:
+        return Path(config.evaluation.data)
+    return teacher_data.made(config.teachers, config.paths) if config.teachers.recipe else None
+
+
+def identity_of_trained(config: EvaluateConfig, trained: Artefact) -> dict[str, Any]:
+    """A trained student is known by what it was trained from."""
+    return {"trained": digest(trained.key), "dtype": _dtype(config)}
+
+
+def identity_of_base(config: EvaluateConfig, base: Base) -> dict[str, Any]:
+    return {"base": base.identity(), "dtype": _dtype(config)}
+
+
+def find_grades(
+    config: EvaluateConfig, label: str, model: Mapping[str, Any], wanted: Sequence[Mapping[str, Any]]
+) -> list[Artefact]:
+    """The grades of a model on each benchmark, known by its identity; complete or not.
+
+    Raises:
+        InputError: see `rsr.store.artefacts.locate`.
+    """
+    drawn = find_samples(config, label, model, wanted)
+    return [performance.find(artefact, config.paths.outputs) for artefact in drawn]
+
+
+def find_samples(
+    config: EvaluateConfig, label: str, model: Mapping[str, Any], wanted: Sequence[Mapping[str, Any]]
+) -> list[Artefact]:
+    """The samples of a model on each benchmark, known by its identity; complete or not; once they are complete its weights are not needed.
+
+    Raises:
+        InputError: see `rsr.store.artefacts.locate`.
+    """
+    return [samples.find(config.paths.outputs, label, model, benchmark, config.evaluation) for benchmark in wanted]
+
+
+@claiming
+def evaluate(
+    config: EvaluateConfig,
+    label: str,
+    base: Base,
+    model: str,
+    identity: Mapping[str, Any],
+    advance: Callable[[int], None] = lambda answers: None,
+) -> list[Artefact]:
+    """Sample and grade a model on every benchmark; returns the grades.
+
+    Args:
+        base: the student that it was trained from, whose chats it understands.
+        model: its folder or hub name.
+
+    Raises:
+        InputError: see `eval.samples.draw` and `eval.performance.grade`.
+    """
+    wanted = load_benchmarks(config)
+    identities_of_wanted = [benchmark.identity() for benchmark in wanted]
+    found = [begin(artefact) for artefact in find_samples(config, label, identity, identities_of_wanted)]
+    if any(artefact.manifest is None for artefact in found):
+        from eval.model import StudentLM
+
+        student = students.load(
+            model,
+            name=label,
+            revision=base.revision if model == base.model else None,
+            dtype=_dtype(config),
+            attention=config.evaluation.attention,
+            device=config.scoring.device,
+            template=config.student.template,
+            template_variables=config.student.template_variables,
+            trust_remote_code=config.scoring.trust_remote_code,
+        )
+        lm = StudentLM(student, config.evaluation.batch_size, config.evaluation.seed, advance)
+        found = [
+            artefact if artefact.manifest else samples.draw(artefact, lm, benchmark, config.evaluation)
+            for artefact, benchmark in zip(found, wanted, strict=True)
+        ]
+    return [performance.grade(artefact, config.paths.outputs) for artefact in found]
+
+
+def _dtype(config: EvaluateConfig) -> Any:
+    return (config.scoring.dtype or config.student.dtype).value

@@ -1,0 +1,95 @@
+"""The scoring stage as configured; what it does is `rsr.metrics.score_tables`."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from experiments.app.config import Engine, ScoreConfig, ScoringConfig
+from experiments.stages import students, teacher_data
+from rsr.data.trajectories import Dataset
+from rsr.errors import InputError
+from rsr.metrics import score_tables
+from rsr.metrics.score_tables import Scores
+from rsr.tokens.token_store import TokenStore
+
+if TYPE_CHECKING:
+    from rsr.tokens.engine import Scoring
+    from rsr.tokens.score_dataset import Backend
+
+# Settings of the transformers backend that vLLM has no place for.
+NOT_OF_VLLM = ("head_dtype", "beyond_positions", "attention", "device", "token_budget")
+
+
+def score(config: ScoreConfig) -> Scores | None:
+    """Score every dataset of the teachers and tabulate; None in a process that is not the first.
+
+    Raises:
+        InputError: whatever is wrong with student, data, settings or disk.
+    """
+    scorer, data, options = _prepare(config)
+    return score_tables.score(
+        scorer,
+        data,
+        config.paths.outputs,
+        label=f"{config.student.name}-{config.teachers.name}",
+        resamples=config.bootstrap.resamples,
+        seed=config.bootstrap.seed,
+        **options,
+    )
+
+
+def token_stores(
+    config: ScoreConfig, report: Callable[[int, int], None] = lambda done, of: None
+) -> list[TokenStore] | None:
+    """The token store of every dataset, scored where it is not there yet; None in a process that is not the first.
+
+    Args:
+        report: called with the characters that are done and the number of all.
+
+    Raises:
+        InputError: see `score`.
+    """
+    scorer, data, options = _prepare(config)
+    stores = score_tables.token_stores(scorer, data, config.paths.outputs, report=report, **options)
+    return None if options["process"][0] else stores
+
+
+def _prepare(config: ScoreConfig) -> "tuple[Backend, list[Dataset], dict[str, Any]]":
+    """Student and data, and the options of scoring for this process."""
+    from accelerate import PartialState
+
+    data = teacher_data.load(config.teachers, config.scoring, config.paths)
+    state = PartialState(cpu=config.scoring.device == "cpu")
+    with state.main_process_first():
+        scorer = _backend(config, state.num_processes)
+    options = {
+        "on_error": config.scoring.on_error.value,
+        "process": (state.process_index, state.num_processes),
+        "barrier": state.wait_for_everyone,
+    }
+    return scorer, data, options
+
+
+def _backend(config: ScoreConfig, processes: int) -> "Backend":
+    from rsr.tokens.engine import Scorer
+
+    if config.scoring.backend is Engine.transformers:
+        student = students.load(config.student, config.scoring, config.paths)
+        return Scorer(student, settings_of(config.scoring))
+    default = ScoringConfig()
+    if given := [name for name in NOT_OF_VLLM if getattr(config.scoring, name) != getattr(default, name)]:
+        raise InputError(f"scoring.backend=vllm has no scoring.{given[0]}: leave it out")
+    if processes > 1:
+        raise InputError("scoring.backend=vllm runs in one process, without accelerate launch")
+    return students.load_in_vllm(config.student, config.scoring, config.paths)
+
+
+def settings_of(config: ScoringConfig) -> "Scoring":
+    """The settings of rsr's own engine as configured."""
+    from rsr.tokens.engine import Scoring
+
+    return Scoring(
+        max_length=config.max_length,
+        beyond_positions=config.beyond_positions,
+        head_dtype=config.head_dtype.value,
+        token_budget=config.token_budget,
+    )

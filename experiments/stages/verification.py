@@ -1,0 +1,54 @@
+"""Verified accuracy: which trajectories end in the right answer, by the one grader."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from rsr.data.trajectories import Dataset
+from rsr.grading.grader import VERSION, Grader, Kind
+from rsr.store.artefacts import find_or_begin, writing
+from rsr.store.claims import claiming
+
+STAGE = "verified"
+TABLE = "verified.parquet"
+
+
+def verified(data: Sequence[Dataset], answer: str | None, kind: Kind, outputs: Path) -> pl.DataFrame:
+    """One row per trajectory with a known answer: teacher, generation, trajectory, outcome, correct.
+
+    Args:
+        answer: regular expression of the final answer; None: the last \\boxed{}, or block of code.
+        kind: what answers are.
+
+    Raises:
+        InputError: see `rsr.grading.grader.Grader`.
+    """
+    return pl.concat([_of_dataset(dataset, answer, kind, outputs) for dataset in data])
+
+
+@claiming
+def _of_dataset(dataset: Dataset, answer: str | None, kind: Kind, outputs: Path) -> pl.DataFrame:
+    known = [(t.id, t.answer, t.messages[-1].content) for t in dataset.trajectories if t.answer is not None]
+    answers = [gold for _, gold, _ in known]
+    key = {"stage": STAGE, "version": VERSION, "data": dataset.digest(), "answers": answers, "pattern": answer}
+    if kind is not Kind.mathematics:
+        key["grader"] = kind.value
+    artefact = find_or_begin(outputs, STAGE, dataset.name.replace("/", "-"), key)
+    if artefact.manifest is None:
+        with Grader(kind=kind) as grader:
+            grades = grader.grade([(gold, response) for _, gold, response in known], answer)
+        table = pl.DataFrame(
+            {
+                "trajectory": [identity for identity, _, _ in known],
+                "outcome": [grade.outcome.value for grade in grades],
+                "correct": [grade.correct for grade in grades],
+            },
+            schema={"trajectory": pl.String, "outcome": pl.String, "correct": pl.Boolean},
+        )
+        with writing(artefact.path):
+            table.write_parquet(artefact.path / TABLE)
+        artefact = artefact.complete(trajectories=len(dataset.trajectories), known=len(known))
+    return pl.read_parquet(artefact.path / TABLE).select(
+        pl.lit(dataset.teacher).alias("teacher"), pl.lit(dataset.generation).alias("generation"), pl.all()
+    )

@@ -1,0 +1,1 @@
+"""A whole study: its cells, their order, their cost and their results."""

@@ -1,0 +1,304 @@
+"""A study: datasets that are scored, trained on and evaluated; what is there already is found."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from experiments.app import memo
+from experiments.app.config import CorrelationConfig, OnFailure, Study, StudyConfig
+from experiments.app.processes import Job, Outcome, alone, cores, has_gpu, run_all
+from experiments.stages import evaluation, metric_scores, scoring, students, teacher_data, training
+from experiments.study.run_table import Cell, RunTable
+from experiments.study.trained import Learned, Learner
+from rsr.data.trajectories import Dataset
+from rsr.errors import InputError
+from rsr.metrics.baselines import VERIFIED_ACCURACY
+from rsr.metrics.score_tables import DATASETS
+from rsr.store.artefacts import MANIFEST, Artefact, write_text
+from train.sft import MODEL, Base
+
+ALL = "all teachers"  # scoring is one cell: the student is loaded once for every dataset
+
+
+@dataclass(frozen=True)
+class Measured(Learned):
+    """What a study has measured of teachers.
+
+    Attributes:
+        data: the teachers' datasets.
+        scores: one row per dataset, metric and preset; None if scoring failed.
+    """
+
+    data: Sequence[Dataset]
+    scores: pl.DataFrame | None
+
+
+def measure(config: CorrelationConfig) -> Measured:
+    """Score, train on and evaluate the dataset of every teacher.
+
+    Raises:
+        InputError: what is wrong with student, data or settings before any cell can start.
+    """
+    data = teacher_data.load(config.teachers, config.scoring, config.paths)
+    study = _Study(config, [Learner(dataset) for dataset in data], scored=True)
+    learned = study.run()
+    return Measured(learned.learners, learned.grades, learned.runs, data, study.scores)
+
+
+def learn(config: StudyConfig, data: Sequence[Dataset], seeds: Sequence[int] = ()) -> Learned:
+    """Train the student on each dataset, with each seed, and evaluate it; the base is evaluated beside them.
+
+    Datasets of the same content are trained on once. They need not be the teachers' own: what was selected or cut has no
+    file that a cell could read, and goes to it as it is.
+
+    Args:
+        seeds: of the training; none takes the configured one.
+
+    Raises:
+        InputError: what is wrong with student, data or settings before any cell can start.
+    """
+    each: Sequence[int | None] = seeds or [None]
+    return _Study(config, [Learner(dataset, seed) for dataset in data for seed in each]).run()
+
+
+def cells(config: StudyConfig) -> list[Cell]:
+    """The cells of a study of teachers, those that are there marked; nothing is run.
+
+    Raises:
+        InputError: see `measure`.
+    """
+    data = teacher_data.load(config.teachers, config.scoring, config.paths)
+    study = _Study(config, [Learner(dataset) for dataset in data], scored=True)
+    study.missing()
+    return list(study.runs.cells.values())
+
+
+def processes_of(study: Study) -> int:
+    """Cells at a time."""
+    return study.processes or (1 if has_gpu() else cores())
+
+
+def logs_of(config: StudyConfig) -> Path:
+    """Folder of what this worker's cells print."""
+    folder = config.paths.outputs / "runs" / config.student.name
+    return folder / f"worker-{config.study.worker}" if config.study.worker else folder
+
+
+@dataclass
+class _Study:
+    """The cells of a study and the jobs that fill them."""
+
+    config: StudyConfig
+    trained: Sequence[Learner]
+    scored: bool = False  # whether the teachers' datasets are scored as well
+    learners: dict[str, Learner] = field(init=False)
+    scores: pl.DataFrame | None = None
+    runs: RunTable = field(init=False)
+
+    def __post_init__(self) -> None:
+        if evaluation.BASE in {learner.teacher for learner in self.trained}:
+            raise InputError(f"a teacher cannot be called {evaluation.BASE!r}, which is the student before training")
+        if self.scored:
+            _refuse_twins([learner.dataset for learner in self.trained if learner.dataset is not None])
+        if self.config.student.recipe and students.seconds_to_make(self.config.student, self.config.paths) is None:
+            alone(students.model_of, self.config.student, self.config.paths)
+        self._benchmarks = evaluation.identities(self.config)
+        self.learners = {learner.name: learner for learner in [Learner(), *self.trained]}
+        if len(self.learners) <= len(self.trained):
+            raise InputError("two datasets have the same teacher and generation: name them apart")
+        self._artefacts = {
+            name: training.find(learner.configured(self.config), self.base, learner.dataset)
+            for name, learner in self.learners.items()
+            if learner.dataset is not None
+        }
+        cells = [Cell(ALL, "", "score")] if self.scored else []
+        cells.append(Cell(evaluation.BASE, "", "evaluate"))
+        for name in self._first_of_each():
+            learner = self.learners[name]
+            cells += [Cell(learner.teacher, learner.generation, stage) for stage in ("train", "evaluate")]
+        self.runs = RunTable(cells)
+
+    @cached_property
+    def base(self) -> Base:
+        return students.base_of(self.config.student, self.config.scoring, self.config.paths)
+
+    def _first_of_each(self) -> list[str]:
+        """Names of learners without those that learn the same."""
+        first: dict[str, str] = {}
+        for name, artefact in self._artefacts.items():
+            first.setdefault(artefact.id.rpartition("-")[2], name)
+        return list(first.values())
+
+    def run(self) -> Learned:
+        """Run what is missing and collect what all have left."""
+        with self.runs.shown():
+            run_all(
+                self.missing(),
+                processes_of(self.config.study),
+                started=self.started,
+                advanced=lambda job, done, of: self.runs.update(job.name, progress=done / of),
+                put_off=lambda job: self.runs.update(job.name, state="elsewhere"),
+                ended=self.ended,
+            )
+        found = {name: grades for name in self.learners if (grades := self.grades(name)) is not None}
+        return Learned(self.learners, found, self.runs)
+
+    # --- what is there -------------------------------------------------------------------------------------------------
+
+    def grades(self, name: str) -> list[Artefact] | None:
+        """Grades of a model on every benchmark; None where one is missing."""
+        found = evaluation.find_grades(self.config, self._label(name), self._identity(name), self._benchmarks)
+        return found if all(artefact.manifest is not None for artefact in found) else None
+
+    def sampled(self, name: str) -> bool:
+        """Whether a model has answered every benchmark, so that it need not be there."""
+        found = evaluation.find_samples(self.config, self._label(name), self._identity(name), self._benchmarks)
+        return all(artefact.manifest is not None for artefact in found)
+
+    def _label(self, name: str) -> str:
+        return f"{self.base.name}-{name}".replace("/", "-").replace(" ", "-")
+
+    def _identity(self, name: str) -> dict[str, Any]:
+        if name == evaluation.BASE:
+            return evaluation.identity_of_base(self.config, self.base)
+        return evaluation.identity_of_trained(self.config, self._artefacts[name])
+
+    # --- what is missing -----------------------------------------------------------------------------------------------
+
+    def missing(self) -> list[Job]:
+        """The jobs that can start at once; the cells of what is there are marked."""
+        jobs = []
+        if self.scored and not self._found_scores():
+            jobs.append(self._job(f"score {ALL}", _score, (self.config,)))
+        for name in [evaluation.BASE, *self._first_of_each()]:
+            grades, trained = self.grades(name), self._artefacts.get(name)
+            if trained is not None and trained.manifest is not None:
+                self._found(f"train {name}", trained.facts["seconds"])
+            elif trained is not None and self.sampled(name):
+                self.runs.cells[f"train {name}"].state = "not needed"
+            if grades is not None:
+                self._found(f"evaluate {name}", sum(artefact.facts["seconds"] for artefact in grades))
+            elif trained is None or trained.manifest is not None or self.sampled(name):
+                jobs.append(self._evaluate(name))
+            else:
+                jobs.append(self._train(name))
+        return jobs
+
+    def _found_scores(self) -> bool:
+        """Whether the scores are known, and everything that they were made from is there."""
+        found = memo.recall(self.config.paths.outputs, "scores", self._of_scores) if self._of_scores else None
+        if found is None or not all((self.config.paths.outputs / path / MANIFEST).is_file() for path in found["made"]):
+            return False
+        self.scores = pl.read_parquet(self.config.paths.outputs / found["made"][0] / DATASETS)
+        self._found(f"score {ALL}", found["seconds"])
+        return True
+
+    @cached_property
+    def _of_scores(self) -> dict[str, Any] | None:
+        """What the scores follow from; None where that is not known: behind a hub name or a server, which may change."""
+        data = [learner.dataset for learner in self.trained if learner.dataset is not None]
+        model, settings = memo.of_model(self.base.model), memo.of_scores(self.config)
+        if model is None or self.config.judge.endpoint or self.config.influence.reference:
+            return None
+        named = [[d.teacher, d.generation, d.digest(), len(d.skipped)] for d in data]
+        return settings | {"model": model, "data": named, "template": self.base.identity(), "gpu": has_gpu()}
+
+    def _found(self, cell: str, seconds: float) -> None:
+        self.runs.cells[cell].state, self.runs.cells[cell].seconds = "done", seconds
+
+    def _train(self, name: str) -> Job:
+        learner = self.learners[name]
+        arguments = (learner.configured(self.config), learner.dataset)
+        return self._job(f"train {name}", _train, arguments, then=lambda result: [self._evaluate(name)])
+
+    def _evaluate(self, name: str) -> Job:
+        learner = self.learners[name]
+        arguments = (learner.configured(self.config), self._label(name), learner.dataset, self._identity(name))
+        return self._job(f"evaluate {name}", _evaluate, arguments)
+
+    def _job(self, name: str, run: Any, arguments: tuple[Any, ...], then: Any = lambda result: ()) -> Job:
+        return Job(name, run, arguments, self._beside(name, "log"), then)
+
+    def started(self, job: Job) -> None:
+        """Make room for what a job leaves beside its artefacts."""
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        for kind in ("log", "error"):
+            self._beside(job.name, kind).unlink(missing_ok=True)
+        self.runs.update(job.name, state="running")
+
+    def _beside(self, name: str, kind: str) -> Path:
+        return logs_of(self.config) / f"{name.replace('/', '-').replace(' ', '-')}.{kind}"
+
+    def ended(self, job: Job, outcome: Outcome) -> bool:
+        """Note how a cell ended; whether the others are to go on."""
+        if outcome.error is None:
+            if job.run is _score:
+                self.scores = pl.read_parquet(self.config.paths.outputs / outcome.result["made"][0] / DATASETS)
+                if self._of_scores:
+                    memo.note(self.config.paths.outputs, "scores", self._of_scores, outcome.result)
+            # Of the work, whichever worker did it.
+            seconds = outcome.result["seconds"]
+            self.runs.update(job.name, state="done", seconds=seconds)
+            return True
+        self.runs.update(job.name, state="failed", seconds=outcome.seconds, error=outcome.error)
+        write_text(self._beside(job.name, "error"), f"{outcome.error}\nlog: {job.log}\n")
+        if self.config.study.on_error is OnFailure["continue"]:
+            return True
+        for cell in self.runs.cells.values():
+            if cell.state == "running":  # is ended as well
+                cell.state = "missing"
+        return False
+
+
+def _refuse_twins(data: Sequence[Dataset]) -> None:
+    """Datasets of the same content have the same artefacts, which two jobs must not fill at once."""
+    first: dict[str, str] = {}
+    for dataset in data:
+        other = first.setdefault(dataset.digest(), dataset.name)
+        if other != dataset.name:
+            raise InputError(f"{other} and {dataset.name} hold the same trajectories: take one of them out")
+
+
+# --- jobs, each in a process of its own --------------------------------------------------------------------------------
+
+
+def _score(config: CorrelationConfig, advance: Any) -> dict[str, Any]:
+    """The folders in outputs of the score tables (`made`, the first) and of what they were made from; and the seconds that
+    went into them in this run or an earlier one.
+    """
+    stores = scoring.token_stores(config, advance)
+    # Answers are graded apart (experiments.stages.verification).
+    names = [name for name in config.names if name != VERIFIED_ACCURACY.name] or ["tokens"]
+    scores = metric_scores.score(replace(config, metrics=names))
+    assert stores is not None and scores is not None  # there is one process
+    measurements = scores.artefact.facts.get("measurements", [])
+    seconds = sum(s.artefact.facts["seconds"] for s in stores) + sum(m["seconds"] or 0 for m in measurements)
+    made = [f"{scores.artefact.path.parent.name}/{scores.artefact.id}"]
+    made += [f"{s.artefact.path.parent.name}/{s.artefact.id}" for s in stores]
+    made += [f"{m['stage']}/{m['artefact']}" for m in measurements]
+    return {"made": made, "seconds": seconds}
+
+
+def _train(config: StudyConfig, dataset: Dataset, advance: Any) -> dict[str, float]:
+    return {"seconds": training.train(config, dataset, advance).facts["seconds"]}
+
+
+def _evaluate(
+    config: StudyConfig, label: str, dataset: Dataset | None, identity: dict[str, Any], advance: Any
+) -> dict[str, float]:
+    base = students.base_of(config.student, config.scoring, config.paths)
+    model = base.model if dataset is None else str(training.find(config, base, dataset).path / MODEL)
+    wanted = evaluation.load_benchmarks(config)
+    total, done = sum(len(b.documents) for b in wanted) * config.evaluation.samples, 0
+
+    def advanced(answers: int) -> None:
+        nonlocal done
+        done += answers
+        advance(done, total)
+
+    grades = evaluation.evaluate(config, label, base, model, identity, advanced)
+    return {"seconds": sum(artefact.facts["seconds"] for artefact in grades)}

@@ -1,0 +1,104 @@
+"""Students that learn from datasets, and what they have learned."""
+
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from eval import performance
+from experiments.app.config import StudyConfig
+from experiments.stages.evaluation import BASE
+from experiments.study.run_table import RunTable
+from rsr.data.trajectories import Dataset
+from rsr.store.artefacts import Artefact
+
+
+@dataclass(frozen=True)
+class Learner:
+    """The student before training, or as it is trained on a dataset.
+
+    Attributes:
+        dataset: None before training.
+        seed: of the training, where a study has several; None is the configured one.
+    """
+
+    dataset: Dataset | None = None
+    seed: int | None = None
+
+    @property
+    def teacher(self) -> str:
+        return self.dataset.teacher if self.dataset else BASE
+
+    @property
+    def generation(self) -> str:
+        """Of the dataset, and the seed."""
+        generation = self.dataset.generation if self.dataset else ""
+        return generation if self.seed is None else f"{generation} seed {self.seed}".strip()
+
+    @property
+    def name(self) -> str:
+        return f"{self.teacher}/{self.generation}" if self.generation else self.teacher
+
+    def configured(self, config: StudyConfig) -> StudyConfig:
+        """The study's settings with this learner's seed."""
+        if self.seed is None:
+            return config
+        trained = replace(config.student.training, seed=self.seed)
+        return replace(config, student=replace(config.student, training=trained))
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What students have learned.
+
+    Attributes:
+        learners: by name, the base first.
+        grades: by name, one artefact a benchmark; without the learners of which a cell failed.
+        runs: the run table.
+    """
+
+    learners: dict[str, Learner]
+    grades: dict[str, list[Artefact]]
+    runs: RunTable
+
+    def performance(self, *, resamples: int = 10_000, seed: int = 0) -> pl.DataFrame:
+        """One row per learner, the base first: teacher, generation, seed, benchmarks, problems, k, accuracy with its interval
+        and error over problems, mean length and what could not be counted; shares in percent.
+        """
+        rows = []
+        for name, tables in self._tables().items():
+            learner = self.learners[name]
+            rows.append(
+                {
+                    "teacher": learner.teacher,
+                    "generation": learner.dataset.generation if learner.dataset else "",
+                    "seed": learner.seed,
+                    "benchmarks": "+".join(artefact.facts["benchmark"] for artefact in self.grades[name]),
+                    **vars(performance.overall(tables, resamples=resamples, seed=seed)),
+                }
+            )
+        shares = ["accuracy", "low", "high", "error", "truncated", "unanswered", "ungradable"]
+        return pl.DataFrame(rows, schema_overrides={"seed": pl.Int64}).with_columns(pl.col(shares) * 100)
+
+    def answers(self) -> pl.DataFrame:
+        """One row per learner, benchmark and problem: teacher, generation, seed, benchmark, problem, correct (share of right
+        samples); what paired comparisons are made of.
+        """
+        parts = []
+        for name, tables in self._tables().items():
+            learner = self.learners[name]
+            for artefact, grades in zip(self.grades[name], tables, strict=True):
+                by_problem = grades.group_by("problem", maintain_order=True).agg(pl.col("correct").mean())
+                parts.append(
+                    by_problem.select(
+                        pl.lit(learner.teacher).alias("teacher"),
+                        pl.lit(learner.dataset.generation if learner.dataset else "").alias("generation"),
+                        pl.lit(learner.seed, pl.Int64).alias("seed"),
+                        pl.lit(artefact.facts["benchmark"]).alias("benchmark"),
+                        "problem",
+                        "correct",
+                    )
+                )
+        return pl.concat(parts)
+
+    def _tables(self) -> dict[str, list[pl.DataFrame]]:
+        return {name: [pl.read_parquet(a.path / performance.GRADES) for a in of] for name, of in self.grades.items()}

@@ -1,0 +1,94 @@
+"""Scores on a terminal."""
+
+import sys
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from rsr.metrics.score_tables import Scores
+
+BESIDE = ("avg_surprisal", "avg_rank_clipped", "avg_token_length")  # shown beside RSR, with intervals in the files
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console; where there is no terminal, as wide as tables need."""
+    found = Console(file=sys.stderr if stderr else sys.stdout, highlight=False)
+    if not found.is_terminal:
+        found.width = 120
+    return found
+
+
+def grid(*columns: str) -> Table:
+    """An empty table; a name that is too wide goes on in the next line, whole."""
+    return Table(*(Column(name, overflow="fold") for name in columns), box=None, padding=(0, 2, 0, 0))
+
+
+def show_scores(scores: Scores) -> None:
+    """Print one line per dataset, best RSR first, what was counted, and where the tables are."""
+    out = console()
+    facts = scores.artefact.facts
+    out.print(
+        f"{scores.datasets['student'][0]}, {facts['student']['dtype']}, max_length {facts['scoring']['max_length']}; "
+        "lower RSR is better",
+        style="bold",
+    )
+    table = grid("teacher", "n", "RSR [95 %]", "surprisal", "clipped rank", "length")
+    shown = scores.datasets.filter(pl.col("preset") == "").with_columns(
+        name=pl.concat_str("teacher", "generation", separator="/").str.strip_chars_end("/")
+    )
+    by_rsr = shown.filter(metric="rsr").sort("value", nulls_last=True)
+    for name in by_rsr["name"]:
+        cells = {row["metric"]: row for row in shown.filter(name=name).iter_rows(named=True)}
+        table.add_row(
+            Text(name), str(cells["rsr"]["n"]), interval(cells["rsr"]), *(_value(cells[metric]) for metric in BESIDE)
+        )
+    out.print(table)
+    for line in [*_counted(facts["datasets"]), *_different_problems(scores.trajectories)]:
+        out.print(line, markup=False, soft_wrap=True)
+    out.print(f"Written to {scores.artefact.path}", markup=False, soft_wrap=True)
+
+
+def number(value: float) -> str:
+    return f"{value:.3f}" if value < 100 else f"{value:.0f}"
+
+
+def interval(row: dict[str, Any]) -> str:
+    if row["value"] is None:
+        return "no value"
+    return f"{number(row['value'])} [{number(row['low'])}, {number(row['high'])}]"
+
+
+def _value(row: dict[str, Any]) -> str:
+    return "no value" if row["value"] is None else number(row["value"])
+
+
+def _different_problems(trajectories: pl.DataFrame) -> list[str]:
+    """Datasets compare on the same problems; says so where theirs are not."""
+    one_row_each = trajectories.filter(metric="rsr", preset="")
+    problems = [set(of["problem"]) for _, of in one_row_each.group_by("teacher", "generation")]
+    shared, every = len(set.intersection(*problems)), len(set.union(*problems))
+    if shared == every:
+        return []
+    return [f"the datasets hold different problems, {shared} of {every} are in all: their scores compare only in part"]
+
+
+def _counted(facts: list[dict[str, Any]]) -> list[str]:
+    """Whatever was dropped or cut, per dataset, and text that the template adds."""
+    lines = []
+    names = {
+        "truncated": "truncated",
+        "without_response_tokens": "without response tokens",
+        "left_out": "could not be rendered verbatim and left out",
+        "malformed": "malformed and left out",
+    }
+    for dataset in facts:
+        found = [f"{dataset['counts'][key]} {text}" for key, text in names.items() if dataset["counts"][key]]
+        if found:
+            lines.append(f"{dataset['teacher']}/{dataset['generation']}: {', '.join(found)}")
+    added = sorted({text for dataset in facts for text in dataset["template_adds"]})
+    return lines + [
+        f"the chat template adds text of its own to chats without a system message: {text!r}" for text in added
+    ]

@@ -1,0 +1,1 @@
+"""Trajectories: read, found, written and compared with evaluation sets."""

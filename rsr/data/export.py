@@ -1,0 +1,126 @@
+"""Write a training set as its sources were: the records unchanged, in their format, with what trainers want beside it."""
+
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from rsr.data.trajectories import Trajectory, shape
+from rsr.errors import InputError
+from rsr.store.artefacts import MANIFEST, writing
+
+TRAIN, INFO = "train", "dataset_info.json"
+NAME = "rsr_selection"  # of the entry in dataset_info.json
+TAGS = {
+    "role_tag": "role",
+    "content_tag": "content",
+    "user_tag": "user",
+    "assistant_tag": "assistant",
+    "system_tag": "system",
+}
+
+
+def as_messages(trajectory: Trajectory) -> dict[str, Any]:
+    """A trajectory as it was scored: reasoning in its tags, content as text."""
+    messages = [{"role": m.role, "content": m.content} for m in trajectory.messages]
+    answer = {} if trajectory.answer is None else {"answer": trajectory.answer}
+    return {"id": trajectory.id, "messages": messages} | answer
+
+
+def encode(records: Sequence[Any], suffix: str) -> bytes:
+    """Records as the content of a file.
+
+    Raises:
+        InputError: the columns of the records do not fit into one Parquet file.
+    """
+    if suffix == ".parquet":
+        buffer = io.BytesIO()
+        try:
+            pl.DataFrame(records, infer_schema_length=None).write_parquet(buffer)
+        except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise InputError(f"the records do not fit into one Parquet file: {reason}") from error
+        return buffer.getvalue()
+    lines = [json.dumps(record, ensure_ascii=False) for record in records]
+    text = "[\n" + ",\n".join(lines) + "\n]\n" if suffix == ".json" else "".join(f"{line}\n" for line in lines)
+    return text.encode()
+
+
+def dataset_info(records: Sequence[Mapping[str, Any]], file_name: str) -> dict[str, Any]:
+    """The entry of a dataset_info.json of LLaMA-Factory."""
+    of = shape(records[0])
+    if of == "alpaca":
+        columns = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
+        present = {theirs: ours for theirs, ours in columns.items() if any(ours in r for r in records)}
+        return {NAME: {"file_name": file_name, "columns": present}}
+    entry: dict[str, Any] = {"file_name": file_name, "formatting": "sharegpt", "columns": {"messages": of}}
+    return {NAME: entry | ({"tags": TAGS} if of == "messages" else {})}
+
+
+def check_shapes(records: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse records of more than one shape.
+
+    Raises:
+        InputError: they are mixed.
+    """
+    found = sorted({shape(record) for record in records})
+    if len(found) > 1:
+        raise InputError(
+            f"the selected records have mixed formats ({', '.join(found)}), which no trainer takes as one dataset: "
+            "as_messages (--as-messages) writes all as messages"
+        )
+
+
+def write(
+    folder: Path, content: bytes, suffix: str, tables: Mapping[str, pl.DataFrame], facts: Mapping[str, Any]
+) -> Path:
+    """Write a training set; the same one is found, another is never overwritten.
+
+    Args:
+        tables: written as CSV beside it, by name.
+        facts: the manifest, which is written last, with the digest of the content.
+
+    Returns:
+        The file of the training set.
+
+    Raises:
+        InputError: the folder holds something else, or cannot be written.
+    """
+    file = folder / f"{TRAIN}{suffix}"
+    manifest = json.loads(json.dumps({**facts, "sha256": hashlib.sha256(content).hexdigest()}))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        _check_same(folder, file, manifest)
+        return file
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+            new = Path(temporary) / folder.name
+            new.mkdir()
+            (new / file.name).write_bytes(content)
+            for name, table in tables.items():
+                table.write_csv(new / f"{name}.csv")
+            (new / INFO).write_text(_json(facts["dataset_info"]), encoding="utf-8")
+            (new / MANIFEST).write_text(_json(manifest), encoding="utf-8")
+            if folder.exists():
+                folder.rmdir()  # it is empty
+            new.rename(folder)
+    return file
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _check_same(folder: Path, file: Path, manifest: Mapping[str, Any]) -> None:
+    try:
+        same = json.loads((folder / MANIFEST).read_text(encoding="utf-8")) == manifest
+        same = same and hashlib.sha256(file.read_bytes()).hexdigest() == manifest["sha256"]
+    except (OSError, ValueError):
+        same = False
+    if not same:
+        raise InputError(f"{folder}: holds something else already: take another output folder, or remove it")

@@ -1,0 +1,1 @@
+"""What metrics are computed from, besides token statistics: gradients, influence, local surprisal, a judge, text."""

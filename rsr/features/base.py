@@ -1,0 +1,272 @@
+"""Measurements of trajectories besides token statistics: what the baselines are computed from.
+
+A measure turns a trajectory into one row of numbers, by counting in its text, by forward or backward passes of a student,
+or by asking a judge. The rows of one dataset are an artefact. Finished rows are kept in parts, whole Parquet files, so
+that a run that is interrupted loses at most the parts in flight; the complete artefact holds them in one file.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+
+from rsr.data.trajectories import Dataset, OnError, Trajectory
+from rsr.errors import InputError
+from rsr.store.artefacts import Artefact, find_or_begin, locate, writing
+from rsr.store.claims import claiming
+from rsr.student.chat import RenderedChat
+from rsr.student.student import Student
+
+ROWS = "rows.parquet"
+# What every row holds besides the columns of its measure.
+COMMON: Mapping[str, pl.DataType] = {
+    "id": pl.String(),
+    "problem": pl.String(),
+    "reason": pl.String(),  # why it has no measurement, where it could not be rendered
+    "tokens": pl.Int64(),  # of the response; null where nothing was tokenised
+    "truncated": pl.Boolean(),
+    "processed": pl.Int64(),  # tokens that a model read for it
+}
+
+Row = dict[str, Any]
+Columns = Mapping[str, pl.DataType]
+Progress = Callable[[int, int], None]  # characters and tokens done since the last call
+
+
+class Measure(Protocol):
+    """Measures one trajectory at a time.
+
+    Attributes:
+        stage: its folder among the outputs.
+        columns: what a row holds, by name.
+        part: trajectories per part.
+        workers: parts that are measured at once.
+    """
+
+    stage: str
+    columns: Columns
+    part: int
+    workers: int
+
+    def identity(self) -> dict[str, Any]:
+        """Everything besides the data that shapes a row."""
+        ...
+
+    def __call__(self, trajectory: Trajectory) -> Row:
+        """The row of a trajectory.
+
+        Raises:
+            NotRendered: it cannot be rendered.
+            Failed: it could not be measured this time.
+            InputError: none could be, and why.
+        """
+        ...
+
+
+class NotRendered(InputError):
+    """A trajectory cannot be rendered for the student; the message says why."""
+
+
+class Failed(Exception):
+    """A trajectory could not be measured this time; the message says why. It stays without a value, and is tried again."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The rows of one dataset, with the names that it goes by.
+
+    Attributes:
+        artefact: complete unless there are failures.
+        rows: `COMMON` and the columns of the measure, in the order of the dataset.
+        failed: reason by id of the trajectories that could not be measured this time; their rows are null.
+    """
+
+    artefact: Artefact
+    student: str
+    teacher: str
+    generation: str
+    rows: pl.DataFrame = field(repr=False)
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+def render(student: Student, trajectory: Trajectory, max_length: int) -> tuple[RenderedChat, Row]:
+    """A rendered chat, and what its row says of it.
+
+    Raises:
+        NotRendered: its responses cannot be rendered verbatim.
+    """
+    try:
+        chat = student.renderer.render(trajectory.messages, max_length)
+    except InputError as error:
+        raise NotRendered(str(error)) from error
+    return chat, {"tokens": len(chat.positions()), "truncated": chat.truncated}
+
+
+@claiming
+def measure_dataset(
+    measure: Measure,
+    dataset: Dataset,
+    root: Path,
+    student: str,
+    *,
+    on_error: OnError = "error",
+    process: tuple[int, int] = (0, 1),
+    barrier: Callable[[], None] = lambda: None,
+    progress: Progress = lambda characters, tokens: None,
+) -> Measured:
+    """Measure a dataset, or find it measured; killed and called again, it loses at most the parts in flight.
+
+    Args:
+        student: for people; its identity is the measure's.
+        on_error, process, barrier: as in `rsr.tokens.score_dataset.score_dataset`.
+
+    Raises:
+        InputError: a trajectory cannot be rendered, or the artefact cannot be written.
+    """
+    key = {"stage": measure.stage, **measure.identity(), "data": dataset.digest()}
+    label = f"{student}-{dataset.name}".replace("/", "-")
+    artefact = find_or_begin(root, measure.stage, label, key, process, barrier)
+    began, processed, failed = time.perf_counter(), 0, dict[str, str]()
+    if _unfinished(measure, artefact, dataset):
+        starts = _starts(measure, dataset)[process[0] :: process[1]]
+        work = partial(_measure_part, measure, dataset, artefact, on_error, progress)
+        for tokens, reasons in _side_by_side(work, starts, measure.workers):
+            processed, failed = processed + tokens, failed | reasons
+    else:
+        progress(sum(_characters(t) for t in dataset.trajectories) // process[1], 0)
+    barrier()
+    unfinished = _unfinished(measure, artefact, dataset)
+    barrier()  # all have looked before the folder changes
+    if process[0] == 0 and artefact.manifest is None and not unfinished:
+        # Of the last run alone, as in a token store.
+        timed = {"seconds": round(time.perf_counter() - began, 3), "tokens_in_those_seconds": processed}
+        names = {"student": student, "teacher": dataset.teacher, "generation": dataset.generation}
+        artefact = artefact.complete(**names, counts=_counts(_merge(measure, artefact, dataset)), **timed)
+    barrier()
+    artefact = locate(root, measure.stage, label, key)
+    rows = _finished(measure, artefact, dataset) if unfinished else _read(artefact.path / ROWS)
+    if on_error == "error":
+        for identity, reason in rows.filter(pl.col("reason").is_not_null()).select("id", "reason").iter_rows():
+            raise InputError(f"{dataset.name}, trajectory {identity}: {reason}")
+    others = (part for part in unfinished if not {t.id for t in part} & {*failed})
+    failed |= {t.id: "failed in another process" for part in others for t in part}
+    return Measured(artefact, student, dataset.teacher, dataset.generation, rows, failed)
+
+
+def _side_by_side(
+    work: Callable[[int], tuple[int, dict[str, str]]], starts: range, workers: int
+) -> Iterator[tuple[int, dict[str, str]]]:
+    if workers == 1:
+        yield from map(work, starts)
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield from pool.map(work, starts)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _measure_part(
+    measure: Measure, dataset: Dataset, artefact: Artefact, on_error: OnError, progress: Progress, start: int
+) -> tuple[int, dict[str, str]]:
+    """Tokens read for a part, and what failed in it; a part with failures is not kept."""
+    trajectories = dataset.trajectories[start : start + measure.part]
+    path = _part(artefact, start)
+    if path.exists():
+        progress(sum(_characters(t) for t in trajectories), 0)
+        return 0, {}
+    rows, failed = [], {}
+    for t in trajectories:
+        row: Row = {"id": t.id, "problem": t.problem}
+        try:
+            row |= measure(t)
+        except Failed as failure:
+            failed[t.id] = str(failure)
+        except InputError as error:
+            if on_error == "error" or not isinstance(error, NotRendered):
+                raise InputError(f"{dataset.name}, trajectory {t.id}: {error}") from error
+            row["reason"] = str(error)
+        rows.append(row)
+        progress(_characters(t), row.get("processed") or 0)
+    if not failed:
+        _write(path, _frame(measure, rows))
+    return sum(row.get("processed") or 0 for row in rows), failed
+
+
+def _frame(measure: Measure, rows: list[Row]) -> pl.DataFrame:
+    schema = {**COMMON, **measure.columns}
+    return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
+
+
+def _counts(rows: pl.DataFrame) -> dict[str, int]:
+    return {
+        "trajectories": len(rows),
+        "left_out": len(rows) - rows["reason"].null_count(),
+        "truncated": int(rows["truncated"].sum()),
+        "processed_tokens": int(rows["processed"].sum()),
+    }
+
+
+def _merge(measure: Measure, artefact: Artefact, dataset: Dataset) -> pl.DataFrame:
+    path = artefact.path / ROWS
+    if not path.exists():
+        _write(path, _finished(measure, artefact, dataset))
+    for part in artefact.path.glob("part-*.parquet"):
+        part.unlink()
+    return _read(path)
+
+
+def _unfinished(measure: Measure, artefact: Artefact, dataset: Dataset) -> list[tuple[Trajectory, ...]]:
+    """The trajectories of the parts that are not there."""
+    if (artefact.path / ROWS).exists():
+        return []
+    parts = {start: dataset.trajectories[start : start + measure.part] for start in _starts(measure, dataset)}
+    return [part for start, part in parts.items() if not _part(artefact, start).exists()]
+
+
+def _starts(measure: Measure, dataset: Dataset) -> range:
+    return range(0, len(dataset.trajectories), measure.part)
+
+
+def _part(artefact: Artefact, start: int) -> Path:
+    return artefact.path / f"part-{start:06d}.parquet"
+
+
+def _finished(measure: Measure, artefact: Artefact, dataset: Dataset) -> pl.DataFrame:
+    """Rows of the parts that are there, and null rows for the others."""
+    frames = [_frame(measure, [])]
+    for start in _starts(measure, dataset):
+        path = _part(artefact, start)
+        missing = dataset.trajectories[start : start + measure.part]
+        frames.append(
+            _read(path) if path.exists() else _frame(measure, [{"id": t.id, "problem": t.problem} for t in missing])
+        )
+    return pl.concat(frames)
+
+
+def _read(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not readable ({reason}); remove {path.parent} and measure again") from error
+
+
+def _write(path: Path, frame: pl.DataFrame) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path):
+        try:
+            frame.write_parquet(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _characters(trajectory: Trajectory) -> int:
+    return sum(len(m.content) for m in trajectory.messages)

@@ -1,0 +1,1 @@
+"""Whether an answer is right: mathematics and programs, graded in confined processes."""

@@ -1,0 +1,234 @@
+"""From token stores to scores of trajectories and datasets."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rsr.data.trajectories import Dataset
+from rsr.features.base import COMMON, Measured
+from rsr.metrics.base import METRICS, Metric, Parts
+from rsr.tokens.token_store import TokenStore
+from rsr.tokens.tokens import Tokens, divide
+
+SCHEMA = {
+    "student": pl.String,
+    "teacher": pl.String,
+    "generation": pl.String,
+    "trajectory": pl.String,
+    "problem": pl.String,
+    "metric": pl.String,
+    "preset": pl.String,
+    "value": pl.Float64,
+    "numerator": pl.Float64,
+    "denominator": pl.Float64,
+    "tokens": pl.Int64,
+    "truncated": pl.Boolean,
+    "artefact": pl.String,
+}
+DATASET_SCHEMA = {
+    **dict.fromkeys(["student", "teacher", "generation", "metric", "preset"], pl.String),
+    **dict.fromkeys(["value", "low", "high", "error"], pl.Float64),
+    "n": pl.Int64,
+    "missing": pl.Int64,
+    "tokens": pl.Float64,
+    "artefact": pl.String,
+}
+
+
+BLOCK = 500  # resamples that are drawn at a time
+
+
+def token_metrics() -> list[Metric]:
+    """The declared metrics that are computed from token statistics."""
+    return [metric for metric in METRICS.values() if metric.needs == "tokens"]
+
+
+def trajectory_scores(store: TokenStore, metrics: Iterable[Metric] | None = None) -> pl.DataFrame:
+    """One row per trajectory, metric and preset (columns: `SCHEMA`); what has no value is null.
+
+    Args:
+        metrics: token metrics; None takes all.
+    """
+    chosen = token_metrics() if metrics is None else list(metrics)
+    frames = [pl.DataFrame(schema=SCHEMA)]
+    for shard in store:
+        common = pl.DataFrame(
+            {
+                "trajectory": shard.ids,
+                "problem": shard.problems,
+                "tokens": shard.tokens.lengths,
+                "truncated": shard.truncated,
+            }
+        ).with_columns(
+            student=pl.lit(store.student),
+            teacher=pl.lit(store.teacher),
+            generation=pl.lit(store.generation),
+            artefact=pl.lit(store.artefact.id),
+        )
+        frames += _rows(common, shard.tokens, chosen)
+    return pl.concat(frames)
+
+
+def _rows(common: pl.DataFrame, measured: Tokens | pl.DataFrame, metrics: Iterable[Metric]) -> list[pl.DataFrame]:
+    """A frame per metric and preset of what was measured of the trajectories in `common`."""
+    return [
+        common.with_columns(metric=pl.lit(metric.name), preset=pl.lit(preset), **_columns(metric(measured, preset)))
+        .select(*SCHEMA)
+        .cast(pl.Schema(SCHEMA))
+        for metric in metrics
+        for preset in metric.presets
+    ]
+
+
+def measured_scores(measured: Sequence[Measured], metrics: Iterable[Metric]) -> pl.DataFrame:
+    """Rows as of `trajectory_scores`, for metrics of trajectories that are computed from measurements of one kind.
+
+    Args:
+        measured: of all datasets; together they are the pool that rule-based quality refers to.
+    """
+    pool = pl.concat(
+        m.rows.with_columns(
+            student=pl.lit(m.student),
+            teacher=pl.lit(m.teacher),
+            generation=pl.lit(m.generation),
+            artefact=pl.lit(m.artefact.id),
+        )
+        for m in measured
+    )
+    return pl.concat([pl.DataFrame(schema=SCHEMA), *_rows(pool.rename({"id": "trajectory"}), pool, metrics)])
+
+
+def measured_dataset_scores(measured: Sequence[Measured], metrics: Iterable[Metric]) -> pl.DataFrame:
+    """Rows as of `dataset_scores`, without intervals, for metrics that have no value for a trajectory (GRACE)."""
+    rows = []
+    for metric in metrics:
+        for m in measured:
+            missing = m.rows.select(pl.any_horizontal(pl.exclude(COMMON).is_null()))
+            rows += [
+                {
+                    "student": m.student,
+                    "teacher": m.teacher,
+                    "generation": m.generation,
+                    "metric": metric.name,
+                    "preset": preset,
+                    "value": None if np.isnan(value := float(metric(m.rows, preset).values[0])) else value,
+                    "n": len(m.rows) - int(missing.to_series().sum()),
+                    "missing": int(missing.to_series().sum()),
+                    "tokens": m.rows["tokens"].mean(),
+                    "artefact": m.artefact.id,
+                }
+                for preset in metric.presets
+            ]
+    return pl.DataFrame(rows, schema=DATASET_SCHEMA)
+
+
+def given_scores(metric: Metric, student: str, dataset: Dataset, values: Sequence[float | None]) -> pl.DataFrame:
+    """Rows as of `trajectory_scores`, for a metric whose values come from elsewhere: verified accuracy from gradings.
+
+    Args:
+        values: of the dataset's trajectories, in order; None is a missing value.
+    """
+    trajectories = dataset.trajectories
+    rows = {
+        "student": student,
+        "teacher": dataset.teacher,
+        "generation": dataset.generation,
+        "trajectory": [t.id for t in trajectories],
+        "problem": [t.problem for t in trajectories],
+        "metric": metric.name,
+        "preset": "",
+        "value": pl.Series([None if v is None else float(v) for v in values], dtype=pl.Float64),
+        "artefact": dataset.digest()[:8],
+    }
+    missing = {name: None for name in SCHEMA if name not in rows}
+    return pl.DataFrame(rows | missing, schema=SCHEMA)
+
+
+def _columns(parts: Parts) -> dict[str, pl.Series | pl.Expr]:
+    missing = pl.lit(None, pl.Float64)
+    ratio = parts.denominator is not None
+    return {
+        "value": pl.Series(parts.values).fill_nan(None),
+        "numerator": pl.Series(parts.numerator).fill_nan(None) if ratio else missing,
+        "denominator": pl.Series(parts.denominator).fill_nan(None) if ratio else missing,
+    }
+
+
+def dataset_scores(
+    trajectories: pl.DataFrame, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> pl.DataFrame:
+    """Scores of datasets: a mean over trajectories, or a ratio of means where a metric is a ratio (Eq. 9).
+
+    The interval is a percentile bootstrap over problems: all answers to a problem come and go together, in every dataset
+    of the frame at once.
+
+    Args:
+        trajectories: rows of `trajectory_scores`, of one or more datasets.
+
+    Returns:
+        One row per student, teacher, generation, metric and preset: value (null where no trajectory has one), low, high,
+        error (standard error), n (trajectories with a value), missing (without), tokens (mean), artefact.
+    """
+    if trajectories.is_empty():
+        return pl.DataFrame(schema=DATASET_SCHEMA)
+    problems = {problem: i for i, problem in enumerate(trajectories["problem"].unique().sort())}
+    tail = (1 - confidence) / 2
+    key = ["student", "teacher", "generation", "metric", "preset"]
+    rows = []
+    sums = []
+    for group, frame in trajectories.group_by(key, maintain_order=True):
+        valued = frame.filter(pl.col("value").is_not_null())
+        sums.append(sums_by_problem(valued, problems))
+        row: dict[str, object] = dict(zip(key, group, strict=True)) | {
+            "value": None,
+            "low": None,
+            "high": None,
+            "error": None,
+            "n": len(valued),
+            "missing": len(frame) - len(valued),
+            "tokens": frame["tokens"].mean(),
+            "artefact": frame["artefact"][0],
+        }
+        rows.append(row)
+    resampled = resampled_sums(np.concatenate(sums, axis=1), resamples, seed)
+    for i, row in enumerate(rows):
+        if row["n"]:
+            drawn = divide(*resampled[:, 2 * i : 2 * i + 2].T)
+            drawn = drawn[~np.isnan(drawn)]
+            row["value"] = float(divide(*sums[i].sum(axis=0)[:, None])[0])
+            row["low"], row["high"] = np.quantile(drawn, [tail, 1 - tail])
+            row["error"] = drawn.std(ddof=1)
+    return pl.DataFrame(rows, schema=DATASET_SCHEMA)
+
+
+def resampled_sums(by_problem: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Sums over problems drawn with replacement, the same problems in every column.
+
+    Args:
+        by_problem: shape (problems, columns).
+
+    Returns:
+        Shape (resamples, columns). The draws are made block by block: of 5,000 problems they would fill 400 MB.
+    """
+    n = len(by_problem)
+    rng = np.random.default_rng(seed)
+    blocks = [min(BLOCK, resamples - start) for start in range(0, resamples, BLOCK)]
+    drawn = (rng.multinomial(n, np.full(n, 1 / n), size).astype(np.float64) for size in blocks)
+    return np.concatenate([weights @ by_problem for weights in drawn])
+
+
+def sums_by_problem(frame: pl.DataFrame, problems: dict[str, int]) -> NDArray[np.float64]:
+    """Sums of numerators and denominators (or of values and ones) per problem, shape (problems, 2).
+
+    Args:
+        frame: rows with a value.
+        problems: the place of each problem.
+    """
+    at = frame["problem"].replace_strict(problems, return_dtype=pl.Int64).to_numpy()
+    if frame["denominator"].null_count() == len(frame):
+        columns = [frame["value"].to_numpy(), np.ones(len(frame))]
+    else:
+        columns = [frame["numerator"].to_numpy(), frame["denominator"].to_numpy()]
+    return np.stack([np.bincount(at, column, minlength=len(problems)) for column in columns], axis=1)

@@ -1,0 +1,195 @@
+"""From datasets to score tables: the stage that `rsr score` and the experiments share."""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from rsr.cli.progress import TokenProgress
+from rsr.data.trajectories import Dataset, OnError
+from rsr.errors import InputError
+from rsr.metrics.aggregate import SCHEMA, dataset_scores, token_metrics, trajectory_scores
+from rsr.metrics.base import Metric
+from rsr.store.artefacts import MANIFEST, Artefact, digest, find_or_begin, writing
+from rsr.store.claims import claiming, in_turn
+from rsr.tokens.token_store import TokenStore, of_each
+
+if TYPE_CHECKING:
+    from rsr.tokens.score_dataset import Backend
+
+# Raised when what the score tables hold for the same key changes its meaning.
+VERSION = 1
+STAGE = "scores"
+TRAJECTORIES, DATASETS = "trajectories.parquet", "datasets.parquet"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Score tables on disk.
+
+    Attributes:
+        trajectories: one row per trajectory, metric and preset (columns: `rsr.metrics.aggregate.SCHEMA`).
+        datasets: one row per dataset, metric and preset, with intervals over problems (see `rsr.metrics.aggregate.dataset_scores`).
+    """
+
+    artefact: Artefact
+    trajectories: pl.DataFrame
+    datasets: pl.DataFrame
+
+
+def score(
+    scorer: "Backend",
+    datasets: Sequence[Dataset],
+    root: Path,
+    *,
+    label: str,
+    on_error: OnError = "error",
+    resamples: int = 10_000,
+    seed: int = 0,
+    process: tuple[int, int] = (0, 1),
+    barrier: Callable[[], None] = lambda: None,
+    show_progress: bool = True,
+) -> Scores | None:
+    """Score datasets and tabulate, or find it done; None in a process that is not the first.
+
+    Args:
+        root: folder of outputs.
+        label: names the folder of the tables, for people.
+        resamples, seed: of the bootstrap over problems.
+        process, barrier: see `rsr.tokens.score_dataset.score_dataset`.
+
+    Raises:
+        InputError: whatever is wrong with data, settings or disk.
+    """
+    stores = token_stores(
+        scorer, datasets, root, on_error=on_error, process=process, barrier=barrier, show_progress=show_progress
+    )
+    return None if process[0] else tabulate(stores, root, label, resamples=resamples, seed=seed)
+
+
+def token_stores(
+    scorer: "Backend",
+    datasets: Sequence[Dataset],
+    root: Path,
+    *,
+    on_error: OnError = "error",
+    process: tuple[int, int] = (0, 1),
+    barrier: Callable[[], None] = lambda: None,
+    show_progress: bool = True,
+    report: Callable[[int, int], None] = lambda done, of: None,
+) -> list[TokenStore]:
+    """The token store of every dataset, scored where it is not there yet, with progress shown by the first process.
+
+    Args:
+        report: called with the characters that are done and the number of all.
+
+    Raises:
+        InputError: see `score`.
+    """
+    from rsr.tokens.score_dataset import score_dataset
+
+    shown = process[1] if show_progress and process[0] == 0 else 0
+    with TokenProgress(datasets, shown, report) as progress:
+        of = partial(score_dataset, scorer, on_error=on_error, process=process, barrier=barrier)
+        return in_turn(lambda dataset: of(dataset, root, progress=progress.of(dataset)), datasets, process)
+
+
+@claiming
+def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples: int, seed: int) -> Scores:
+    """Tables of every token metric, made once for the same stores.
+
+    Raises:
+        InputError: the stores are not of one way of scoring, or the tables cannot be written.
+    """
+    if mixed := [s for s in stores if s.artefact.key["scoring"] != stores[0].artefact.key["scoring"]]:
+        raise InputError(
+            f"{stores[0].artefact.path} and {mixed[0].artefact.path} are not scored alike: "
+            f"{stores[0].artefact.key['scoring']} and {mixed[0].artefact.key['scoring']}"
+        )
+    key = {
+        "stage": STAGE,
+        "version": VERSION,
+        "stores": [[s.student, s.teacher, s.generation, s.skipped, digest(s.artefact.key)] for s in stores],
+        "metrics": {m.name: _declared(m) for m in token_metrics()},
+        "bootstrap": [resamples, seed],
+    }
+    artefact = find_or_begin(root, STAGE, label, key)
+    if artefact.manifest is None:
+        rows = pl.concat(of_each(trajectory_scores, stores))
+        table = dataset_scores(rows, resamples=resamples, seed=seed)
+        with writing(artefact.path):
+            _write_parquet(rows, artefact.path / TRAJECTORIES)
+            _write_parquet(table, artefact.path / DATASETS)
+            table.write_csv((artefact.path / DATASETS).with_suffix(".csv"), float_precision=9)
+        artefact = artefact.complete(
+            student=stores[0].artefact.key["student"],
+            scoring=stores[0].artefact.key["scoring"],
+            datasets=[
+                {
+                    "teacher": s.teacher,
+                    "generation": s.generation,
+                    "data": s.artefact.key["data"],
+                    "counts": s.artefact.facts["counts"] | {"malformed": s.skipped},
+                    "template_adds": s.artefact.facts["template_adds"],
+                }
+                for s in stores
+            ],
+        )
+    return Scores(
+        artefact,
+        pl.read_parquet(artefact.path / TRAJECTORIES, glob=False),
+        pl.read_parquet(artefact.path / DATASETS, glob=False),
+    )
+
+
+def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    """By way of memory: of a full disk polars would speak as of a bad file."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    path.write_bytes(buffer.getbuffer())
+
+
+def _declared(metric: Metric) -> dict[str, Any]:
+    """What of a metric shapes its scores: its presets, and of a user's own function its code too."""
+    presets: dict[str, Any] = {preset: dict(of) for preset, of in metric.presets.items()}
+    if metric.compute is None or metric.compute.__module__.startswith("rsr."):
+        return presets
+    code = getattr(metric.compute, "__code__", None)
+    if not isinstance(code, CodeType):
+        raise InputError(f"{metric.name}: a metric is a plain function, so that a change of its code is noticed")
+    return presets | {"code": _code(code)}
+
+
+def _code(code: CodeType) -> list[Any]:
+    constants = [_code(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return [code.co_code.hex(), [*code.co_names], constants]
+
+
+def read(folder: Path) -> Scores:
+    """Score tables from their folder.
+
+    Raises:
+        InputError: the folder holds none, or they are damaged.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise InputError(f"{folder}: holds no scores; it is a folder in outputs/{STAGE}/, as `rsr score` names it")
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if manifest["key"]["stage"] != STAGE:
+            raise InputError(f"{folder}: holds {manifest['key']['stage']}, not scores")
+        if missing := [name for name in ("student", "scoring", "datasets") if name not in manifest]:
+            raise KeyError(*missing)
+        rows = pl.read_parquet(folder / TRAJECTORIES, glob=False).select(*SCHEMA)
+        table = pl.read_parquet(folder / DATASETS, glob=False)
+    except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{folder}: the scores cannot be read ({reason}): score again") from error
+    return Scores(Artefact(folder, manifest["key"], manifest), rows, table)

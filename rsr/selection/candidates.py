@@ -1,0 +1,66 @@
+"""Candidates for a training set: what is known of each trajectory besides its score."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, cast
+
+import polars as pl
+from rich.progress import Progress
+
+from rsr.cli.terminal import console
+from rsr.data.discovery import Source
+from rsr.data.trajectories import Trajectory
+from rsr.errors import InputError
+from rsr.grading.correctness import correctness
+from rsr.selection.rules import CANDIDATES, Rule
+
+
+def gather(
+    rows: pl.DataFrame, sources: Sequence[Source], rule: Rule, group: str | None, by_prompt: bool
+) -> tuple[pl.DataFrame, dict[tuple[str, str, str], tuple[Source, Trajectory]]]:
+    """One row per trajectory of the sources (columns: `rsr.selection.rules.CANDIDATES`), and where each is."""
+    known = {
+        (source.dataset.teacher, source.dataset.generation, t.id): (source, t)
+        for source in sources
+        for t in source.dataset.trajectories
+    }
+    correct: list[bool | None] = [None] * len(known)
+    if rule.correct != "ignore":
+        with Progress(console=console(stderr=True), transient=True, disable=len(known) < 1000) as progress:
+            bar = progress.add_task("reading answers", total=len(known))
+            correct = correctness([t for _, t in known.values()], partial(progress.advance, bar))
+    described = [
+        {
+            "teacher": teacher,
+            "generation": generation,
+            "trajectory": identity,
+            "problem": _prompt(t) if by_prompt else t.problem,
+            "group": teacher if group is None else _field(source, t, group),
+            "correct": right,
+            "content": _hash([[m.role, m.content] for m in t.messages]),
+        }
+        for ((teacher, generation, identity), (source, t)), right in zip(known.items(), correct, strict=True)
+    ]
+    schema = {name: kind for name, kind in CANDIDATES.items() if name not in ("value", "tokens")}
+    names = ["teacher", "generation", "trajectory"]
+    frame = pl.DataFrame(described, schema=schema).join(
+        rows.select(*names, "value", "tokens"), on=names, how="left", maintain_order="left"
+    )
+    return frame.select(*CANDIDATES), known
+
+
+def _prompt(trajectory: Trajectory) -> str:
+    return _hash([[m.role, m.content] for m in trajectory.messages if m.role != "assistant"])
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, ensure_ascii=True).encode()).hexdigest()
+
+
+def _field(source: Source, trajectory: Trajectory, name: str) -> str:
+    record = cast(Mapping[str, Any], source.records[trajectory.row])
+    if record.get(name) is None:
+        raise InputError(f"{source.place}, trajectory {trajectory.id}: its record has no {name!r} to group by")
+    return str(record[name])

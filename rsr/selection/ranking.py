@@ -1,0 +1,255 @@
+"""Datasets in the order of a metric for one student, and how sure that order is.
+
+Datasets are compared on the problems for which all of them have a value. A bootstrap over these problems, drawn once for
+all datasets, gives intervals, the probability of being best, and who wins against whom.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rsr.errors import InputError
+from rsr.metrics.aggregate import resampled_sums, sums_by_problem
+from rsr.metrics.base import METRICS, Metric, by_name
+from rsr.tokens.tokens import divide
+
+Floats = NDArray[np.float64]
+BASELINES = ("avg_surprisal", "avg_rank_clipped", "avg_token_length")
+By = Literal["dataset", "teacher"]
+Z = 1.96  # of a two-sided 95 % interval
+
+
+@dataclass(frozen=True)
+class Place:
+    """One dataset in the order.
+
+    Attributes:
+        value, low, high: its score on the shared problems, and the 95 % bootstrap interval.
+        best: share of resamples in which it is the best.
+        length: mean response tokens.
+    """
+
+    dataset: str
+    value: float
+    low: float
+    high: float
+    best: float
+    length: float
+
+
+@dataclass(frozen=True)
+class Length:
+    """A dataset against the first at equal length: how length shares in their difference.
+
+    Per problem the difference of the two trajectory scores is regressed on the difference of log length; the intercept is
+    the difference at equal length.
+
+    Attributes:
+        dataset: which one is compared with the first.
+        difference, low, high: mean difference of trajectory scores (dataset less first) and its 95 % interval.
+        at_equal_length, equal_low, equal_high: the intercept and its interval.
+    """
+
+    dataset: str
+    difference: float
+    low: float
+    high: float
+    at_equal_length: float
+    equal_low: float
+    equal_high: float
+
+    @property
+    def explains(self) -> bool:
+        """The difference is one (its interval excludes 0), and at equal length it is not."""
+        return self.low * self.high > 0 and self.equal_low * self.equal_high <= 0
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The order of datasets.
+
+    Attributes:
+        places: best first.
+        wins: wins[i][j] is the share of resamples in which place i is better than place j; a tie counts half.
+        problems, left_out: problems compared on, and those that some dataset has no value for.
+        to_settle: further problems after which the 95 % interval of the difference of the first two would exclude 0, if
+            the difference stayed as it is (bootstrap error times root n): an estimate. 0 where it does already; None for
+            one dataset, or where the two are equal.
+        choices: the dataset that each baseline would have chosen, on the same problems.
+        lengths: every other dataset against the first.
+    """
+
+    metric: str
+    preset: str
+    direction: str
+    places: tuple[Place, ...]
+    wins: tuple[tuple[float, ...], ...]
+    problems: int
+    left_out: int
+    to_settle: int | None
+    choices: dict[str, str]
+    lengths: tuple[Length, ...]
+
+
+def rank(
+    trajectories: pl.DataFrame,
+    metric: str = "rsr",
+    preset: str = "",
+    *,
+    by: By = "dataset",
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Ranking:
+    """Rank the datasets of a table of trajectory scores (columns: `rsr.metrics.aggregate.SCHEMA`).
+
+    Args:
+        by: "teacher" takes all generations of a teacher together as one dataset.
+
+    Raises:
+        InputError: no such metric in the table, or fewer than two problems have a value in all datasets.
+    """
+    if resamples < 100:
+        raise InputError(f"resamples {resamples} is too small: the least is 100")
+    if by == "teacher":
+        trajectories = trajectories.with_columns(generation=pl.lit(""))
+    rows = of_metric(trajectories, metric, preset)
+    names = rows["dataset"].unique().sort().to_list()
+    shared = _shared(rows)
+    total = rows["problem"].n_unique()
+    if len(shared) < 2:
+        raise InputError(
+            f"{len(shared)} of {total} problems have a value in all {len(names)} datasets, and at least 2 are needed: "
+            "do the datasets hold answers to the same problems?"
+        )
+    n = len(shared)
+    sign = -1 if by_name(metric).direction == "lower" else 1
+    sums = [_sums(rows, name, shared) for name in names]
+    values = np.array([_ratio(s.sum(axis=0)) for s in sums])
+    order = sorted(range(len(names)), key=lambda i: (-sign * values[i], names[i]))
+    values, sums, names = values[order], [sums[i] for i in order], [names[i] for i in order]
+    moments = [_moments(rows, names[0], other, shared) for other in names[1:]]
+    resampled = resampled_sums(np.concatenate([*sums, *moments], axis=1), resamples, seed)
+    split = 2 * len(names)
+    drawn = np.stack([divide(*resampled[:, i : i + 2].T) for i in range(0, split, 2)])  # (datasets, resamples)
+    lengths = rows.filter(pl.col("problem").is_in(shared)).group_by("dataset").agg(pl.col("tokens").mean())
+    length = dict(lengths.iter_rows())
+    best = _shares_of_best(sign * drawn)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=1)
+    places = tuple(
+        Place(name, float(values[i]), float(low[i]), float(high[i]), float(best[i]), float(length[name]))
+        for i, name in enumerate(names)
+    )
+    return Ranking(
+        metric=metric,
+        preset=preset,
+        direction=by_name(metric).direction,
+        places=places,
+        wins=tuple(tuple(float(x) for x in row) for row in _wins(sign * drawn)),
+        problems=n,
+        left_out=total - n,
+        to_settle=_to_settle(values, drawn, n),
+        choices={name: chosen for name in BASELINES if (chosen := _choice(trajectories, METRICS[name], shared))},
+        lengths=tuple(
+            _length(other, of, resampled[:, split + 4 * i : split + 4 * i + 4])
+            for i, (other, of) in enumerate(zip(names[1:], moments, strict=True))
+        ),
+    )
+
+
+def of_metric(trajectories: pl.DataFrame, metric: str, preset: str = "") -> pl.DataFrame:
+    """The rows of one metric and preset, with the name of their dataset.
+
+    Raises:
+        InputError: the table has none.
+    """
+    by_name(metric)
+    rows = trajectories.filter(metric=metric, preset=preset)
+    if rows.is_empty():
+        presets = trajectories.filter(metric=metric)["preset"].unique().sort().to_list()
+        known = f"; its presets are {', '.join(map(repr, presets))}" if presets else "; it is not computed from tokens"
+        raise InputError(f"the scores hold no {metric}{f' ({preset})' if preset else ''}{known}")
+    name = pl.concat_str("teacher", "generation", separator="/").str.strip_chars_end("/")
+    return rows.with_columns(dataset=name)
+
+
+def _shared(rows: pl.DataFrame) -> list[str]:
+    """Problems for which every dataset has a value, sorted."""
+    valued = rows.filter(pl.col("value").is_not_null())
+    counts = valued.group_by("problem").agg(pl.col("dataset").n_unique())
+    everywhere = counts.filter(pl.col("dataset") == rows["dataset"].n_unique())
+    return everywhere["problem"].sort().to_list()
+
+
+def _sums(rows: pl.DataFrame, dataset: str, shared: Sequence[str]) -> Floats:
+    at = {problem: i for i, problem in enumerate(shared)}
+    own = rows.filter(pl.col("dataset") == dataset, pl.col("problem").is_in(shared))
+    return sums_by_problem(own.filter(pl.col("value").is_not_null()), at)
+
+
+def _ratio(sums: Floats) -> float:
+    return float(divide(*sums[:, None])[0])
+
+
+def _shares_of_best(oriented: Floats) -> Floats:
+    """Share of resamples in which each dataset is the largest; a tie is shared out."""
+    largest = oriented == np.nanmax(oriented, axis=0)
+    return np.asarray((largest / largest.sum(axis=0)).mean(axis=1))
+
+
+def _wins(oriented: Floats) -> Floats:
+    difference = oriented[:, None] - oriented[None, :]
+    return np.asarray(((np.sign(difference) + 1) / 2).mean(axis=-1))
+
+
+def _to_settle(values: Floats, drawn: Floats, n: int) -> int | None:
+    if len(values) < 2 or values[0] == values[1]:
+        return None
+    error = float((drawn[0] - drawn[1]).std(ddof=1))
+    needed = n * (Z * error / (values[0] - values[1])) ** 2
+    return max(0, int(np.ceil(needed)) - n)
+
+
+def _choice(trajectories: pl.DataFrame, metric: Metric, shared: Sequence[str]) -> str | None:
+    """The best dataset by a metric on these problems, the first by name of equals; None where a value is missing."""
+    rows = of_metric(trajectories, metric.name)
+    names = rows["dataset"].unique().sort().to_list()
+    values = [metric.expected_sign * _ratio(_sums(rows, name, shared).sum(axis=0)) for name in names]
+    sign_of_best = int(np.argmax(values))
+    return None if np.isnan(values).any() else str(names[sign_of_best])
+
+
+def _moments(rows: pl.DataFrame, first: str, other: str, shared: Sequence[str]) -> Floats:
+    """Per problem x, y, x^2 and xy of the differences in log length (x) and score (y), shape (problems, 4)."""
+
+    def columns(dataset: str) -> tuple[Floats, Floats]:
+        own = rows.filter(pl.col("dataset") == dataset, pl.col("problem").is_in(shared))
+        means = own.group_by("problem").agg(pl.col("value").mean(), pl.col("tokens").mean()).sort("problem")
+        return means["value"].to_numpy(), np.log(means["tokens"].to_numpy())
+
+    (y0, x0), (y1, x1) = columns(first), columns(other)
+    x, y = x1 - x0, y1 - y0
+    return np.stack([x, y, x * x, x * y], axis=1)
+
+
+def _length(other: str, moments: Floats, resampled: Floats) -> Length:
+    varies = bool(moments[:, 2].any())
+    (raw,), (equal,) = _intercept(moments.sum(axis=0)[None], len(moments), varies)
+    drawn_raw, drawn_equal = _intercept(resampled, len(moments), varies)
+    low, high = np.quantile(drawn_raw, [0.025, 0.975])
+    told = drawn_equal[~np.isnan(drawn_equal)]
+    equal_low, equal_high = np.quantile(told, [0.025, 0.975]) if len(told) else (np.nan, np.nan)
+    return Length(other, float(raw), float(low), float(high), float(equal), float(equal_low), float(equal_high))
+
+
+def _intercept(sums: Floats, n: int, varies: bool) -> tuple[Floats, Floats]:
+    """Mean of y and the intercept of its regression on x, per row of sums of x, y, x^2 and xy over n problems. The intercept
+    is the mean where x is 0 throughout, and NaN where x does not vary otherwise: the two cannot be told apart.
+    """
+    mx, my, mxx, mxy = sums.T / n
+    variance, covariance = mxx - mx**2, mxy - mx * my
+    slope = np.divide(covariance, variance, out=np.full_like(mx, np.nan), where=variance > 1e-12)
+    return my, my - slope * mx if varies else my

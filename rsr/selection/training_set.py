@@ -1,0 +1,280 @@
+"""A training set: candidates from score tables and their sources, a rule's choice among them, and what it is made of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from rsr.data import contamination, export
+from rsr.data.discovery import Source
+from rsr.data.trajectories import Dataset, Trajectory
+from rsr.errors import InputError
+from rsr.metrics.base import by_name
+from rsr.metrics.score_tables import Scores
+from rsr.selection.candidates import gather
+from rsr.selection.ranking import of_metric
+from rsr.selection.rules import Choice, Direction, Rule, choose
+
+SCORE_COLUMNS = ("teacher", "generation", "trajectory", "problem", "group", "value", "tokens", "correct")
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What a training set shares with an evaluation set (see `rsr.data.contamination`).
+
+    Attributes:
+        problems, too_short: of the evaluation set; those too short were not compared.
+        hits: "dataset, trajectory" -> the problems that it overlaps with.
+    """
+
+    evaluation: str
+    problems: int
+    too_short: int
+    hits: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Selected trajectories, in the order of `choice.chosen`.
+
+    Attributes:
+        records: the sources' own records.
+        suffix: of the sources' files; ".jsonl" where they differ.
+        sources: per dataset its file name, digest, and how many trajectories and malformed records it has.
+        warnings: what a reader should know about the choice.
+    """
+
+    metric: str
+    preset: str
+    rule: Rule
+    scores: Mapping[str, Any]
+    choice: Choice
+    trajectories: tuple[Trajectory, ...]
+    records: tuple[Any, ...]
+    suffix: str
+    sources: tuple[Mapping[str, Any], ...]
+    warnings: tuple[str, ...]
+    overlaps: tuple[Overlap, ...] = ()
+
+    @property
+    def composition(self) -> pl.DataFrame:
+        """Per teacher: selected, share, mean score, tokens, and how many are known to be correct or wrong."""
+        chosen = self.choice.chosen
+        return (
+            chosen.group_by("teacher")
+            .agg(
+                selected=pl.len(),
+                share=pl.len() / len(chosen),
+                mean_score=pl.col("value").mean(),
+                tokens=pl.col("tokens").sum(),
+                correct=pl.col("correct").sum(),
+                wrong=(~pl.col("correct")).sum(),
+            )
+            .sort("selected", "teacher", descending=[True, False])
+        )
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Why candidates were left out, counted."""
+        return dict(self.choice.left_out.group_by("reason").len().sort("reason").iter_rows())
+
+    def messages(self) -> list[dict[str, Any]]:
+        """The training set as records of messages, as they were scored."""
+        return [export.as_messages(trajectory) for trajectory in self.trajectories]
+
+    def content(self, *, as_messages: bool = False) -> bytes:
+        """The file of the training set.
+
+        Raises:
+            InputError: the records have mixed formats, or do not fit into one file.
+        """
+        if not as_messages:
+            export.check_shapes(self.records)
+        return export.encode(self.messages() if as_messages else self.records, self.suffix)
+
+    def write(self, folder: str | Path, *, as_messages: bool = False) -> Path:
+        """Write the training set, its scores, what was left out, dataset_info.json and a manifest.
+
+        Args:
+            as_messages: write messages as they were scored, instead of the sources' records unchanged.
+
+        Returns:
+            The file to train on.
+
+        Raises:
+            InputError: see `content`; or the folder holds something else, or cannot be written.
+        """
+        content = self.content(as_messages=as_messages)
+        records = self.messages() if as_messages else list(self.records)
+        chosen, left_out = self.choice.chosen, self.choice.left_out
+        facts = {
+            "selected": len(chosen),
+            "tokens": int(chosen["tokens"].sum()),
+            "rule": {"metric": self.metric, "preset": self.preset, **asdict(self.rule)},
+            "ties": self.choice.ties,
+            "composition": self.composition.to_dicts(),
+            "left_out": self.reasons,
+            "warnings": list(self.warnings),
+            "overlaps": [asdict(o) for o in self.overlaps],
+            "scores": dict(self.scores),
+            "sources": [dict(source) for source in self.sources],
+            "dataset_info": export.dataset_info(records, f"{export.TRAIN}{self.suffix}"),
+        }
+        tables = {"selected": chosen.select(SCORE_COLUMNS), "left_out": left_out.select(*SCORE_COLUMNS, "reason")}
+        return export.write(Path(folder), content, self.suffix, tables, facts)
+
+    def against(self, files: Sequence[str | Path]) -> "TrainingSet":
+        """The same, with its overlap with evaluation sets.
+
+        Raises:
+            InputError: a file is no evaluation set.
+        """
+        sets = [contamination.read(Path(file)) for file in files]
+        return replace(self, overlaps=tuple(self._overlap(evaluation) for evaluation in sets))
+
+    def _overlap(self, evaluation: contamination.EvaluationSet) -> Overlap:
+        hits = {}
+        for (teacher, generation), t in zip(
+            self.choice.chosen.select("teacher", "generation").iter_rows(), self.trajectories, strict=True
+        ):
+            texts = [m.content for m in t.messages if m.role != "system"]
+            if found := contamination.overlapping(texts, evaluation):
+                hits[f"{Dataset(teacher, generation, ()).name}, {t.id}"] = sorted(found)
+        return Overlap(evaluation.name, evaluation.problems, evaluation.too_short, hits)
+
+
+def select(
+    scores: Scores,
+    sources: Sequence[Source],
+    rule: Rule,
+    *,
+    metric: str = "rsr",
+    preset: str = "",
+    group: str | None = None,
+    by_prompt: bool = False,
+) -> TrainingSet:
+    """Choose among the trajectories of sources by their scores.
+
+    Args:
+        group: field of the records that a quota is over; None is the teacher.
+        by_prompt: all answers to one prompt are one problem, whatever their ids.
+
+    Raises:
+        InputError: a source was not scored, or has changed since; the scores hold no such metric; a record lacks the field
+            of the group; nothing is selected.
+    """
+    rows = of_metric(scores.trajectories, metric, preset)
+    for source in sources:
+        _check_scored(scores, source)
+    return put_together(
+        rows,
+        sources,
+        rule,
+        by_name(metric).direction,
+        metric=metric,
+        preset=preset,
+        scores={"artefact": scores.artefact.id, **_identity(scores)},
+        group=group,
+        by_prompt=by_prompt,
+    )
+
+
+def put_together(
+    rows: pl.DataFrame,
+    sources: Sequence[Source],
+    rule: Rule,
+    direction: Direction,
+    *,
+    metric: str,
+    preset: str = "",
+    scores: Mapping[str, Any],
+    group: str | None = None,
+    by_prompt: bool = False,
+) -> TrainingSet:
+    """Choose among the trajectories of sources by values from anywhere.
+
+    Args:
+        rows: teacher, generation, trajectory, value, tokens; a trajectory that is not among them has no value.
+        metric, preset, scores: what the values are and where they are from, for the manifest.
+        group, by_prompt: see `select`.
+
+    Raises:
+        InputError: a record lacks the field of the group; nothing is selected.
+    """
+    candidates, known = gather(rows, sources, rule, group, by_prompt)
+    choice = choose(candidates, direction, rule)
+    chosen = [known[key] for key in choice.chosen.select("teacher", "generation", "trajectory").iter_rows()]
+    suffixes = {source.suffix for source in sources}
+    records = tuple(source.records[trajectory.row] for source, trajectory in chosen)
+    return TrainingSet(
+        metric=metric,
+        preset=preset,
+        rule=rule,
+        scores=scores,
+        choice=choice,
+        trajectories=tuple(trajectory for _, trajectory in chosen),
+        records=records,
+        suffix=suffixes.pop() if len(suffixes) == 1 else ".jsonl",
+        sources=tuple(_described(source) for source in sources),
+        warnings=tuple(_warnings(sources, candidates, choice, rule, records)),
+    )
+
+
+def _identity(scores: Scores) -> dict[str, Any]:
+    facts = scores.artefact.facts
+    return {"name": scores.trajectories["student"][0], "student": facts["student"], "scoring": facts["scoring"]}
+
+
+def _described(source: Source) -> dict[str, Any]:
+    dataset = source.dataset
+    return {
+        "dataset": dataset.name,
+        "file": Path(source.place).name,
+        "digest": dataset.digest(),
+        "trajectories": len(dataset.trajectories),
+        "malformed": [asdict(skipped) for skipped in dataset.skipped],
+    }
+
+
+def _check_scored(scores: Scores, source: Source) -> None:
+    dataset = source.dataset
+    own = scores.trajectories.filter(teacher=dataset.teacher, generation=dataset.generation)
+    if own.is_empty():
+        raise InputError(f"{dataset.name}: there are no scores of it: score it with the same student")
+    scored = set(own["trajectory"])
+    kept = replace(dataset, trajectories=tuple(t for t in dataset.trajectories if t.id in scored))
+    digests = {(d["teacher"], d["generation"]): d.get("data") for d in scores.artefact.facts["datasets"]}
+    if digests[dataset.teacher, dataset.generation] is None:
+        raise InputError(f"{scores.artefact.path}: made by an earlier version: remove it, and score again (in seconds)")
+    if kept.digest() != digests[dataset.teacher, dataset.generation]:
+        raise InputError(f"{source.place}: has changed since it was scored as {dataset.name}: score it again")
+
+
+def _warnings(
+    sources: Sequence[Source], candidates: pl.DataFrame, choice: Choice, rule: Rule, records: Sequence[Any]
+) -> list[str]:
+    found = []
+    if malformed := sum(len(source.dataset.skipped) for source in sources):
+        found.append(f"{malformed} malformed records were left out")
+    problems = candidates["problem"].n_unique()
+    if rule.per_problem is not None and problems == len(candidates):
+        found.append(
+            "every problem has one candidate only, so the best of each problem is all there is: if several records answer "
+            "one prompt, take them together by prompt"
+        )
+    known = candidates.filter(pl.col("correct").is_not_null())
+    if 0 < len(known) < len(candidates):
+        found.append(f"the answer is known for {len(known)} of {len(candidates)} candidates")
+    if len(known):
+        right = candidates.filter("correct")["problem"].n_unique()
+        of = known["problem"].n_unique()
+        if right < of:
+            found.append(f"{of - right} of {of} problems with an answer have no correct candidate")
+    wrong = int((~choice.chosen["correct"]).sum())
+    if wrong:
+        found.append(f"{wrong} of {len(choice.chosen)} selected are wrong: correct=only leaves them out")
+    if any(isinstance(r.get("messages") or r.get("conversations"), str) for r in records):
+        found.append("the records keep messages as text, which trainers do not read: write them as messages")
+    return found

@@ -1,0 +1,1 @@
+"""Statistics of the comparison: correlations, effects, intervals, and what rounding leaves open."""

@@ -1,0 +1,1 @@
+"""Artefacts on disk: folders keyed by everything that shapes their content."""

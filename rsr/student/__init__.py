@@ -1,0 +1,1 @@
+"""The student: model, tokenizer, chat template and identity."""

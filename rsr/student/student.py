@@ -1,0 +1,288 @@
+"""A student: model, tokenizer, chat template, and what identifies them."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from logging import ERROR
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+from rsr.errors import InputError
+from rsr.student.chat import ChatRenderer, load_template
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+Dtype = Literal["bfloat16", "float16", "float32"]
+WEIGHTS = "*.safetensors"
+
+
+class AnyStudent(Protocol):
+    """What scoring asks of a student, whatever runs it; see `Student`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def renderer(self) -> ChatRenderer: ...
+    @property
+    def identity(self) -> Mapping[str, Any]: ...
+    @property
+    def max_positions(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class Student:
+    """A loaded student.
+
+    Attributes:
+        name: for people; not part of its identity.
+        identity: what its scores depend on: weights, tokenizer, template, dtype, attention implementation, device type.
+    """
+
+    name: str
+    model: "PreTrainedModel"
+    renderer: ChatRenderer
+    identity: Mapping[str, Any]
+
+    @property
+    def device(self) -> "torch.device":
+        return self.model.device
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest sequence the model has positions for; None where its configuration does not say."""
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        return int(positions) if positions else None
+
+
+def load(
+    model: str | Path,
+    *,
+    name: str | None = None,
+    revision: str | None = None,
+    dtype: Dtype = "bfloat16",
+    attention: str = "sdpa",
+    device: str | None = None,
+    template: str | None = None,
+    template_variables: Mapping[str, Any] | None = None,
+    trust_remote_code: bool = False,
+) -> Student:
+    """Load a causal language model from a folder or the hub, safetensors only.
+
+    Args:
+        attention: attention implementation ("sdpa", "eager", "flash_attention_2", ...).
+        device: None takes a GPU where there is one.
+        template: name or file of a chat template; None takes the tokenizer's own.
+
+    Raises:
+        InputError: the model, its weights or its tokenizer cannot be loaded, and what to do about it.
+    """
+    # First what is quickly seen to be wrong: the imports take seconds.
+    check(model)
+    chosen = load_template(template) if template else None
+    place = _device(device)
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    renderer = ChatRenderer(
+        load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code), chosen, template_variables
+    )
+    with _loading(model):
+        loaded = AutoModelForCausalLM.from_pretrained(
+            model,
+            revision=revision,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+        )
+    identity = {
+        **identity_of(model, renderer, revision=revision, trust_remote_code=trust_remote_code),
+        "dtype": dtype,
+        "attention": loaded.config._attn_implementation,
+        "device": place.type,
+    }
+    loaded.requires_grad_(False).eval().to(place)
+    return Student(name or Path(model).absolute().name, loaded, renderer, identity)
+
+
+def of_model(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerFast",
+    *,
+    name: str | None = None,
+    template: str | None = None,
+    template_variables: Mapping[str, Any] | None = None,
+) -> Student:
+    """A model that is loaded already, known by the digest of its state dict and configuration.
+
+    So its artefacts are found again by an equal model passed in, not by a folder or hub name of the same model.
+
+    Raises:
+        InputError: the tokenizer has no chat template, or is not a fast one.
+    """
+    renderer = ChatRenderer(tokenizer, load_template(template) if template else None, template_variables)
+    identity = {
+        "model": {"state_dict_sha256": _state_digest(model)},
+        "tokenizer_sha256": _tokenizer_digest(renderer),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "attention": model.config._attn_implementation,
+        "device": model.device.type,
+        **renderer.identity(),
+    }
+    given = str(getattr(model.config, "_name_or_path", "") or model.config.model_type)
+    return Student(name or Path(given).name, model.eval(), renderer, identity)
+
+
+def _state_digest(model: "PreTrainedModel") -> str:
+    import torch
+
+    config = model.config.to_dict()
+    for key in ("_name_or_path", "transformers_version"):
+        config.pop(key, None)
+    hasher = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for key, value in sorted(model.state_dict().items()):
+        hasher.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        hasher.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return hasher.hexdigest()
+
+
+def check(model: str | Path) -> None:
+    """Refuse what is seen to be no model before anything heavy is imported.
+
+    Raises:
+        InputError: a path without a folder, or a folder without a configuration or weights in safetensors.
+    """
+    _check_folder(model)
+    folder = Path(model)
+    if folder.is_dir() and not any(folder.glob(WEIGHTS)):
+        raise InputError(f"{model}: holds no weights ({WEIGHTS}); other formats are not read")
+
+
+def _check_folder(model: str | Path) -> None:
+    folder = Path(model)
+    if not str(model):
+        raise InputError("the student is empty: give a model folder or a hub name")
+    if folder.is_file():
+        raise InputError(f"{model}: a file, where a model folder or a hub name is wanted")
+    if str(model).startswith((".", "/", "~")) and not folder.is_dir():
+        raise InputError(f"{model}: no such model folder")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise InputError(f"{model}: no model folder, config.json is missing")
+
+
+def load_renderer(
+    model: str | Path,
+    *,
+    revision: str | None = None,
+    template: str | None = None,
+    template_variables: Mapping[str, Any] | None = None,
+    trust_remote_code: bool = False,
+) -> ChatRenderer:
+    """The chat renderer of a model's tokenizer; its weights are not loaded.
+
+    Raises:
+        InputError: see `load`.
+    """
+    tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
+    return ChatRenderer(tokenizer, load_template(template) if template else None, template_variables)
+
+
+def load_tokenizer(
+    model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+) -> "PreTrainedTokenizerFast":
+    """Load the tokenizer alone.
+
+    Raises:
+        InputError: see `load`.
+    """
+    _check_folder(model)
+    from transformers import AutoTokenizer
+
+    with _loading(model):
+        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
+    return cast("PreTrainedTokenizerFast", tokenizer)
+
+
+def _device(name: str | None) -> "torch.device":
+    import torch
+
+    try:
+        place = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.zeros(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return place
+
+
+@contextmanager
+def _loading(model: str | Path) -> Iterator[None]:
+    """Turn what the loaders raise into one line: for what is missing, out of reach or refused."""
+    from huggingface_hub.utils import logging
+    from safetensors import SafetensorError
+
+    logging.set_verbosity(ERROR)  # it tells of every try to reach the hub
+    try:
+        yield
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        place = "cannot be loaded" if Path(model).is_dir() else "no folder here, and cannot be loaded from the hub"
+        raise InputError(f"{model}: {place}: {' '.join(lines[:2])}") from error
+
+
+def identity_of(
+    model: str | Path, renderer: ChatRenderer, *, revision: str | None = None, trust_remote_code: bool = False
+) -> dict[str, Any]:
+    """What any use of a model depends on: weights, tokenizer, template.
+
+    Raises:
+        InputError: its configuration cannot be loaded, or a hub model's revision is not known.
+    """
+    return {
+        "model": _weights_identity(model, revision, trust_remote_code),
+        "tokenizer_sha256": _tokenizer_digest(renderer),
+        **renderer.identity(),
+    }
+
+
+def _tokenizer_digest(renderer: ChatRenderer) -> str:
+    return hashlib.sha256(renderer.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def load_config(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """A model's configuration.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
+    from transformers import AutoConfig
+
+    _check_folder(model)
+    with _loading(model):
+        return AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
+
+
+def _weights_identity(model: str | Path, revision: str | None, with_code: bool) -> dict[str, str]:
+    """A hub commit, or for a folder the digest of its weights, configuration and code, where that is run; never a path."""
+    from transformers import AutoConfig
+
+    folder = Path(model)
+    if not folder.is_dir():
+        with _loading(model):
+            config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=with_code)
+        commit = getattr(config, "_commit_hash", None)
+        if not commit:
+            raise InputError(f"{model}: its revision is not known, so that its scores could not be told apart")
+        return {"hub": str(model), "revision": str(commit)}
+    hasher = hashlib.sha256()
+    code = folder.glob("*.py") if with_code else ()
+    for path in sorted([*folder.glob(WEIGHTS), folder / "config.json", *code]):
+        hasher.update(path.name.encode())
+        with path.open("rb") as file:
+            hasher.update(hashlib.file_digest(file, "sha256").digest())
+    return {"sha256": hasher.hexdigest()}

@@ -1,0 +1,1 @@
+"""Token statistics: rank, surprisal and entropy of every response token, computed and stored."""

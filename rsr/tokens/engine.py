@@ -1,0 +1,273 @@
+"""The engine: token statistics from one forward pass of the student.
+
+The body of the model runs over whole chats, grouped by length under a budget of tokens; its head (`rsr.student.head`) only over
+response positions. A chat is padded on the right without a mask: under causal attention no real token sees what follows it.
+Where the attention implementation keeps chats in one row apart (varlen flash-attention), they are packed without padding.
+"""
+
+import copy
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rsr.errors import InputError
+from rsr.student.chat import RenderedChat
+from rsr.student.head import Head, HeadDtype
+from rsr.tokens.tokens import Tokens
+
+if TYPE_CHECKING:
+    from transformers import Cache
+
+    from rsr.student.student import AnyStudent, Student
+
+# The rank counts strictly larger logits as the head computes them, so equal logits do not raise it: the reference's rule.
+TIE_RULE = "strictly-larger-logits"
+PAPER_MAX_LENGTH = 32_768
+PACKING = "flash_attention"  # implementations of attention that keep packed chats apart at no cost
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How scores are computed; what shapes them is part of their identity.
+
+    Attributes:
+        max_length: tokens of a chat that are kept, cut on the right; None takes the paper's 32,768, or all positions of
+            a model that has fewer.
+        beyond_positions: allow a max_length beyond the model's positions.
+        head_dtype: "model" compares logits in the model's dtype, as the reference does; "float32" computes the head in
+            float32, which breaks ties that bfloat16 makes.
+        token_budget: padded tokens per forward pass; halved when memory runs out.
+        head_chunk: logits (positions x vocabulary) in memory at a time.
+    """
+
+    max_length: int | None = None
+    beyond_positions: bool = False
+    head_dtype: HeadDtype = "model"
+    token_budget: int = 2_048
+    head_chunk: int = 2**24
+
+    def max_length_for(self, student: "AnyStudent") -> int:
+        """Tokens of a chat that are kept for this student.
+
+        Raises:
+            InputError: more than the model has positions for, without `beyond_positions`.
+        """
+        positions = student.max_positions
+        if self.max_length is None:
+            return min(PAPER_MAX_LENGTH, positions or PAPER_MAX_LENGTH)
+        if positions and self.max_length > positions and not self.beyond_positions:
+            raise InputError(
+                f"max_length {self.max_length} is beyond the {positions} positions of {student.name}: lower it, or ask for "
+                "it with beyond_positions=true"
+            )
+        return self.max_length
+
+    def identity(self, student: "Student") -> dict[str, Any]:
+        """Settings that shape the scores; batching changes them only within rounding."""
+        return {"max_length": self.max_length_for(student), "head_dtype": self.head_dtype, "tie_rule": TIE_RULE}
+
+
+class Scorer:
+    """Scores rendered chats under one student.
+
+    Attributes:
+        token_budget: what is left of the setting after memory ran out.
+        packs: chats of a batch share one row, without padding.
+
+    Raises:
+        InputError: max_length is beyond the model's positions; or head and body, called apart, do not give the model's
+            own logits (its head does something that is not known here).
+    """
+
+    def __init__(self, student: "Student", scoring: Scoring) -> None:
+        self.student, self.scoring = student, scoring
+        self.max_length = scoring.max_length_for(student)
+        self.token_budget = scoring.token_budget
+        self.packs = PACKING in (student.model.config._attn_implementation or "")
+        self.body = student.model.get_decoder()
+        self.head = Head(student.model, scoring.head_dtype)
+        self._check_logits()
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Settings that shape the scores."""
+        return self.scoring.identity(self.student)
+
+    @property
+    def computed_with(self) -> dict[str, Any]:
+        """What shapes the scores within rounding only."""
+        return {
+            "attention": self.student.model.config._attn_implementation,
+            "device": self.student.device.type,
+            "token_budget": self.scoring.token_budget,
+            "token_budget_left": self.token_budget,  # lower where memory ran out
+            "packed": self.packs,
+        }
+
+    @torch.inference_mode()
+    def score(
+        self,
+        chats: Sequence[RenderedChat],
+        done: Callable[[int], None] = lambda chat: None,
+        prefix: Sequence[int] = (),
+    ) -> Tokens:
+        """Statistics of the response tokens of chats, in their order.
+
+        Args:
+            done: called with the index of each chat that is scored.
+            prefix: tokens that stand before every chat and run only once; a chat's own positions start behind them.
+
+        Raises:
+            InputError: memory runs out on one chat alone.
+            NotFinite: logits that are not finite, naming chat (by its index) and token.
+        """
+        rows: list[ChatStatistics] = [_EMPTY] * len(chats)
+        before = self._cache(prefix) if prefix else None
+        waiting = self._batches(chats, range(len(chats)), len(prefix))
+        while waiting:
+            batch = waiting.pop()
+            scored = self._within_memory([chats[i] for i in batch], before)
+            if scored is None:
+                waiting = self._batches(chats, sorted(chain(batch, *waiting)), len(prefix))
+                continue
+            for i, row in zip(batch, scored, strict=True):
+                if not (np.isfinite(row.surprisal).all() and np.isfinite(row.entropy).all()):
+                    at = int(np.flatnonzero(~np.isfinite(row.surprisal) | ~np.isfinite(row.entropy))[0])
+                    raise NotFinite(i, at)
+                rows[i] = row
+                done(i)
+        parts = [_EMPTY, *rows]  # so that nothing can be concatenated too
+        return Tokens(
+            rank=np.concatenate([r.rank for r in parts]),
+            surprisal=np.concatenate([r.surprisal for r in parts]),
+            entropy=np.concatenate([r.entropy for r in parts]),
+            offsets=np.concatenate([[0], np.cumsum([len(r.rank) for r in rows])]).astype(np.int64),
+        )
+
+    def _batches(self, chats: Sequence[RenderedChat], indices: Sequence[int], before: int) -> list[list[int]]:
+        """Groups of the chats at indices, the longest last."""
+        lengths = [before + len(chats[i].ids) for i in indices]
+        groups = batches(lengths, self.token_budget, padded=not self.packs or before > 0)
+        return [[indices[i] for i in group] for group in reversed(groups)]
+
+    def _within_memory(self, chats: Sequence[RenderedChat], before: "Cache | None") -> "list[ChatStatistics] | None":
+        """Statistics of a batch, or None where memory ran out and the token budget is lower now."""
+        try:
+            return self._score_batch(chats, before)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+        longest = max(len(chat.ids) for chat in chats)
+        if len(chats) == 1:
+            raise InputError(f"out of memory on one chat of {longest} tokens alone: lower max_length")
+        self.token_budget = min(self.token_budget, len(chats) * longest) // 2
+        print(f"out of memory: going on with {self.token_budget} tokens a batch", file=sys.stderr, flush=True)
+        return None
+
+    def _score_batch(self, chats: Sequence[RenderedChat], before: "Cache | None") -> "list[ChatStatistics]":
+        rows = [torch.tensor(chat.ids) for chat in chats]
+        packed = self.packs and before is None
+        ids = torch.cat(rows)[None] if packed else torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        starts = np.cumsum([0, *map(len, rows)])[:-1] if packed else np.arange(len(rows)) * ids.shape[1]
+        ids = ids.to(self.student.device)
+        hidden = self._hidden(ids, before, [len(row) for row in rows] if packed else None).flatten(0, 1)
+        # The logits at one position predict the token at the next.
+        targets = [torch.tensor(c.positions(), dtype=torch.long) + int(at) for c, at in zip(chats, starts, strict=True)]
+        positions = torch.cat(targets).to(ids.device)
+        statistics = self.head.statistics(hidden, positions - 1, ids.flatten()[positions], self.scoring.head_chunk)
+        split = [part.numpy() for part in statistics]
+        ends = np.cumsum([len(t) for t in targets])[:-1]
+        return [ChatStatistics(*row) for row in zip(*(np.split(part, ends) for part in split), strict=True)]
+
+    def _cache(self, prefix: Sequence[int]) -> "Cache":
+        ids = torch.tensor([prefix], device=self.student.device)
+        cache: Cache = self.body(input_ids=ids, use_cache=True).past_key_values
+        return cache
+
+    def _hidden(self, ids: Tensor, before: "Cache | None" = None, packed: Sequence[int] | None = None) -> Tensor:
+        """Hidden states (rows, tokens, width) of ids (rows, tokens); of one row that packs chats of these lengths."""
+        if before is not None:
+            before = copy.deepcopy(before)  # the body appends to it
+            before.batch_repeat_interleave(len(ids))
+        # Positions that start anew are what tells packed chats apart.
+        positions = None if packed is None else torch.cat([torch.arange(n, device=ids.device) for n in packed])[None]
+        body = self.body(input_ids=ids, position_ids=positions, past_key_values=before, use_cache=before is not None)
+        hidden: Tensor = body.last_hidden_state
+        return hidden
+
+    @torch.inference_mode()
+    def _check_logits(self) -> None:
+        """Compare with the model's own forward on a short probe; packed, where chats are packed."""
+        name, model = self.student.name, self.student.model
+        probe = (torch.arange(16) * 7919 % self.head.vocabulary)[None].to(self.student.device)
+        own = model(input_ids=probe, use_cache=False).logits.float()
+        if torch.isnan(own).any():
+            return  # said of the first chat
+        head = Head(model)
+        spread = own.std().item()
+        difference = (own - head(self._hidden(probe)).float()).abs().max().item()
+        if not difference <= 0.02 * spread:
+            raise InputError(
+                f"{name}: body and head, called apart, differ from the model's own logits by {difference:.3g} "
+                f"(spread {spread:.3g}): its head does something that is not supported"
+            )
+        if self.packs:
+            twice = (
+                head(self._hidden(torch.cat([probe, probe], dim=1), packed=[16, 16])).float().view(2, *own.shape[1:])
+            )
+            self.packs = bool(((twice - own).abs().max() <= 0.1 * spread).item())
+
+
+def batches(lengths: Sequence[int], token_budget: int, *, padded: bool = True) -> list[list[int]]:
+    """Indices grouped by similar length, longest first, at most `token_budget` tokens a group (or one chat).
+
+    Args:
+        padded: count the tokens after padding to the longest of a group.
+    """
+    groups: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        last = groups[-1] if groups else []
+        size = (len(last) + 1) * lengths[last[0]] if padded and last else sum(lengths[k] for k in last) + lengths[i]
+        if last and size <= token_budget:
+            last.append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Of a device, or of a CPU, whose allocator raises no error of its own kind."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+class NotFinite(InputError):
+    """Logits of a chat that are not finite.
+
+    Attributes:
+        chat: index of the chat in what was scored.
+        token: index of the response token.
+        reason: the message without the chat.
+    """
+
+    def __init__(self, chat: int, token: int) -> None:
+        self.chat, self.token = chat, token
+        self.reason = f"the logits at response token {token} are not finite (try float32; are the weights damaged?)"
+        super().__init__(f"chat {chat}: {self.reason}")
+
+
+@dataclass(frozen=True)
+class ChatStatistics:
+    """Statistics of one chat."""
+
+    rank: np.ndarray[Any, np.dtype[np.uint32]]
+    surprisal: np.ndarray[Any, np.dtype[np.float32]]
+    entropy: np.ndarray[Any, np.dtype[np.float32]]
+
+
+_EMPTY = ChatStatistics(np.empty(0, np.uint32), np.empty(0, np.float32), np.empty(0, np.float32))

@@ -1,0 +1,152 @@
+"""The token store: rank, surprisal and entropy of every response token, in shards.
+
+What the engine did not give, NaN in memory, is null on disk.
+
+A shard holds `SHARD` trajectories in the order of the dataset, as one Parquet file that is either whole or not there: the
+unit of resuming, and of work where several processes score. Its content does not depend on how many there were.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rsr.errors import InputError
+from rsr.store.artefacts import Artefact, writing
+from rsr.tokens.tokens import Tokens
+
+T = TypeVar("T")
+STAGE = "tokens"
+THREADS = 4
+SHARD = 128
+SCHEMA = pa.schema(
+    {
+        "id": pa.string(),
+        "problem": pa.string(),
+        "chat_tokens": pa.uint32(),  # of the whole chat, before truncation
+        "truncated": pa.bool_(),
+        "reason": pa.string(),  # why it has no tokens, where it was left out
+        "rank": pa.list_(pa.uint32()),
+        "surprisal": pa.list_(pa.float32()),
+        "entropy": pa.list_(pa.float32()),
+    }
+)
+# How columns are written, not what they hold: floats hardly repeat, but their upper bytes are alike.
+REPEATING = ["id", "problem", "reason", "rank.list.element"]
+FLOATS, SPLIT = ("surprisal.list.element", "entropy.list.element"), "BYTE_STREAM_SPLIT"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Trajectories and the statistics of their response tokens."""
+
+    ids: Sequence[str]
+    problems: Sequence[str]
+    chat_tokens: Sequence[int]
+    truncated: Sequence[bool]
+    reasons: Sequence[str | None]
+    tokens: Tokens
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """The shards of one dataset under one student, with the names that they go by."""
+
+    artefact: Artefact
+    student: str
+    teacher: str
+    generation: str
+    skipped: int = 0  # malformed records that the dataset was read without
+
+    def __iter__(self) -> Iterator[Shard]:
+        """Shard by shard, so that memory is bounded by one.
+
+        Raises:
+            InputError: a shard is missing or cannot be read.
+        """
+        for index in range(self.artefact.facts["shards"]):
+            yield read_shard(shard_path(self.artefact, index))
+
+
+def of_each(compute: Callable[[TokenStore], T], stores: Iterable[TokenStore]) -> list[T]:
+    """What is computed of each store, several at once: NumPy and Parquet leave the interpreter to other threads.
+
+    Memory is that of one shard a thread.
+    """
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as threads:
+        return list(threads.map(compute, stores))
+
+
+def shard_path(artefact: Artefact, index: int) -> Path:
+    return artefact.path / f"shard-{index:05d}.parquet"
+
+
+def write_shard(path: Path, shard: Shard) -> None:
+    """Write a shard under a temporary name, then rename it.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    offsets = pa.array(shard.tokens.offsets, pa.int32())
+    statistics = (shard.tokens.rank, shard.tokens.surprisal, shard.tokens.entropy)
+    table = pa.table(
+        [
+            pa.array(shard.ids, pa.string()),
+            pa.array(shard.problems, pa.string()),
+            pa.array(shard.chat_tokens, pa.uint32()),
+            pa.array(shard.truncated, pa.bool_()),
+            pa.array(shard.reasons, pa.string()),
+            *(pa.ListArray.from_arrays(offsets, pa.array(values, from_pandas=True)) for values in statistics),
+        ],
+        schema=SCHEMA,
+    )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path):
+        try:
+            pq.write_table(
+                table,
+                temporary,
+                compression="zstd",
+                use_dictionary=REPEATING,
+                column_encoding=dict.fromkeys(FLOATS, SPLIT),
+            )
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def reasons(path: Path) -> dict[str, str]:
+    """Trajectories that a shard leaves out, and why."""
+    table = pq.read_table(path, columns=["id", "reason"]).to_pydict()
+    return {i: reason for i, reason in zip(table["id"], table["reason"], strict=True) if reason is not None}
+
+
+def read_shard(path: Path) -> Shard:
+    """Read a shard.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        table = pq.read_table(path, schema=SCHEMA).combine_chunks()
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"{path}: not a readable shard ({str(error).splitlines()[0]}); remove {path.parent} and score again"
+        ) from error
+    lists = [table[name].combine_chunks() for name in ("rank", "surprisal", "entropy")]
+    rank, surprisal, entropy = (values.flatten().to_numpy(zero_copy_only=False) for values in lists)
+    lengths = lists[0].value_lengths().to_numpy()
+    return Shard(
+        ids=table["id"].to_pylist(),
+        problems=table["problem"].to_pylist(),
+        chat_tokens=table["chat_tokens"].to_pylist(),
+        truncated=table["truncated"].to_pylist(),
+        reasons=table["reason"].to_pylist(),
+        tokens=Tokens(rank, surprisal, entropy, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
+    )

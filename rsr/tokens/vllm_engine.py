@@ -1,0 +1,149 @@
+"""vLLM as another engine: rank and surprisal of response tokens from the log-probabilities that it gives of a prompt.
+
+Written from the source of vLLM 0.33.0 and tested with a stand-in for it; not run with vLLM itself (docs/cluster.md). It gives
+no entropy: that is missing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rsr.errors import InputError
+from rsr.student.chat import ChatRenderer, RenderedChat
+from rsr.student.student import Dtype, check, identity_of, load_config, load_renderer
+from rsr.tokens.engine import NotFinite, Scoring
+from rsr.tokens.tokens import Tokens
+
+# The rank counts entries at least as large as the token, itself among them, so equal ones raise it: not the reference's rule.
+TIE_RULE = "vllm-at-least-as-large"
+# Tokens per forward pass. One of vLLM's runners holds float32 log-probabilities of all of them: 1.2 GB of 152k entries.
+BATCHED_TOKENS = 2_048
+
+
+@dataclass(frozen=True)
+class VllmStudent:
+    """A student that vLLM runs; for its attributes see `rsr.student.student.Student`.
+
+    Attributes:
+        max_positions: one fewer than the model has: vLLM takes no prompt that leaves no room for a token.
+    """
+
+    name: str
+    renderer: ChatRenderer
+    identity: Mapping[str, Any]
+    max_positions: int | None
+
+
+class VllmScorer:
+    """Scores rendered chats under one student with vLLM, in the place of `rsr.tokens.engine.Scorer`.
+
+    Args:
+        model: see `rsr.student.student.load`, also of what is not said here.
+        max_length: see `rsr.tokens.engine.Scoring`.
+
+    Raises:
+        InputError: vLLM is not installed; the student cannot be read; or max_length is beyond its positions.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        name: str | None = None,
+        revision: str | None = None,
+        dtype: Dtype = "bfloat16",
+        template: str | None = None,
+        template_variables: Mapping[str, Any] | None = None,
+        trust_remote_code: bool = False,
+        max_length: int | None = None,
+    ) -> None:
+        check(model)
+        self.vllm = _vllm()
+        of: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+        renderer = load_renderer(model, template=template, template_variables=template_variables, **of)
+        positions = getattr(load_config(model, **of), "max_position_embeddings", None)
+        place = import_module("vllm.platforms").current_platform.device_type
+        computed = {"dtype": dtype, "attention": "vllm", "device": place}
+        self.student = VllmStudent(
+            name or Path(model).absolute().name,
+            renderer,
+            {**identity_of(model, renderer, **of), **computed},
+            int(positions) - 1 if positions else None,
+        )
+        self.max_length = Scoring(max_length=max_length).max_length_for(self.student)
+        self.settings = of | {"model": str(model), "dtype": dtype}
+
+    @cached_property
+    def llm(self) -> Any:
+        """The engine: started when something is scored, for it takes what memory the device has."""
+        try:
+            return self.vllm.LLM(
+                max_model_len=self.max_length + 1,
+                max_num_batched_tokens=BATCHED_TOKENS,
+                enable_prefix_caching=False,  # of tokens in the cache there would be no log-probabilities
+                logprobs_mode="raw_logprobs",
+                **self.settings,
+            )
+        except (ValueError, RuntimeError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"{self.student.name}: vLLM cannot load it: {reason}") from error
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Settings that shape the scores."""
+        return {"max_length": self.max_length, "tie_rule": TIE_RULE}
+
+    @property
+    def computed_with(self) -> dict[str, Any]:
+        """What shapes the scores within rounding only."""
+        return {"vllm": self.vllm.__version__, "device": self.student.identity["device"]}
+
+    def score(self, chats: Sequence[RenderedChat], done: Callable[[int], None] = lambda chat: None) -> Tokens:
+        """Statistics of the response tokens of chats, in their order; see `rsr.tokens.engine.Scorer.score`.
+
+        Raises:
+            InputError: vLLM cannot load the student, or gives other than one log-probability per token.
+            NotFinite: log-probabilities that are not finite, naming chat (by its index) and token.
+        """
+        prompts = [self.vllm.TokensPrompt(prompt_token_ids=list(chat.ids)) for chat in chats]
+        # With 0 it gives the token of the prompt alone, not the likeliest besides. It insists on generating a token.
+        sampling = self.vllm.SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False, flat_logprobs=True)
+        outputs = self.llm.generate(prompts, sampling, use_tqdm=False) if prompts else []
+        ranks: list[int] = []
+        surprisals: list[float] = []
+        offsets = [0]
+        for i, (chat, output) in enumerate(zip(chats, outputs, strict=True)):
+            given = output.prompt_logprobs
+            if given is None or len(given) != len(chat.ids):
+                raise InputError(
+                    f"vLLM {self.vllm.__version__} gives log-probabilities of {len(given or [])} of {len(chat.ids)} tokens: "
+                    "it is not as the version that this was written for (docs/cluster.md)"
+                )
+            tokens = [given[at][chat.ids[at]] for at in chat.positions()]
+            for at, token in enumerate(tokens):
+                if not np.isfinite(token.logprob):
+                    raise NotFinite(i, at)
+                ranks.append(token.rank)
+                surprisals.append(-token.logprob)
+            offsets.append(len(ranks))
+            done(i)
+        return Tokens(
+            rank=np.array(ranks, np.uint32),
+            surprisal=np.array(surprisals, np.float32),
+            entropy=np.full(len(ranks), np.nan, np.float32),
+            offsets=np.array(offsets, np.int64),
+        )
+
+
+def _vllm() -> Any:
+    try:
+        return import_module("vllm")
+    except ImportError as error:
+        raise InputError(
+            f"vLLM cannot be imported ({error}): install the extra vllm in an environment of its own (docs/cluster.md)"
+        ) from error

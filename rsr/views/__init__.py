@@ -1,0 +1,1 @@
+"""Figures, token heat maps and the inspection of one trajectory."""

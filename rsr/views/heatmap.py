@@ -1,0 +1,83 @@
+"""Trajectories as coloured tokens: each with its rank, surprisal and clipped token RSR (the form of Table 12)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from rich.text import Text
+
+from rsr.metrics.token import R_MAX
+from rsr.student.chat import ChatRenderer, RenderedChat
+from rsr.tokens.tokens import Tokens
+
+# Fills from pale to dark orange in equal steps, readable under black text, told apart without colour by lightness.
+SHADES = ("#ffffff", "#fff1e0", "#fddcb5", "#fbbf82", "#f59d4f", "#e67a1f")
+EDGES = (1.5, 2.5, 5.0, 10.0, 30.0)
+
+
+@dataclass(frozen=True)
+class Token:
+    """One response token.
+
+    Attributes:
+        text: what it spells; a token of part of a character spells the replacement character.
+        ratio: min(r, r_max) / s, infinite where the surprisal is 0 in float32.
+    """
+
+    text: str
+    rank: int
+    surprisal: float
+    ratio: float
+
+    @property
+    def ratio_text(self) -> str:
+        """As the paper writes it: ">100" where the surprisal is near zero."""
+        return ">100" if self.ratio > 100 else f"{self.ratio:.2f}"
+
+
+def tokens_of(
+    renderer: ChatRenderer, chat: RenderedChat, tokens: Tokens, index: int, r_max: int = R_MAX
+) -> list[Token]:
+    """The response tokens of one chat, with the statistics of trajectory `index`."""
+    part = slice(tokens.offsets[index], tokens.offsets[index + 1])
+    rows = zip(chat.positions(), tokens.rank[part], tokens.surprisal[part], strict=True)
+    return [
+        Token(
+            text=_spelling(renderer, chat, position),
+            rank=int(rank),
+            surprisal=float(surprisal),
+            ratio=min(int(rank), r_max) / float(surprisal) if surprisal > 0 else float("inf"),
+        )
+        for position, rank, surprisal in rows
+    ]
+
+
+def _spelling(renderer: ChatRenderer, chat: RenderedChat, position: int) -> str:
+    """What a token adds to the text: decoded alone it would lose the space before it where the tokenizer keeps that apart."""
+    ids = list(chat.ids[position - 1 : position + 1])
+    before, alone, both = (str(renderer.tokenizer.decode(part)) for part in (ids[:1], ids[1:], ids))
+    return both.removeprefix(before) if both.startswith(before) else alone
+
+
+def shade(token: Token) -> str:
+    """Fill of a token: the darker, the worse its rank."""
+    return SHADES[int(np.searchsorted(EDGES, token.rank))]
+
+
+def to_html(tokens: Sequence[Token]) -> str:
+    """Tokens as HTML; text is escaped, values show on hover and on focus."""
+    spans = []
+    for token in tokens:
+        values = f"rank {token.rank}, surprisal {token.surprisal:.2f}, RSR {token.ratio_text}"
+        text = escape(token.text).replace("\n", "↵\n")
+        spans.append(f'<span class="t" style="background:{shade(token)}" title="{values}">{text}</span>')
+    return f'<pre class="tokens">{"".join(spans)}</pre>'
+
+
+def to_text(tokens: Sequence[Token]) -> Text:
+    """Tokens for a terminal."""
+    text = Text()
+    for token in tokens:
+        text.append(token.text, style=f"black on {shade(token)}")
+    return text

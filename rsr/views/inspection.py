@@ -1,0 +1,126 @@
+"""One trajectory, looked at closely: what the student sees, which tokens count, and what they cost it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from rsr.data.trajectories import Dataset, Trajectory
+from rsr.errors import InputError
+from rsr.metrics.token import rsr
+from rsr.student.chat import RenderedChat
+from rsr.student.student import Student
+from rsr.views.heatmap import Token, to_html, tokens_of
+
+if TYPE_CHECKING:
+    from rsr.tokens.engine import Scorer
+
+STYLE = """body { margin: 0 auto; max-width: 60rem; padding: 1rem; font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b;
+background: #fff; } pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: .5rem; border: 1px solid #c8ccd2; }
+.t:hover { outline: 2px solid #0072b2; } th, td { text-align: left; padding: .2rem .6rem; }"""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A trajectory under a student.
+
+    Attributes:
+        rsr, mean_surprisal: of the trajectory; None without response tokens.
+        segments: the rendered chat in order, as text and whether it is scored.
+        tokens: response tokens with rank and surprisal.
+        length: tokens of the chat before truncation; kept: after.
+    """
+
+    student: str
+    dataset: str
+    trajectory: str
+    rsr: float | None
+    mean_surprisal: float | None
+    segments: tuple[tuple[str, bool], ...]
+    tokens: tuple[Token, ...]
+    length: int
+    kept: int
+
+    def highest(self, by: str, n: int = 8) -> list[Token]:
+        """The tokens of highest "rank" or "surprisal", earlier ones first where equal."""
+        return sorted(self.tokens, key=lambda token: -float(getattr(token, by)))[:n]
+
+    def to_html(self) -> str:
+        """A self-contained page."""
+        title = escape(f"{self.dataset}, {self.trajectory} under {self.student}")
+        marked = "".join(f"<mark>{escape(text)}</mark>" if scored else escape(text) for text, scored in self.segments)
+        return (
+            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+            f"<style>{STYLE}</style></head>\n<body><h1>{title}</h1><p>{escape(self.summary)}</p>"
+            f"<h2>Response tokens</h2><p>The darker, the worse the rank; values on hover.</p>{to_html(self.tokens)}"
+            f"{_table('Highest ranks', self.highest('rank'))}{_table('Highest surprisals', self.highest('surprisal'))}"
+            f"<h2>What the student sees</h2><p>Marked text is scored.</p><pre>{marked}</pre></body></html>\n"
+        )
+
+    @property
+    def summary(self) -> str:
+        if self.rsr is None or self.mean_surprisal is None:
+            return f"no value: no response token is left of {self.length} tokens"
+        cut = f", cut from {self.length} to {self.kept}" if self.kept < self.length else ""
+        return (
+            f"RSR {self.rsr:.3f}, mean surprisal {self.mean_surprisal:.3f} nats, {len(self.tokens)} of {self.kept} tokens "
+            f"scored{cut}"
+        )
+
+
+def find(datasets: Sequence[Dataset], which: str) -> tuple[Dataset, Trajectory]:
+    """A trajectory by id, or by its place from 0; in the first dataset that has it.
+
+    Raises:
+        InputError: there is none.
+    """
+    for dataset in datasets:
+        for trajectory in dataset.trajectories:
+            if trajectory.id == which:
+                return dataset, trajectory
+    first = datasets[0]
+    if which.isascii() and which.isdigit() and int(which) < len(first.trajectories):
+        return first, first.trajectories[int(which)]
+    raise InputError(
+        f"no trajectory {which!r}: {first.name} holds {len(first.trajectories)}, by place from 0 or by id such as "
+        f"{first.trajectories[0].id!r}"
+    )
+
+
+def inspect(scorer: "Scorer", dataset: Dataset, trajectory: Trajectory) -> Inspection:
+    """Score one trajectory and keep every token.
+
+    Raises:
+        InputError: it cannot be rendered verbatim, or not be scored.
+    """
+    student = scorer.student
+    chat = student.renderer.render(trajectory.messages, scorer.max_length)
+    scored = scorer.score([chat])
+    tokens = tokens_of(student.renderer, chat, scored, 0)
+    return Inspection(
+        student=student.name,
+        dataset=dataset.name,
+        trajectory=trajectory.id,
+        rsr=float(rsr(scored).values[0]) if tokens else None,
+        mean_surprisal=float(scored.surprisal.mean()) if tokens else None,
+        segments=_segments(student, chat),
+        tokens=tuple(tokens),
+        length=chat.length,
+        kept=len(chat.ids),
+    )
+
+
+def _segments(student: Student, chat: RenderedChat) -> tuple[tuple[str, bool], ...]:
+    edges = [0, *(edge for turn in chat.turns for edge in (turn.start, turn.end)), len(chat.ids)]
+    parts = [list(chat.ids[a:b]) for a, b in pairwise(edges)]  # in turn not scored and scored
+    texts = [(str(student.renderer.tokenizer.decode(ids)), i % 2 == 1) for i, ids in enumerate(parts)]
+    return tuple((text, scored) for text, scored in texts if text)
+
+
+def _table(name: str, tokens: Sequence[Token]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{escape(repr(t.text))}</code></td><td>{t.rank}</td><td>{t.surprisal:.2f}</td></tr>"
+        for t in tokens
+    )
+    return f"<h2>{name}</h2><table><tr><th>token</th><th>rank</th><th>surprisal</th></tr>{rows}</table>"
