@@ -26,7 +26,7 @@ def wheel(tmp_path_factory):
 def test_a_wheel_holds_the_library_alone(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {n for name in names if not (n := name.split("/")[0]).endswith(".dist-info")} == {"rsr"}
-    assert {"rsr/py.typed", "rsr/templates/chatml.jinja", "rsr/cli/__init__.py"} <= set(names)
+    assert {"rsr/py.typed", "rsr/student/templates/chatml.jinja", "rsr/cli/__init__.py"} <= set(names)
 
 
 def test_it_works_without_a_checkout(tmp_path, wheel):

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from rsr.metrics import METRICS
+from tests.experiments.stages.test_score_command import write_teacher
 from tests.models import save
-from tests.test_score_command import write_teacher
 
 pytestmark = pytest.mark.full
 MEASURED = {m.name for m in METRICS.values() if m.needs in ("tokens", "text", "steps", "gradients")}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rsr.errors import InputError
 from rsr.grading.grader import Grade, Grader, Outcome, extract
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = [json.loads(line) for line in (ROOT / "tests/golden/grader.jsonl").read_text(encoding="utf-8").splitlines()]
 
 HANGS = r"\boxed{(10^{10})!}"  # runs for hours, inside C, where no signal is seen

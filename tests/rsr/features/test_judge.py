@@ -14,10 +14,10 @@ from rsr.features.base import Failed, measure_dataset
 from rsr.features.judge import CRITERIA, Judge, JudgeSettings, llm_judged_quality, read_answer
 from rsr.metrics import METRICS
 from rsr.metrics.aggregate import dataset_scores, measured_scores
+from tests.experiments.stages.test_score_command import tables
 from tests.judge_server import ANSWERS
 from tests.judge_server import Judge as Server
 from tests.models import save
-from tests.test_score_command import tables
 
 pytestmark = pytest.mark.full
 KEY = "sk-a-key-that-nobody-may-see"
