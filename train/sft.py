@@ -129,7 +129,7 @@ def fine_tune(
 
     # Processes on CPUs would else each take themselves for the only one.
     state = PartialState(cpu=not torch.cuda.is_available())
-    label = f"{base.name}-{dataset.name}".replace("/", "-")
+    label = f"{base.name}-{dataset.name}"
     key = model_key(base, dataset, training)
     claimed = find_or_begin(root, STAGE, label, key) if state.is_main_process else None
     artefact: Artefact = broadcast_object_list([claimed])[0]  # the first process claims it for all

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from rsr.data.trajectories import dataset_name
 from rsr.metrics.score_tables import Scores
 
 BESIDE = ("avg_surprisal", "avg_rank_clipped", "avg_token_length")  # shown beside RSR, with intervals in the files
@@ -87,7 +88,7 @@ def _counted(facts: list[dict[str, Any]]) -> list[str]:
     for dataset in facts:
         found = [f"{dataset['counts'][key]} {text}" for key, text in names.items() if dataset["counts"][key]]
         if found:
-            lines.append(f"{dataset['teacher']}/{dataset['generation']}: {', '.join(found)}")
+            lines.append(f"{dataset_name(dataset['teacher'], dataset['generation'])}: {', '.join(found)}")
     added = sorted({text for dataset in facts for text in dataset["template_adds"]})
     return lines + [
         f"the chat template adds text of its own to chats without a system message: {text!r}" for text in added

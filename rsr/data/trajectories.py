@@ -84,7 +84,7 @@ class Dataset:
 
     @property
     def name(self) -> str:
-        return f"{self.teacher}/{self.generation}" if self.generation else self.teacher
+        return dataset_name(self.teacher, self.generation)
 
     def digest(self) -> str:
         """SHA-256 of ids, problem keys and messages in their order: equal for equal content in any file format."""
@@ -93,6 +93,11 @@ class Dataset:
             row = [t.id, t.problem, [[m.role, m.content] for m in t.messages]]
             hasher.update(json.dumps(row, ensure_ascii=True).encode())
         return hasher.hexdigest()
+
+
+def dataset_name(teacher: str, generation: str) -> str:
+    """How a dataset is called: "teacher/generation", or the teacher alone where it has no generations."""
+    return f"{teacher}/{generation}" if generation else teacher
 
 
 # --- finding files -------------------------------------------------------------------------------------------------

@@ -130,7 +130,7 @@ def measure_dataset(
         InputError: a trajectory cannot be rendered, or the artefact cannot be written.
     """
     key = {"stage": measure.stage, **measure.identity(), "data": dataset.digest()}
-    label = f"{student}-{dataset.name}".replace("/", "-")
+    label = f"{student}-{dataset.name}"
     artefact = find_or_begin(root, measure.stage, label, key, process, barrier)
     began, processed, failed = time.perf_counter(), 0, dict[str, str]()
     if _unfinished(measure, artefact, dataset):

@@ -121,7 +121,7 @@ def query_direction(
         "data": [d.digest() for d in data],
         "queries": queries.digest(),
     }
-    artefact = find_or_begin(root, STAGE, f"{scorer.student.name}-{queries.name}".replace("/", "-"), key)
+    artefact = find_or_begin(root, STAGE, f"{scorer.student.name}-{queries.name}", key)
     if artefact.manifest is not None:
         return artefact
     modules = _modules(scorer.student.model, settings.modules)

@@ -9,7 +9,7 @@ import polars as pl
 
 from rsr.data import contamination, export
 from rsr.data.discovery import Source
-from rsr.data.trajectories import Dataset, Trajectory
+from rsr.data.trajectories import Trajectory, dataset_name
 from rsr.errors import InputError
 from rsr.metrics.base import by_name
 from rsr.metrics.score_tables import Scores
@@ -141,7 +141,7 @@ class TrainingSet:
         ):
             texts = [m.content for m in t.messages if m.role != "system"]
             if found := contamination.overlapping(texts, evaluation):
-                hits[f"{Dataset(teacher, generation, ()).name}, {t.id}"] = sorted(found)
+                hits[f"{dataset_name(teacher, generation)}, {t.id}"] = sorted(found)
         return Overlap(evaluation.name, evaluation.problems, evaluation.too_short, hits)
 
 

@@ -7,6 +7,7 @@ complete folder, or goes on in the partial one, which only one worker at a time 
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -79,6 +80,9 @@ def _canonical(value: Any) -> str:
 def locate(root: Path, stage: str, label: str, key: Mapping[str, Any]) -> Artefact:
     """The complete artefact of a key, or else the place of its partial folder; nothing is written.
 
+    Args:
+        label: names the folder, for people; a slash, a comma or a space becomes a hyphen.
+
     Raises:
         InputError: a folder of that name holds something of another key (both are shown).
     """
@@ -87,9 +91,13 @@ def locate(root: Path, stage: str, label: str, key: Mapping[str, Any]) -> Artefa
     if complete is not None:
         return complete
     short = digest(key)[:8]
-    partial = root / stage / f"{label}-{short}{claims.PARTIAL}"
+    partial = root / stage / f"{_path_safe(label)}-{short}{claims.PARTIAL}"
     begun = claims.begun(partial, short)
     return Artefact(begun[0] if begun else partial, key, None)
+
+
+def _path_safe(label: str) -> str:
+    return re.sub(r"[/,\s]+", "-", label)
 
 
 def _complete(folder: Path, key: Mapping[str, Any]) -> Artefact | None:

@@ -75,7 +75,7 @@ def score_dataset(
         InputError: a trajectory cannot be rendered, its logits are not finite, or the store cannot be written.
     """
     student = scorer.student
-    label = f"{student.name}-{dataset.name}".replace("/", "-")
+    label = f"{student.name}-{dataset.name}"
     artefact = find_or_begin(root, STAGE, label, store_key(scorer, dataset), process, barrier)
     names = (student.name, dataset.teacher, dataset.generation)
     if artefact.manifest is not None:

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rsr.data.trajectories import dataset_name
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, writing
 from rsr.tokens.tokens import Tokens
@@ -63,6 +64,11 @@ class TokenStore:
     teacher: str
     generation: str
     skipped: int = 0  # malformed records that the dataset was read without
+
+    @property
+    def name(self) -> str:
+        """Of the dataset."""
+        return dataset_name(self.teacher, self.generation)
 
     def __iter__(self) -> Iterator[Shard]:
         """Shard by shard, so that memory is bounded by one.
