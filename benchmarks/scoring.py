@@ -34,10 +34,10 @@ from experiments.app.config import Student as StudentConfig
 from experiments.app.result_folder import markdown_table, publish
 from experiments.stages.students import model_of
 from rsr.data import trajectories
-from rsr.student import head
 from rsr.student import student as students
 from rsr.student.chat import RenderedChat
 from rsr.student.student import Student
+from rsr.tokens import statistics
 from rsr.tokens.engine import Scorer, Scoring
 
 BUDGETS = (1, 1024, 2048, 4096)
@@ -166,8 +166,8 @@ def profile(model: str, rounds: int) -> None:
     scorer.score(drawn)  # warm
     scorer.body = timed("body", scorer.body)
     scorer.head.product = timed("head's product", scorer.head.product)
-    statistics = head.token_statistics
-    head.token_statistics = timed("rank, surprisal, entropy", statistics)
+    token_statistics = statistics.token_statistics
+    statistics.token_statistics = timed("rank, surprisal, entropy", token_statistics)
     best: dict[str, float] = {}
     try:
         for _ in range(rounds):
@@ -175,7 +175,7 @@ def profile(model: str, rounds: int) -> None:
             timed("all", scorer.score)(drawn)
             best = min(best or dict(seconds), dict(seconds), key=lambda of: of["all"])
     finally:
-        head.token_statistics = statistics
+        statistics.token_statistics = token_statistics
     whole = best.pop("all")
     best["all else"] = whole - sum(best.values())
     table = pl.DataFrame({"part": best.keys(), "seconds": best.values()}).with_columns(share=pl.col("seconds") / whole)

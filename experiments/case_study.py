@@ -16,12 +16,13 @@ from experiments.app.entry import command_line, entry
 from experiments.app.page import page
 from experiments.stages import students, teacher_data
 from experiments.stages.scoring import settings_of
+from rsr.cli.terminal import coloured
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.metrics.token import rsr
 from rsr.store.artefacts import writing
 from rsr.tokens.tokens import Tokens
-from rsr.views.heatmap import Token, to_html, to_text, tokens_of
+from rsr.views.heatmap import Token, to_html, tokens_of
 
 BODY = "body.html"
 EXTREMES = 8
@@ -44,7 +45,7 @@ def main(config: CaseStudyConfig) -> None:
         title = _title(dataset, scored, len(tokens))
         shown = tokens[: config.tokens]
         console.print(f"\n{title}", style="bold", markup=False)
-        console.print(to_text(shown))
+        console.print(coloured(shown))
         if len(shown) < len(tokens):
             console.print(
                 f"(the first {len(shown)} of {len(tokens)} tokens; tokens={len(tokens)} shows all)", style="dim"

@@ -10,7 +10,7 @@ from rsr.data.discovery import Data, Source
 from rsr.data.trajectories import OnError
 from rsr.errors import InputError
 from rsr.metrics import imports, score_tables
-from rsr.metrics.score_tables import Scores
+from rsr.metrics.score_tables import Progress, Scores, silent
 from rsr.selection import ranking, training_set
 from rsr.selection.ranking import By, Ranking
 from rsr.selection.rules import Correct, Rule
@@ -67,7 +67,7 @@ def score(
     outputs: str | Path = OUTPUTS,
     on_error: OnError = "error",
     settings: Settings | None = None,
-    show_progress: bool = True,
+    progress: Progress = silent,
 ) -> Scores:
     """Score trajectories under a student, or find them scored.
 
@@ -78,6 +78,7 @@ def score(
             as a list of messages; or any of these by name of teacher.
         sample: problems of each dataset.
         outputs: where artefacts are kept; what is there is found again.
+        progress: called with a dataset, and the characters and tokens of it that are done since the last call.
 
     Raises:
         InputError: whatever is wrong with student, data, settings or disk.
@@ -85,7 +86,7 @@ def score(
     read = _read(student, data, sample, on_error)
     scorer = scorer_of(student, settings or Settings())
     label = label_of(data)
-    return score_sources(scorer, read, outputs, label=label, on_error=on_error, show_progress=show_progress)
+    return score_sources(scorer, read, outputs, label=label, on_error=on_error, progress=progress)
 
 
 def rank(
@@ -167,7 +168,7 @@ def score_sources(
     *,
     label: str = discovery.OBJECTS,
     on_error: OnError = "error",
-    show_progress: bool = True,
+    progress: Progress = silent,
 ) -> Scores:
     """Score sources that are read already.
 
@@ -179,9 +180,7 @@ def score_sources(
     """
     datasets = [source.dataset for source in read]
     full = f"{scorer.student.name}-{label}"
-    found = score_tables.score(
-        scorer, datasets, Path(outputs), label=full, on_error=on_error, show_progress=show_progress
-    )
+    found = score_tables.score(scorer, datasets, Path(outputs), label=full, on_error=on_error, progress=progress)
     assert found is not None, "one process is the first"
     return found
 

@@ -98,7 +98,7 @@ def test_the_documentation_builds_and_warnings_are_errors(tmp_path):
 
 @pytest.fixture
 def contribution(reader, tmp_path):
-    made = score(reader / "student", reader / "data", outputs=reader / "outputs", show_progress=False).artefact.path
+    made = score(reader / "student", reader / "data", outputs=reader / "outputs").artefact.path
     folder = tmp_path / made.name
     folder.mkdir()
     for name in ("manifest.json", "datasets.csv"):

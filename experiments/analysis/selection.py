@@ -19,8 +19,7 @@ from experiments.study.study import learn
 from experiments.study.trained import Learned
 from rsr.data.trajectories import Dataset
 from rsr.metrics import by_name
-from rsr.metrics.score_tables import Scores
-from rsr.selection.ranking import of_metric
+from rsr.metrics.score_tables import Scores, of_metric
 from rsr.selection.rules import Rule
 from rsr.stats.effect import Effect
 from rsr.views.plots import Estimate, ranges

@@ -7,6 +7,7 @@ where it was stopped. What cannot be measured here is left out with its reason, 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ from rsr.cli.progress import TokenProgress
 from rsr.cli.terminal import show_scores
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
-from rsr.features import text
 from rsr.features.base import Measure, Measured, measure_dataset
-from rsr.metrics import Metric, select
+from rsr.metrics import Metric, select, text
 from rsr.metrics.aggregate import DATASET_SCHEMA, SCHEMA, dataset_scores, measured_dataset_scores, measured_scores
 from rsr.metrics.base import Need
 from rsr.metrics.gradient import too_few
@@ -159,7 +159,7 @@ def _measure(measure: Measure, data: Sequence[Dataset], config: MetricsConfig, s
                 on_error=config.scoring.on_error.value,
                 process=process,
                 barrier=state.wait_for_everyone,
-                progress=progress.of(dataset),
+                progress=partial(progress, dataset),
             )
 
         return in_turn(measured, data, process)

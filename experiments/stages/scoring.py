@@ -1,10 +1,11 @@
 """The scoring stage as configured; what it does is `rsr.metrics.score_tables`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from experiments.app.config import Engine, ScoreConfig, ScoringConfig
 from experiments.stages import students, teacher_data
+from rsr.cli.progress import TokenProgress
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.metrics import score_tables
@@ -26,15 +27,17 @@ def score(config: ScoreConfig) -> Scores | None:
         InputError: whatever is wrong with student, data, settings or disk.
     """
     scorer, data, options = _prepare(config)
-    return score_tables.score(
-        scorer,
-        data,
-        config.paths.outputs,
-        label=f"{config.student.name}-{config.teachers.name}",
-        resamples=config.bootstrap.resamples,
-        seed=config.bootstrap.seed,
-        **options,
-    )
+    with _progress(data, options["process"]) as progress:
+        return score_tables.score(
+            scorer,
+            data,
+            config.paths.outputs,
+            label=f"{config.student.name}-{config.teachers.name}",
+            resamples=config.bootstrap.resamples,
+            seed=config.bootstrap.seed,
+            progress=progress,
+            **options,
+        )
 
 
 def token_stores(
@@ -49,8 +52,17 @@ def token_stores(
         InputError: see `score`.
     """
     scorer, data, options = _prepare(config)
-    stores = score_tables.token_stores(scorer, data, config.paths.outputs, report=report, **options)
+    with _progress(data, options["process"], report) as progress:
+        stores = score_tables.token_stores(scorer, data, config.paths.outputs, progress=progress, **options)
     return None if options["process"][0] else stores
+
+
+def _progress(
+    data: Sequence[Dataset], process: tuple[int, int], report: Callable[[int, int], None] = lambda done, total: None
+) -> TokenProgress:
+    """Progress of what all processes do, shown by the first of them."""
+    index, processes = process
+    return TokenProgress(data, 0 if index else processes, report)
 
 
 def _prepare(config: ScoreConfig) -> "tuple[Backend, list[Dataset], dict[str, Any]]":

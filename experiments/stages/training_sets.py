@@ -16,8 +16,7 @@ from rsr.data.discovery import Source
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.metrics import by_name
-from rsr.metrics.score_tables import Scores
-from rsr.selection.ranking import of_metric
+from rsr.metrics.score_tables import Scores, of_metric
 from rsr.selection.rules import Direction, Rule
 from rsr.selection.training_set import put_together
 from rsr.store.artefacts import Artefact, find_or_begin

@@ -12,7 +12,7 @@ from experiments.stages import training_sets, verification
 from experiments.stages.evaluation import BASE
 from experiments.study.study import Measured
 from rsr.metrics import Metric
-from rsr.metrics.baselines import VERIFIED_ACCURACY
+from rsr.metrics.teacher import VERIFIED_ACCURACY
 from rsr.stats.correlation import correlate
 
 

@@ -16,8 +16,8 @@ from experiments.study.run_table import Cell, RunTable
 from experiments.study.trained import Learned, Learner
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
-from rsr.metrics.baselines import VERIFIED_ACCURACY
 from rsr.metrics.score_tables import DATASETS
+from rsr.metrics.teacher import VERIFIED_ACCURACY
 from rsr.store.artefacts import MANIFEST, Artefact, write_text
 from train.sft import MODEL, Base
 

@@ -194,8 +194,11 @@ def scored(
     options.check_writable(outputs)
     scorer, read = prepared(student, data, sample, on_error, settings)
     from rsr.api import label_of, score_sources
+    from rsr.cli.progress import TokenProgress
 
-    return score_sources(scorer, read, outputs, label=label_of(data), on_error=on_error), read
+    with TokenProgress([source.dataset for source in read]) as progress:
+        scores = score_sources(scorer, read, outputs, label=label_of(data), on_error=on_error, progress=progress)
+    return scores, read
 
 
 def _show(value: Any, as_json: bool, show: Any) -> None:

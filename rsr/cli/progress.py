@@ -2,18 +2,22 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from rsr.data.discovery import Source
 from rsr.data.trajectories import Dataset
+from rsr.selection.rules import Rule
 
 
 class TokenProgress:
     """A bar over the characters of all datasets; on a terminal live, elsewhere a line per dataset that is scored, on
-    standard error.
+    standard error. It is a `rsr.metrics.score_tables.Progress`.
 
     Args:
         processes: that share the work evenly; 0 shows nothing.
@@ -23,7 +27,7 @@ class TokenProgress:
     def __init__(
         self,
         datasets: Sequence[Dataset],
-        processes: int,
+        processes: int = 1,
         report: Callable[[int, int], None] = lambda done, of: None,
     ) -> None:
         self.sizes = {d.name: sum(len(m.content) for t in d.trajectories for m in t.messages) for d in datasets}
@@ -31,6 +35,7 @@ class TokenProgress:
         self.report, self.characters = report, 0
         self.tokens, self.began = 0, time.perf_counter()
         self.console = Console(file=sys.stderr)
+        self.named: set[str] = set()  # datasets whose line is printed
         self.bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -52,25 +57,28 @@ class TokenProgress:
     ) -> None:
         self.bar.stop()
 
-    def of(self, dataset: Dataset) -> Callable[[int, int], None]:
-        """The callback for one dataset."""
-        number = list(self.sizes).index(dataset.name) + 1
-        said = not self.processes or self.console.is_terminal
+    def __call__(self, dataset: Dataset, characters: int, tokens: int) -> None:
+        """Go on by the characters and tokens of a dataset that are done since the last call."""
+        title = f"{dataset.name} ({list(self.sizes).index(dataset.name) + 1} of {len(self.sizes)})"
+        if tokens and self.processes and not self.console.is_terminal and dataset.name not in self.named:
+            print(f"scoring {title}", file=sys.stderr, flush=True)
+            self.named.add(dataset.name)
+        self.tokens += tokens
+        self.characters += characters
+        self.report(self.characters, sum(self.sizes.values()))
+        speed = self.tokens / (time.perf_counter() - self.began)
+        self.bar.update(
+            self.task,
+            advance=characters,
+            description=title,
+            speed=f"{speed:,.0f} tokens/s" if tokens else "found",
+        )
 
-        def advance(characters: int, tokens: int) -> None:
-            nonlocal said
-            if tokens and not said:
-                print(f"scoring {dataset.name} ({number} of {len(self.sizes)})", file=sys.stderr, flush=True)
-                said = True
-            self.tokens += tokens
-            self.characters += characters
-            self.report(self.characters, sum(self.sizes.values()))
-            speed = self.tokens / (time.perf_counter() - self.began)
-            self.bar.update(
-                self.task,
-                advance=characters,
-                description=f"{dataset.name} ({number} of {len(self.sizes)})",
-                speed=f"{speed:,.0f} tokens/s" if tokens else "found",
-            )
 
-        return advance
+@contextmanager
+def answers_progress(sources: Sequence[Source], rule: Rule) -> Iterator[Callable[[int], None]]:
+    """A bar over the trajectories whose answers a rule wants read, where there are many of them."""
+    total = sum(len(source.dataset.trajectories) for source in sources)
+    few = rule.correct == "ignore" or total < 1000
+    with Progress(console=Console(file=sys.stderr), transient=True, disable=few) as bar:
+        yield partial(bar.advance, bar.add_task("reading answers", total=total))

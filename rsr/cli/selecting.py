@@ -90,7 +90,12 @@ def select(
     else:
         needs(data, student)
         table, read = scored(student, data, sample, outputs, on_error, settings)
-    chosen = training_set.select(table, read, rule, metric=metric, preset=preset, group=group, by_prompt=by_prompt)
+    from rsr.cli.progress import answers_progress
+
+    with answers_progress(read, rule) as graded:
+        chosen = training_set.select(
+            table, read, rule, metric=metric, preset=preset, group=group, by_prompt=by_prompt, graded=graded
+        )
     chosen = chosen.against(against)
     if output == "-":
         from dataclasses import replace

@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from rsr.cli.terminal import console, grid, interval, number
+from rsr.cli.terminal import coloured, console, grid, interval, number
 from rsr.metrics import METRICS
-from rsr.views.heatmap import to_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,7 +128,7 @@ def show_inspection(found: "Inspection", tokens: int) -> None:
         shown = segment if not scored else f"[{len(segment)} characters scored]"
         text.append(shown, style="bold" if scored else "dim")
     out.print(text, soft_wrap=True)
-    out.print(to_text(found.tokens[:tokens]), soft_wrap=True)
+    out.print(coloured(found.tokens[:tokens]), soft_wrap=True)
     if len(found.tokens) > tokens:
         say(f"(the first {tokens} of {len(found.tokens)} tokens)")
     table = grid("highest rank", "rank", "surprisal", "highest surprisal", "rank", "surprisal")

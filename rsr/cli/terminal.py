@@ -1,6 +1,7 @@
 """Scores on a terminal."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -9,7 +10,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from rsr.data.trajectories import dataset_name
-from rsr.metrics.score_tables import Scores
+from rsr.metrics.score_tables import DATASET, Scores
+from rsr.views.heatmap import Token, shade
 
 BESIDE = ("avg_surprisal", "avg_rank_clipped", "avg_token_length")  # shown beside RSR, with intervals in the files
 
@@ -37,9 +39,7 @@ def show_scores(scores: Scores) -> None:
         style="bold",
     )
     table = grid("teacher", "n", "RSR [95 %]", "surprisal", "clipped rank", "length")
-    shown = scores.datasets.filter(pl.col("preset") == "").with_columns(
-        name=pl.concat_str("teacher", "generation", separator="/").str.strip_chars_end("/")
-    )
+    shown = scores.datasets.filter(pl.col("preset") == "").with_columns(name=DATASET)
     by_rsr = shown.filter(metric="rsr").sort("value", nulls_last=True)
     for name in by_rsr["name"]:
         cells = {row["metric"]: row for row in shown.filter(name=name).iter_rows(named=True)}
@@ -93,3 +93,11 @@ def _counted(facts: list[dict[str, Any]]) -> list[str]:
     return lines + [
         f"the chat template adds text of its own to chats without a system message: {text!r}" for text in added
     ]
+
+
+def coloured(tokens: Sequence[Token]) -> Text:
+    """Tokens for a terminal."""
+    text = Text()
+    for token in tokens:
+        text.append(token.text, style=f"black on {shade(token)}")
+    return text

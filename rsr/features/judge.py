@@ -15,13 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import polars as pl
 
 from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
 from rsr.features.base import Columns, Failed, Row
-from rsr.metrics.base import Parts
 
 CRITERIA = (
     "factual_accuracy",
@@ -229,8 +227,3 @@ def _first_object(answer: str) -> dict[str, Any]:
             return found
         at = answer.find("{", at + 1)
     raise ValueError("the answer holds no JSON object with an overall_score")
-
-
-def llm_judged_quality(rows: pl.DataFrame, criterion: str = "score") -> Parts:
-    """The judge's overall score, or that of one criterion; NaN where there is no judgement."""
-    return Parts(rows[criterion].cast(pl.Float64).fill_null(np.nan).to_numpy())

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
 from rsr.features.base import Columns, Row, render
-from rsr.metrics.base import Floats, Parts
 from rsr.student.chat import RenderedChat, Turn
 
 if TYPE_CHECKING:
@@ -119,17 +118,3 @@ def _windows(chat: RenderedChat, turn: Turn, lengths: NDArray[np.int64], window:
         ids = (before, *chat.ids[bounds[max(0, i - window)] : bounds[i + 1]])
         windows.append(RenderedChat(ids, (Turn(len(ids) - int(lengths[i]), len(ids), None),), len(ids)))
     return windows
-
-
-def avg_surprisal_local(rows: pl.DataFrame, weight: Literal["token", "step"] = "token") -> Parts:
-    """Mean over the tokens of a trajectory, or over its steps of their means; NaN without tokens."""
-    return Parts(
-        np.array([_mean(nats, lengths, weight) for nats, lengths in rows.select("nats", "lengths").iter_rows()])
-    )
-
-
-def _mean(nats: Sequence[float] | None, lengths: Sequence[int] | None, weight: str) -> float:
-    if not nats or not lengths:
-        return float("nan")
-    sums: Floats = np.array(nats)
-    return float(sums.sum() / sum(lengths) if weight == "token" else (sums / lengths).mean())

@@ -1,6 +1,7 @@
 """Every metric of the study, declared once: tables, directions and metric cards come from these declarations."""
 
-from rsr.metrics import baselines, token
+# Tables show metrics in the order in which these modules declare them.
+from rsr.metrics import teacher, judge, text, local_surprisal, influence, gradient, token  # noqa: F401, I001
 from rsr.metrics.base import GROUPS, METRICS, Metric, Parts, by_name, metric, select
 
-__all__ = ["GROUPS", "METRICS", "Metric", "Parts", "baselines", "by_name", "metric", "select", "token"]
+__all__ = ["GROUPS", "METRICS", "Metric", "Parts", "by_name", "metric", "select"]

@@ -8,7 +8,7 @@ import polars as pl
 from rsr.errors import InputError
 from rsr.metrics import score_tables
 from rsr.metrics.imports import KEYS, METRICS, ScoreSet
-from rsr.selection.ranking import of_metric
+from rsr.metrics.score_tables import of_metric
 from rsr.stats.correlation import correlate
 from rsr.store.artefacts import MANIFEST
 from rsr.tokens.token_store import STAGE as TOKENS

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rsr.metrics.base import Floats, Parts
+from rsr.metrics.base import Floats, Parts, metric
 
 Length = Literal["log", "none"]
 Split = Literal["folds", "random"]
@@ -48,12 +48,45 @@ def scaled(rows: pl.DataFrame, length: Length = "log", per_parameter: bool = Fal
     return h
 
 
+@metric(
+    name="g_norm",
+    title="G-Norm",
+    formula="norm of the projected gradient of the trajectory's mean loss, scaled by log length",
+    unit="",
+    direction="lower",
+    levels=("trajectory", "dataset"),
+    needs="gradients",
+    per_student=True,
+    source="Appendix B.4; arXiv 2511.02833",
+    note="The default is read from Appendix B.4 and the printed values; arXiv 2511.02833 squares the norm and divides "
+    "by the number of parameters (grace-paper), its authors' code leaves the length out (grace-author-code). Values "
+    "of different dimensions or parameters do not compare. An early summary of the paper names one gradient measure, "
+    "GRAD, with a correlation of 0.47. Version 5 does not print it; metric=grad shows the two that it prints, G-Norm "
+    "and GRACE.",
+    presets=NORM_PRESETS,
+)
 def g_norm(rows: pl.DataFrame, length: Length = "log", squared: bool = False, per_parameter: bool = False) -> Parts:
     """Norm of each scaled projection, or its square."""
     square = (scaled(rows, length, per_parameter) ** 2).sum(axis=1)
     return Parts(square if squared else np.sqrt(square))
 
 
+@metric(
+    name="grace",
+    title="GRACE",
+    formula="mean over folds S_i of problems of tr(cov(rest, unit rows, smoothed)^-1 cov(S_i)) of projected gradients",
+    unit="",
+    direction="lower",
+    levels=("dataset",),
+    needs="gradients",
+    per_student=True,
+    source="Appendix B.5; arXiv 2511.02833",
+    note="Ten disjoint folds, scale ln T, smoothing 1e-3; grace-paper smooths by 1e-4; grace-author-code knows no "
+    "length and draws ten times a tenth of the problems. It has no interval: problems drawn twice would be on both "
+    "sides of a fold. Governed by its smoothing where rows are fewer than twice the dimensions. See G-Norm on the "
+    "name GRAD.",
+    presets=GRACE_PRESETS,
+)
 def grace(
     rows: pl.DataFrame,
     length: Length = "log",

@@ -12,7 +12,7 @@ import polars as pl
 from rsr.data.trajectories import records
 from rsr.errors import InputError
 from rsr.metrics import score_tables
-from rsr.selection.ranking import of_metric
+from rsr.metrics.score_tables import of_metric
 from rsr.store.artefacts import MANIFEST
 
 METRICS = ("rsr", "avg_rank_clipped", "avg_surprisal")

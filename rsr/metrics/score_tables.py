@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from rsr.cli.progress import TokenProgress
 from rsr.data.trajectories import Dataset, OnError
 from rsr.errors import InputError
 from rsr.metrics.aggregate import SCHEMA, dataset_scores, token_metrics, trajectory_scores
-from rsr.metrics.base import Metric
+from rsr.metrics.base import Metric, by_name
 from rsr.store.artefacts import MANIFEST, Artefact, digest, find_or_begin, writing
 from rsr.store.claims import claiming, in_turn
 from rsr.tokens.token_store import TokenStore, of_each
@@ -27,6 +26,13 @@ if TYPE_CHECKING:
 VERSION = 1
 STAGE = "scores"
 TRAJECTORIES, DATASETS = "trajectories.parquet", "datasets.parquet"
+DATASET = pl.concat_str("teacher", "generation", separator="/").str.strip_chars_end("/")  # as `dataset_name` says it
+
+Progress = Callable[[Dataset, int, int], None]
+
+
+def silent(dataset: Dataset, characters: int, tokens: int) -> None:
+    """Progress that nobody is told of."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def score(
     seed: int = 0,
     process: tuple[int, int] = (0, 1),
     barrier: Callable[[], None] = lambda: None,
-    show_progress: bool = True,
+    progress: Progress = silent,
 ) -> Scores | None:
     """Score datasets and tabulate, or find it done; None in a process that is not the first.
 
@@ -63,12 +69,13 @@ def score(
         label: names the folder of the tables, for people.
         resamples, seed: of the bootstrap over problems.
         process, barrier: see `rsr.tokens.score_dataset.score_dataset`.
+        progress: called with a dataset, and the characters and tokens of it that are done since the last call.
 
     Raises:
         InputError: whatever is wrong with data, settings or disk.
     """
     stores = token_stores(
-        scorer, datasets, root, on_error=on_error, process=process, barrier=barrier, show_progress=show_progress
+        scorer, datasets, root, on_error=on_error, process=process, barrier=barrier, progress=progress
     )
     return None if process[0] else tabulate(stores, root, label, resamples=resamples, seed=seed)
 
@@ -81,23 +88,17 @@ def token_stores(
     on_error: OnError = "error",
     process: tuple[int, int] = (0, 1),
     barrier: Callable[[], None] = lambda: None,
-    show_progress: bool = True,
-    report: Callable[[int, int], None] = lambda done, of: None,
+    progress: Progress = silent,
 ) -> list[TokenStore]:
-    """The token store of every dataset, scored where it is not there yet, with progress shown by the first process.
-
-    Args:
-        report: called with the characters that are done and the number of all.
+    """The token store of every dataset, scored where it is not there yet.
 
     Raises:
         InputError: see `score`.
     """
     from rsr.tokens.score_dataset import score_dataset
 
-    shown = process[1] if show_progress and process[0] == 0 else 0
-    with TokenProgress(datasets, shown, report) as progress:
-        of = partial(score_dataset, scorer, on_error=on_error, process=process, barrier=barrier)
-        return in_turn(lambda dataset: of(dataset, root, progress=progress.of(dataset)), datasets, process)
+    score = partial(score_dataset, scorer, root=root, on_error=on_error, process=process, barrier=barrier)
+    return in_turn(lambda dataset: score(dataset, progress=partial(progress, dataset)), datasets, process)
 
 
 @claiming
@@ -193,3 +194,18 @@ def read(folder: Path) -> Scores:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{folder}: the scores cannot be read ({reason}): score again") from error
     return Scores(Artefact(folder, manifest["key"], manifest), rows, table)
+
+
+def of_metric(trajectories: pl.DataFrame, metric: str, preset: str = "") -> pl.DataFrame:
+    """The rows of one metric and preset, with the name of their dataset.
+
+    Raises:
+        InputError: the table has none.
+    """
+    by_name(metric)
+    rows = trajectories.filter(metric=metric, preset=preset)
+    if rows.is_empty():
+        presets = trajectories.filter(metric=metric)["preset"].unique().sort().to_list()
+        known = f"; its presets are {', '.join(map(repr, presets))}" if presets else "; it is not computed from tokens"
+        raise InputError(f"the scores hold no {metric}{f' ({preset})' if preset else ''}{known}")
+    return rows.with_columns(dataset=DATASET)

@@ -2,14 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import polars as pl
-from rich.progress import Progress
 
-from rsr.cli.terminal import console
 from rsr.data.discovery import Source
 from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
@@ -18,7 +15,12 @@ from rsr.selection.rules import CANDIDATES, Rule
 
 
 def gather(
-    rows: pl.DataFrame, sources: Sequence[Source], rule: Rule, group: str | None, by_prompt: bool
+    rows: pl.DataFrame,
+    sources: Sequence[Source],
+    rule: Rule,
+    group: str | None,
+    by_prompt: bool,
+    graded: Callable[[int], None],
 ) -> tuple[pl.DataFrame, dict[tuple[str, str, str], tuple[Source, Trajectory]]]:
     """One row per trajectory of the sources (columns: `rsr.selection.rules.CANDIDATES`), and where each is."""
     known = {
@@ -28,9 +30,7 @@ def gather(
     }
     correct: list[bool | None] = [None] * len(known)
     if rule.correct != "ignore":
-        with Progress(console=console(stderr=True), transient=True, disable=len(known) < 1000) as progress:
-            bar = progress.add_task("reading answers", total=len(known))
-            correct = correctness([t for _, t in known.values()], partial(progress.advance, bar))
+        correct = correctness([t for _, t in known.values()], graded)
     described = [
         {
             "teacher": teacher,

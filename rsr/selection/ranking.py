@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rsr.errors import InputError
 from rsr.metrics.aggregate import resampled_sums, sums_by_problem
 from rsr.metrics.base import METRICS, Metric, by_name
+from rsr.metrics.score_tables import of_metric
 from rsr.tokens.tokens import divide
 
 Floats = NDArray[np.float64]
@@ -158,22 +159,6 @@ def rank(
             for i, (other, of) in enumerate(zip(names[1:], moments, strict=True))
         ),
     )
-
-
-def of_metric(trajectories: pl.DataFrame, metric: str, preset: str = "") -> pl.DataFrame:
-    """The rows of one metric and preset, with the name of their dataset.
-
-    Raises:
-        InputError: the table has none.
-    """
-    by_name(metric)
-    rows = trajectories.filter(metric=metric, preset=preset)
-    if rows.is_empty():
-        presets = trajectories.filter(metric=metric)["preset"].unique().sort().to_list()
-        known = f"; its presets are {', '.join(map(repr, presets))}" if presets else "; it is not computed from tokens"
-        raise InputError(f"the scores hold no {metric}{f' ({preset})' if preset else ''}{known}")
-    name = pl.concat_str("teacher", "generation", separator="/").str.strip_chars_end("/")
-    return rows.with_columns(dataset=name)
 
 
 def _shared(rows: pl.DataFrame) -> list[str]:

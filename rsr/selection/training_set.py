@@ -1,6 +1,6 @@
 """A training set: candidates from score tables and their sources, a rule's choice among them, and what it is made of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,8 @@ from rsr.data.discovery import Source
 from rsr.data.trajectories import Trajectory, dataset_name
 from rsr.errors import InputError
 from rsr.metrics.base import by_name
-from rsr.metrics.score_tables import Scores
+from rsr.metrics.score_tables import Scores, of_metric
 from rsr.selection.candidates import gather
-from rsr.selection.ranking import of_metric
 from rsr.selection.rules import Choice, Direction, Rule, choose
 
 SCORE_COLUMNS = ("teacher", "generation", "trajectory", "problem", "group", "value", "tokens", "correct")
@@ -154,12 +153,14 @@ def select(
     preset: str = "",
     group: str | None = None,
     by_prompt: bool = False,
+    graded: Callable[[int], None] = lambda trajectories: None,
 ) -> TrainingSet:
     """Choose among the trajectories of sources by their scores.
 
     Args:
         group: field of the records that a quota is over; None is the teacher.
         by_prompt: all answers to one prompt are one problem, whatever their ids.
+        graded: called with the number of trajectories whose answers were read since the last call.
 
     Raises:
         InputError: a source was not scored, or has changed since; the scores hold no such metric; a record lacks the field
@@ -178,6 +179,7 @@ def select(
         scores={"artefact": scores.artefact.id, **_identity(scores)},
         group=group,
         by_prompt=by_prompt,
+        graded=graded,
     )
 
 
@@ -192,18 +194,19 @@ def put_together(
     scores: Mapping[str, Any],
     group: str | None = None,
     by_prompt: bool = False,
+    graded: Callable[[int], None] = lambda trajectories: None,
 ) -> TrainingSet:
     """Choose among the trajectories of sources by values from anywhere.
 
     Args:
         rows: teacher, generation, trajectory, value, tokens; a trajectory that is not among them has no value.
         metric, preset, scores: what the values are and where they are from, for the manifest.
-        group, by_prompt: see `select`.
+        group, by_prompt, graded: see `select`.
 
     Raises:
         InputError: a record lacks the field of the group; nothing is selected.
     """
-    candidates, known = gather(rows, sources, rule, group, by_prompt)
+    candidates, known = gather(rows, sources, rule, group, by_prompt, graded)
     choice = choose(candidates, direction, rule)
     chosen = [known[key] for key in choice.chosen.select("teacher", "generation", "trajectory").iter_rows()]
     suffixes = {source.suffix for source in sources}

@@ -10,10 +10,10 @@ taken over. Silence is measured by the clock of the one who waits, so clocks may
 
 import atexit
 import json
+import logging
 import os
 import random
 import shutil
-import sys
 import threading
 import time
 import uuid
@@ -25,6 +25,7 @@ from pathlib import Path
 from socket import gethostname
 from typing import ParamSpec, TypeVar
 
+LOG = logging.getLogger(__name__)
 PARTIAL = ".partial"
 CLAIM = "claim.json"  # in a claimed folder; its time is the last heartbeat
 INTERVAL = 10.0  # seconds between heartbeats
@@ -152,7 +153,7 @@ def wait(busy: Busy) -> None:
     if busy.claim not in _told:
         _told.add(busy.claim)
         name = f"{busy.claim.parent.name}/{busy.claim.name.partition('.')[0]}"
-        print(f"waiting for {name}: {_who(busy.claim)}", file=sys.stderr, flush=True)
+        LOG.warning("waiting for %s: %s", name, _who(busy.claim))
     time.sleep(min(1.0, INTERVAL / 2))
 
 
@@ -203,9 +204,7 @@ def claiming(stage: Callable[P, R]) -> Callable[P, R]:
                 lost = [mine for mine in _held - before if _lost(mine)]
                 if not lost or int(os.environ.get("WORLD_SIZE", "1")) > 1:
                     raise
-                print(
-                    f"{lost[0]}: taken over by another worker; looking for what it makes", file=sys.stderr, flush=True
-                )
+                LOG.warning("%s: taken over by another worker; looking for what it makes", lost[0])
             finally:
                 for mine in _held - before:
                     give_back(mine)

@@ -6,7 +6,7 @@ Where the attention implementation keeps chats in one row apart (varlen flash-at
 """
 
 import copy
-import sys
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -19,6 +19,7 @@ from torch import Tensor
 from rsr.errors import InputError
 from rsr.student.chat import RenderedChat
 from rsr.student.head import Head, HeadDtype
+from rsr.tokens.statistics import TIE_RULE, statistics_at
 from rsr.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
     from rsr.student.student import AnyStudent, Student
 
-# The rank counts strictly larger logits as the head computes them, so equal logits do not raise it: the reference's rule.
-TIE_RULE = "strictly-larger-logits"
+LOG = logging.getLogger(__name__)
 PAPER_MAX_LENGTH = 32_768
 PACKING = "flash_attention"  # implementations of attention that keep packed chats apart at no cost
 
@@ -167,7 +167,7 @@ class Scorer:
         if len(chats) == 1:
             raise InputError(f"out of memory on one chat of {longest} tokens alone: lower max_length")
         self.token_budget = min(self.token_budget, len(chats) * longest) // 2
-        print(f"out of memory: going on with {self.token_budget} tokens a batch", file=sys.stderr, flush=True)
+        LOG.warning("out of memory: going on with %d tokens a batch", self.token_budget)
         return None
 
     def _score_batch(self, chats: Sequence[RenderedChat], before: "Cache | None") -> "list[ChatStatistics]":
@@ -180,7 +180,7 @@ class Scorer:
         # The logits at one position predict the token at the next.
         targets = [torch.tensor(c.positions(), dtype=torch.long) + int(at) for c, at in zip(chats, starts, strict=True)]
         positions = torch.cat(targets).to(ids.device)
-        statistics = self.head.statistics(hidden, positions - 1, ids.flatten()[positions], self.scoring.head_chunk)
+        statistics = statistics_at(self.head, hidden, positions - 1, ids.flatten()[positions], self.scoring.head_chunk)
         split = [part.numpy() for part in statistics]
         ends = np.cumsum([len(t) for t in targets])[:-1]
         return [ChatStatistics(*row) for row in zip(*(np.split(part, ends) for part in split), strict=True)]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
-from rich.text import Text
 
 from rsr.metrics.token import R_MAX
 from rsr.student.chat import ChatRenderer, RenderedChat
@@ -73,11 +72,3 @@ def to_html(tokens: Sequence[Token]) -> str:
         text = escape(token.text).replace("\n", "↵\n")
         spans.append(f'<span class="t" style="background:{shade(token)}" title="{values}">{text}</span>')
     return f'<pre class="tokens">{"".join(spans)}</pre>'
-
-
-def to_text(tokens: Sequence[Token]) -> Text:
-    """Tokens for a terminal."""
-    text = Text()
-    for token in tokens:
-        text.append(token.text, style=f"black on {shade(token)}")
-    return text

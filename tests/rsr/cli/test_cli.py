@@ -142,7 +142,7 @@ def test_a_training_set_has_the_form_of_its_sources(tmp_path, loaded, make, suff
         for path in data.rglob("*.json"):
             pl.DataFrame(json.loads(path.read_text())).write_parquet(path.with_suffix(".parquet"))
             path.unlink()
-    scores = rsr.score(loaded, data, outputs=tmp_path / "out", show_progress=False)
+    scores = rsr.score(loaded, data, outputs=tmp_path / "out")
     chosen = rsr.select(scores, data)
     file = chosen.write(tmp_path / "new")
     assert file.name == f"train{suffix}"
@@ -161,7 +161,7 @@ def test_a_training_set_has_the_form_of_its_sources(tmp_path, loaded, make, suff
 def test_trl_trains_on_it_as_it_is(tmp_path, model):
     trl, datasets = pytest.importorskip("trl"), pytest.importorskip("datasets")
     data = teachers(tmp_path / "data", make=sharegpt)
-    scores = rsr.score(model, data, outputs=tmp_path / "out", show_progress=False)
+    scores = rsr.score(model, data, outputs=tmp_path / "out")
     file = rsr.select(scores, data).write(tmp_path / "new", as_messages=True)
     train = datasets.load_dataset("json", data_files=str(file), split="train", cache_dir=str(tmp_path / "cache"))
     config = trl.SFTConfig(str(tmp_path / "trained"), max_steps=1, use_cpu=True, bf16=False, report_to="none")
@@ -178,7 +178,7 @@ def test_names_are_text_not_markup(tmp_path, model, capfd):
 
 def test_what_is_selected_is_the_best_correct_answer(tmp_path, loaded):
     data = teachers(tmp_path / "data")
-    scores = rsr.score(loaded, data, outputs=tmp_path / "out", show_progress=False)
+    scores = rsr.score(loaded, data, outputs=tmp_path / "out")
     chosen = rsr.select(scores, data).choice.chosen
     assert chosen["correct"].all()
     values = scores.trajectories.filter(metric="rsr", preset="")
@@ -195,7 +195,7 @@ def test_what_is_selected_is_the_best_correct_answer(tmp_path, loaded):
 def test_wrong_answers_are_taken_only_where_there_is_no_other_and_said(tmp_path, loaded):
     given = replies("a", 4, right=lambda i: i == 0)
     write(tmp_path / "a.json", [chat(i, r, answer="42") for i, r in enumerate(given)])
-    scores = rsr.score(loaded, tmp_path / "a.json", outputs=tmp_path / "out", show_progress=False)
+    scores = rsr.score(loaded, tmp_path / "a.json", outputs=tmp_path / "out")
     chosen = rsr.select(scores, tmp_path / "a.json")
     assert chosen.choice.chosen["correct"].sum() == 1
     assert "3 of 4 selected are wrong: correct=only leaves them out" in chosen.warnings
@@ -207,7 +207,7 @@ def test_malformed_records_and_records_as_text_are_said(tmp_path, loaded):
     records = [chat(i, r) for i, r in enumerate(replies("a", 3))]
     as_text = [{"messages": str(record["messages"])} for record in records]  # as in the paper's data
     path = write(tmp_path / "a.jsonl", [*as_text, {"messages": []}])
-    scores = rsr.score(loaded, path, outputs=tmp_path / "out", on_error="skip", show_progress=False)
+    scores = rsr.score(loaded, path, outputs=tmp_path / "out", on_error="skip")
     chosen = rsr.select(scores, path, on_error="skip")
     assert "1 malformed records were left out" in chosen.warnings
     assert "the records keep messages as text, which trainers do not read: write them as messages" in chosen.warnings
@@ -218,7 +218,7 @@ def test_malformed_records_and_records_as_text_are_said(tmp_path, loaded):
 
 def test_an_interrupted_export_leaves_nothing(tmp_path, loaded, monkeypatch):
     data = teachers(tmp_path / "data")
-    chosen = rsr.select(rsr.score(loaded, data, outputs=tmp_path / "out", show_progress=False), data)
+    chosen = rsr.select(rsr.score(loaded, data, outputs=tmp_path / "out"), data)
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -231,7 +231,7 @@ def test_an_interrupted_export_leaves_nothing(tmp_path, loaded, monkeypatch):
 
 def test_many_answers_to_a_prompt_in_one_file(tmp_path, loaded):
     path = write(tmp_path / "a.jsonl", [chat(i % 2, r) for i, r in enumerate(replies("a", 8))])
-    scores = rsr.score(loaded, path, outputs=tmp_path / "out", show_progress=False)
+    scores = rsr.score(loaded, path, outputs=tmp_path / "out")
     apart, together = rsr.select(scores, path), rsr.select(scores, path, by_prompt=True)
     assert len(apart.records) == 8
     assert "take them together by prompt" in apart.warnings[0]
@@ -251,7 +251,7 @@ def test_the_order_of_files_and_rows_changes_nothing(tmp_path, loaded):
     settings = rsr.Settings(token_budget=1)  # one chat a batch: no rounding between batches
     contents = []
     for given in (named, named[::-1], shuffled):
-        scores = rsr.score(loaded, given, outputs=tmp_path / "out", settings=settings, show_progress=False)
+        scores = rsr.score(loaded, given, outputs=tmp_path / "out", settings=settings)
         contents.append(rsr.select(scores, given, share=0.6).content())
     assert contents[0] == contents[1] == contents[2]
 
@@ -260,7 +260,7 @@ def test_overlap_with_an_evaluation_set_is_listed(tmp_path, loaded):
     problem = "A train leaves at noon and another leaves an hour later, so which of the two arrives first of all?"
     path = write(tmp_path / "a.jsonl", [chat(0, f"You ask: {problem} \\boxed{{42}}", id="p"), chat(1, "No.", id="q")])
     write(tmp_path / "eval.jsonl", [{"id": "e1", "problem": problem}])
-    scores = rsr.score(loaded, path, outputs=tmp_path / "out", show_progress=False)
+    scores = rsr.score(loaded, path, outputs=tmp_path / "out")
     chosen = rsr.select(scores, path, against=[tmp_path / "eval.jsonl"])
     assert chosen.overlaps[0].hits == {"a, p": ["e1"]}
     chosen.write(tmp_path / "new")
@@ -277,13 +277,13 @@ def test_data_may_be_objects(tmp_path, loaded):
     records = [chat(i, r, id=f"p{i}") for i, r in enumerate(replies("a", 4))]
     path = write(tmp_path / "data.jsonl", records)
     given = [records, datasets.Dataset.from_list(records), path, [record["messages"] for record in records]]
-    tables = [rsr.score(loaded, of, outputs=tmp_path / "out", show_progress=False) for of in given]
+    tables = [rsr.score(loaded, of, outputs=tmp_path / "out") for of in given]
     assert len({scores.artefact.id for scores in tables[:3]}) == 1  # equal content is the same data, wherever it is
     values = [scores.trajectories.filter(metric="rsr")["value"] for scores in tables]
     assert all(v.equals(values[0]) for v in values)
-    one = rsr.score(loaded, records[0]["messages"], outputs=tmp_path / "out", show_progress=False)
+    one = rsr.score(loaded, records[0]["messages"], outputs=tmp_path / "out")
     assert one.trajectories["trajectory"].n_unique() == 1
-    teachers_of_two = rsr.score(loaded, {"x": records, "y": path}, outputs=tmp_path / "out", show_progress=False)
+    teachers_of_two = rsr.score(loaded, {"x": records, "y": path}, outputs=tmp_path / "out")
     assert set(teachers_of_two.datasets["teacher"]) == {"x", "y"}
 
 
@@ -295,15 +295,13 @@ def test_a_model_may_be_passed_in_and_is_known_by_its_weights(tmp_path, model):
     data = [chat(i, r) for i, r in enumerate(replies("a", 3))]
 
     def score(student):
-        return rsr.score((student, tokenizer), data, outputs=tmp_path / "out", show_progress=False)
+        return rsr.score((student, tokenizer), data, outputs=tmp_path / "out")
 
     one = score(first)
     assert score(second).artefact.id == one.artefact.id
     second.model.layers[0].mlp.up_proj.weight.data[0, 0] += 1
     assert score(second).artefact.id != one.artefact.id
-    by_name = rsr.score(
-        model, data, outputs=tmp_path / "out", settings=rsr.Settings(dtype="float32"), show_progress=False
-    )
+    by_name = rsr.score(model, data, outputs=tmp_path / "out", settings=rsr.Settings(dtype="float32"))
     assert by_name.artefact.id != one.artefact.id
     values = (of.trajectories.filter(metric="rsr", preset="")["value"].to_numpy() for of in (one, by_name))
     np.testing.assert_allclose(*values, rtol=1e-6)
@@ -317,14 +315,14 @@ def test_a_metric_of_ones_own(tmp_path, loaded):
     def declared(function, formula):
         METRICS.pop("mine", None)
         rsr.metric(formula=formula, **declaration)(function)
-        scores = rsr.score(loaded, data, outputs=tmp_path / "out", show_progress=False)
+        scores = rsr.score(loaded, data, outputs=tmp_path / "out")
         return scores.trajectories.filter(metric="mine")["value"].to_list()
 
     try:
         mean = declared(lambda tokens: rsr.Parts(tokens.mean(tokens.surprisal.astype(float))), "mean of s")
         twice = declared(lambda tokens: rsr.Parts(2 * tokens.mean(tokens.surprisal.astype(float))), "2 mean of s")
         assert twice == pytest.approx([2 * v for v in mean])  # changed code is noticed, not taken from disk
-        scores = rsr.score(loaded, data, outputs=tmp_path / "out", show_progress=False)
+        scores = rsr.score(loaded, data, outputs=tmp_path / "out")
         chosen = rsr.select(scores, data, metric="mine", top=1)
         assert chosen.choice.chosen["value"].item() == min(twice)
     finally:
@@ -337,7 +335,7 @@ def test_a_metric_of_ones_own(tmp_path, loaded):
 def test_a_dtype_is_compared_token_by_token(tmp_path, model):
     data = teachers(tmp_path / "data")
     folders = [
-        rsr.score(model, data, outputs=tmp_path / "out", settings=rsr.Settings(dtype=dtype), show_progress=False)
+        rsr.score(model, data, outputs=tmp_path / "out", settings=rsr.Settings(dtype=dtype))
         for dtype in ("float32", "bfloat16")
     ]
     found = rsr.compare(*folders)
@@ -351,8 +349,8 @@ def test_a_dtype_is_compared_token_by_token(tmp_path, model):
 
 def test_another_tokenizer_or_template_is_warned_about(tmp_path, model):
     data = teachers(tmp_path / "data")
-    one = rsr.score(model, data, outputs=tmp_path / "out", show_progress=False)
-    short = rsr.score(model, data, outputs=tmp_path / "out", settings=rsr.Settings(max_length=90), show_progress=False)
+    one = rsr.score(model, data, outputs=tmp_path / "out")
+    short = rsr.score(model, data, outputs=tmp_path / "out", settings=rsr.Settings(max_length=90))
     assert "have another number of tokens" in rsr.compare(one, short).warnings[0]
     sets = [imports.read(s.artefact.path) for s in (one, short)]
     from dataclasses import replace

@@ -82,7 +82,7 @@ def place(tmp_path_factory):
     (folder / "full" / "file").write_text("precious")
     kept = {"scores": "data", "apart-scores": "apart", "wrong-scores": "wrong.json", "mixed-scores": "mixed"}
     for name, data in kept.items():
-        scores = score(folder / "model", folder / data, outputs=folder / "kept", show_progress=False)
+        scores = score(folder / "model", folder / data, outputs=folder / "kept")
         (folder / name).symlink_to(scores.artefact.path)
     (folder / "half").mkdir()
     (folder / "half" / "manifest.json").write_text('{"key": {"stage": "scores"}}')

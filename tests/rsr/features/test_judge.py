@@ -11,9 +11,10 @@ import pytest
 from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
 from rsr.features.base import Failed, measure_dataset
-from rsr.features.judge import CRITERIA, Judge, JudgeSettings, llm_judged_quality, read_answer
+from rsr.features.judge import CRITERIA, Judge, JudgeSettings, read_answer
 from rsr.metrics import METRICS
 from rsr.metrics.aggregate import dataset_scores, measured_scores
+from rsr.metrics.judge import llm_judged_quality
 from tests.experiments.stages.test_score_command import tables
 from tests.judge_server import ANSWERS
 from tests.judge_server import Judge as Server

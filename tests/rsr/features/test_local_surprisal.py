@@ -16,10 +16,10 @@ from rsr.features.local_surprisal import (
     BOUNDARY,
     LocalSettings,
     LocalSurprisal,
-    avg_surprisal_local,
     step_lengths,
     step_starts,
 )
+from rsr.metrics.local_surprisal import avg_surprisal_local
 from rsr.student import student as students
 from rsr.tokens.engine import Scorer, Scoring
 from tests.models import save
@@ -83,7 +83,7 @@ def chat(*replies):
 
 def local(scorer, trajectory, weight="token", **of):
     row = LocalSurprisal(scorer, LocalSettings(**of))(trajectory)
-    return avg_surprisal_local(pl.DataFrame([row]), weight).values[0]
+    return avg_surprisal_local(pl.DataFrame([row]), weight=weight).values[0]
 
 
 def mean_surprisal(scorer, trajectory):

@@ -61,9 +61,9 @@ def test_orthogonal_rows_have_a_closed_form():
     rng = np.random.default_rng(1)
     z = np.concatenate([a * np.linalg.qr(rng.normal(size=(d, d)))[0] for _ in range(20)])
     f = frame(z, [f"p{i // d:02d}" for i in range(20 * d)])
-    assert grace(f, "none", per_parameter=False).values[0] == pytest.approx(a**2 * d / (1 + nu), rel=1e-12)
+    assert grace(f, length="none", per_parameter=False).values[0] == pytest.approx(a**2 * d / (1 + nu), rel=1e-12)
     # The authors' mix of eigenvalues leaves equal ones as they are.
-    assert grace(f, "none", "random", per_parameter=False).values[0] == pytest.approx(a**2 * d, rel=1e-12)
+    assert grace(f, length="none", split="random", per_parameter=False).values[0] == pytest.approx(a**2 * d, rel=1e-12)
     assert effective_rank(f) == pytest.approx(d)
 
 

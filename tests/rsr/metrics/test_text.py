@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rsr.data.trajectories import Message, Trajectory
-from rsr.features.text import TextCounts, pool_statistics, rule_based_quality
+from rsr.features.text import TextCounts
 from rsr.metrics import METRICS
+from rsr.metrics.text import pool_statistics, rule_based_quality
 
 
 def count(text):

@@ -22,8 +22,8 @@ from rsr.errors import InputError
 from rsr.features.gradients import summed_loss
 from rsr.student import student as students
 from rsr.student.chat import RenderedChat, Turn
-from rsr.student.head import token_statistics
 from rsr.tokens.engine import NotFinite, Scorer, Scoring, batches
+from rsr.tokens.statistics import token_statistics
 from tests.models import save
 
 REPLIES = [
@@ -284,7 +284,7 @@ OUT_OF_MEMORY = [
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
-def test_out_of_memory_halves_the_budget_and_goes_on(student, capsys, error):
+def test_out_of_memory_halves_the_budget_and_goes_on(student, caplog, error):
     rendered = chats(student, [f"{i} " * (5 + i) for i in range(24)])
     expected = Scorer(student, Scoring()).score(rendered)
     scorer = Scorer(student, Scoring(token_budget=10**6))
@@ -294,7 +294,7 @@ def test_out_of_memory_halves_the_budget_and_goes_on(student, capsys, error):
         same(scorer.score(rendered, done.append), expected)
         assert sorted(done) == list(range(24))
         assert longest < scorer.token_budget <= 3 * longest
-        assert f"out of memory: going on with {scorer.token_budget} tokens a batch" in capsys.readouterr().err
+        assert f"out of memory: going on with {scorer.token_budget} tokens a batch" in caplog.text
         memory.tokens = longest - 1
         with pytest.raises(InputError, match=f"out of memory on one chat of {longest} tokens alone"):
             scorer.score(rendered)
