@@ -10,8 +10,9 @@ import polars as pl
 
 from eval import samples
 from rsr.grading.grader import VERSION, Grader, Kind, Outcome
-from rsr.store.artefacts import Artefact, begin, digest, locate, writing
+from rsr.store.artefacts import Artefact, begin, digest, locate
 from rsr.store.claims import claiming
+from rsr.store.parquet import write_parquet
 
 STAGE = "grades"
 GRADES = "grades.parquet"
@@ -73,8 +74,7 @@ def grade(drawn: Artefact, root: Path) -> Artefact:
         outcome=pl.Series([g.outcome.value for g in grades]),
         correct=pl.Series([g.correct for g in grades]),
     )
-    with writing(artefact.path):
-        table.write_parquet(artefact.path / GRADES)
+    write_parquet(table, artefact.path / GRADES)
     seconds = drawn.facts["seconds"] + time.perf_counter() - began
     return artefact.complete(
         benchmark=drawn.key["benchmark"]["name"], performance=asdict(performance(table)), seconds=round(seconds, 3)

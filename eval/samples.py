@@ -12,8 +12,9 @@ import polars as pl
 from eval.benchmarks import Benchmark
 from eval.settings import Evaluation
 from rsr.errors import InputError
-from rsr.store.artefacts import Artefact, begin, locate, writing
+from rsr.store.artefacts import Artefact, begin, locate
 from rsr.store.claims import claiming
+from rsr.store.parquet import write_parquet
 
 if TYPE_CHECKING:
     from eval.model import StudentLM
@@ -83,9 +84,7 @@ def draw(
         path = artefact.path / f"shard-{i // SHARD:05d}.parquet"
         if not path.exists():
             rows = _answers(lm, benchmark, documents, evaluation)
-            with writing(path):
-                rows.write_parquet(path.with_suffix(".partial"))
-                path.with_suffix(".partial").rename(path)
+            write_parquet(rows, path)
             drawn += int(rows["tokens"].list.len().sum())
         else:
             lm.advance(len(documents) * evaluation.samples)

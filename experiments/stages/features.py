@@ -11,7 +11,7 @@ from experiments.stages import scoring, students
 from rsr.data.trajectories import Dataset, find, read
 from rsr.errors import InputError
 from rsr.features import text
-from rsr.features.base import Measure
+from rsr.features.extractor import FeatureExtractor
 from rsr.metrics.base import Need
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class Measures:
     data: Sequence[Dataset]
     loaded: "list[Scorer]" = field(default_factory=list)
 
-    def measure(self, need: Need) -> Measure:
-        makers: dict[Need, Callable[[], Measure]] = {
+    def measure(self, need: Need) -> FeatureExtractor:
+        makers: dict[Need, Callable[[], FeatureExtractor]] = {
             "text": text.TextCounts,
             "steps": self._steps,
             "gradients": self._gradients,
@@ -68,13 +68,13 @@ class Measures:
         loaded = students.load(student, self.config.scoring, self.config.paths)
         return Scorer(loaded, scoring.settings_of(self.config.scoring))
 
-    def _steps(self) -> Measure:
+    def _steps(self) -> FeatureExtractor:
         from rsr.features.local_surprisal import LocalSettings, LocalSurprisal
 
         of = self.config.local
         return LocalSurprisal(self._scorer(), LocalSettings(of.window, of.splitter.value, of.prompt))
 
-    def _gradients(self) -> Measure:
+    def _gradients(self) -> FeatureExtractor:
         from rsr.features.gradients import GradientSettings, ProjectedGradients, fitting_dimensions
 
         of = self.config.gradients
@@ -82,7 +82,7 @@ class Measures:
         settings = GradientSettings(of.parameters, dimensions, of.seed, of.mask.value)
         return ProjectedGradients(self._scorer(), settings, checkpointing=of.checkpointing)
 
-    def _influence(self) -> Measure:
+    def _influence(self) -> FeatureExtractor:
         from rsr.features.influence import Influence, InfluenceSettings, query_direction
 
         of, config = self.config.influence, self.config
@@ -100,7 +100,7 @@ class Measures:
 
         return Influence(load(), query_direction(load, self.data, queries, settings, config.paths.outputs))
 
-    def _judge(self) -> Measure:
+    def _judge(self) -> FeatureExtractor:
         from rsr.features.judge import Judge, JudgeSettings
 
         of = self.config.judge

@@ -22,14 +22,15 @@ from rsr.cli.progress import TokenProgress
 from rsr.cli.terminal import show_scores
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
-from rsr.features.base import Measure, Measured, measure_dataset
+from rsr.features.extractor import FeatureExtractor, FeatureTable, extract_features
 from rsr.metrics import Metric, select, text
-from rsr.metrics.aggregate import DATASET_SCHEMA, SCHEMA, dataset_scores, measured_dataset_scores, measured_scores
+from rsr.metrics.aggregate import DATASET_SCHEMA, SCHEMA, dataset_scores, feature_dataset_scores, feature_scores
 from rsr.metrics.base import Need
 from rsr.metrics.gradient import too_few
 from rsr.metrics.score_tables import DATASETS, STAGE, TRAJECTORIES, Scores, read
 from rsr.store.artefacts import digest, find_or_begin, writing
 from rsr.store.claims import claiming, in_turn
+from rsr.store.parquet import write_parquet
 
 # Raised when what the tables of baselines hold for the same key changes its meaning.
 VERSION = 1
@@ -106,9 +107,9 @@ def _tabulate(tokens: Scores | None, by_tokens: list[str], baselines: Baselines,
             wanted = pl.col("metric").is_in(by_tokens)
             of_tokens = (tokens.trajectories.filter(wanted), tokens.datasets.filter(wanted))
             frames = [pl.concat(pair) for pair in zip(of_tokens, frames, strict=True)]
+        for path, frame in zip(paths, frames, strict=True):
+            write_parquet(frame, path)
         with writing(artefact.path):
-            for path, frame in zip(paths, frames, strict=True):
-                frame.write_parquet(path)
             frames[1].write_csv(paths[1].with_suffix(".csv"), float_precision=9)
         facts = {} if tokens is None else tokens.artefact.facts
         of_tokens_facts = {name: facts.get(name) for name in ("student", "scoring", "datasets")}
@@ -133,7 +134,7 @@ def _baselines(config: MetricsConfig, metrics: Sequence[Metric], skipped: dict[s
     data = teacher_data.load(config.teachers, config.scoring, config.paths)
     state = PartialState(cpu=config.scoring.device == "cpu")
     kinds = features.Measures(config, data)
-    measured: dict[Need, list[Measured]] = {}
+    measured: dict[Need, list[FeatureTable]] = {}
     for need in dict.fromkeys(m.needs for m in metrics):
         if need != "teacher":
             with state.main_process_first():
@@ -144,14 +145,16 @@ def _baselines(config: MetricsConfig, metrics: Sequence[Metric], skipped: dict[s
     return _collect(metrics, measured, config, data, skipped)
 
 
-def _measure(measure: Measure, data: Sequence[Dataset], config: MetricsConfig, state: Any) -> list[Measured]:
+def _measure(
+    measure: FeatureExtractor, data: Sequence[Dataset], config: MetricsConfig, state: Any
+) -> list[FeatureTable]:
     if state.is_main_process:
         print(f"measuring {measure.stage}", file=sys.stderr, flush=True)
     with TokenProgress(data, state.num_processes if state.is_main_process else 0) as progress:
         process = (state.process_index, state.num_processes)
 
-        def measured(dataset: Dataset) -> Measured:
-            return measure_dataset(
+        def measured(dataset: Dataset) -> FeatureTable:
+            return extract_features(
                 measure,
                 dataset,
                 config.paths.outputs,
@@ -170,7 +173,7 @@ def _measure(measure: Measure, data: Sequence[Dataset], config: MetricsConfig, s
 
 def _collect(
     metrics: Sequence[Metric],
-    measured: dict[Need, list[Measured]],
+    measured: dict[Need, list[FeatureTable]],
     config: MetricsConfig,
     data: Sequence[Dataset],
     skipped: dict[str, str],
@@ -178,8 +181,8 @@ def _collect(
     trajectories, tables = [pl.DataFrame(schema=SCHEMA)], [pl.DataFrame(schema=DATASET_SCHEMA)]
     for need, of_need in measured.items():
         chosen = [m for m in metrics if m.needs == need]
-        trajectories.append(measured_scores(of_need, [m for m in chosen if "trajectory" in m.levels]))
-        tables.append(measured_dataset_scores(of_need, [m for m in chosen if "trajectory" not in m.levels]))
+        trajectories.append(feature_scores(of_need, [m for m in chosen if "trajectory" in m.levels]))
+        tables.append(feature_dataset_scores(of_need, [m for m in chosen if "trajectory" not in m.levels]))
     teachers = _teacher_rows([m for m in metrics if m.needs == "teacher"], config, data)
     everything = [m for of_need in measured.values() for m in of_need]
     key = {
@@ -223,7 +226,7 @@ def _teacher_rows(metrics: Iterable[Metric], config: MetricsConfig, data: Sequen
     return pl.DataFrame([{name: row.get(name) for name in DATASET_SCHEMA} for row in rows], schema=DATASET_SCHEMA)
 
 
-def _facts_of(measured: Measured) -> dict[str, Any]:
+def _facts_of(measured: FeatureTable) -> dict[str, Any]:
     manifest = measured.artefact.manifest or {}
     return {
         "artefact": measured.artefact.id,

@@ -6,9 +6,11 @@ from pathlib import Path
 import polars as pl
 
 from rsr.data.trajectories import Dataset
-from rsr.grading.grader import VERSION, Grader, Kind
-from rsr.store.artefacts import find_or_begin, writing
+from rsr.grading import correctness
+from rsr.grading.grader import VERSION, Kind
+from rsr.store.artefacts import find_or_begin
 from rsr.store.claims import claiming
+from rsr.store.parquet import write_parquet
 
 STAGE = "verified"
 TABLE = "verified.parquet"
@@ -29,25 +31,23 @@ def verified(data: Sequence[Dataset], answer: str | None, kind: Kind, outputs: P
 
 @claiming
 def _of_dataset(dataset: Dataset, answer: str | None, kind: Kind, outputs: Path) -> pl.DataFrame:
-    known = [(t.id, t.answer, t.messages[-1].content) for t in dataset.trajectories if t.answer is not None]
-    answers = [gold for _, gold, _ in known]
+    known = [t for t in dataset.trajectories if t.answer is not None]
+    answers = [t.answer for t in known]
     key = {"stage": STAGE, "version": VERSION, "data": dataset.digest(), "answers": answers, "pattern": answer}
     if kind is not Kind.mathematics:
         key["grader"] = kind.value
-    artefact = find_or_begin(outputs, STAGE, dataset.name.replace("/", "-"), key)
+    artefact = find_or_begin(outputs, STAGE, dataset.name, key)
     if artefact.manifest is None:
-        with Grader(kind=kind) as grader:
-            grades = grader.grade([(gold, response) for _, gold, response in known], answer)
+        grades = correctness.grade(known, kind=kind, pattern=answer)
         table = pl.DataFrame(
             {
-                "trajectory": [identity for identity, _, _ in known],
+                "trajectory": [t.id for t in known],
                 "outcome": [grade.outcome.value for grade in grades],
                 "correct": [grade.correct for grade in grades],
             },
             schema={"trajectory": pl.String, "outcome": pl.String, "correct": pl.Boolean},
         )
-        with writing(artefact.path):
-            table.write_parquet(artefact.path / TABLE)
+        write_parquet(table, artefact.path / TABLE)
         artefact = artefact.complete(trajectories=len(dataset.trajectories), known=len(known))
     return pl.read_parquet(artefact.path / TABLE).select(
         pl.lit(dataset.teacher).alias("teacher"), pl.lit(dataset.generation).alias("generation"), pl.all()

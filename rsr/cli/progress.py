@@ -30,7 +30,7 @@ class TokenProgress:
         processes: int = 1,
         report: Callable[[int, int], None] = lambda done, of: None,
     ) -> None:
-        self.sizes = {d.name: sum(len(m.content) for t in d.trajectories for m in t.messages) for d in datasets}
+        self.sizes = {d.name: sum(t.characters for t in d.trajectories) for d in datasets}
         self.processes = processes
         self.report, self.characters = report, 0
         self.tokens, self.began = 0, time.perf_counter()

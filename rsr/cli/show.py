@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rsr.metrics.compare_scores import Comparison
-    from rsr.selection.ranking import Length, Ranking
+    from rsr.selection.ranking import EqualLength, Ranking
     from rsr.selection.training_set import TrainingSet
-    from rsr.tokens.dry_run import Estimate
+    from rsr.tokens.dry_run import DryRun
     from rsr.views.inspection import Inspection
 
 
@@ -24,7 +24,7 @@ def say(*lines: str) -> None:
         out.print(line, markup=False, soft_wrap=True)
 
 
-def show_estimate(found: "Estimate") -> None:
+def show_estimate(found: "DryRun") -> None:
     cut = f", {found.truncated} cut" if found.truncated else ""
     say(
         f"{found.trajectories:,} trajectories, {found.tokens:,} tokens ({found.response_tokens:,} of responses), "
@@ -86,7 +86,7 @@ def _choices(ranking: "Ranking") -> list[str]:
 
 
 def _lengths(ranking: "Ranking") -> list[str]:
-    def names(of: "list[Length]") -> str:
+    def names(of: "list[EqualLength]") -> str:
         return ", ".join(length.dataset for length in of)
 
     explained = [length for length in ranking.lengths if length.explains]

@@ -16,7 +16,7 @@ import ast
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ BESIDE = ("manifest.json", "dataset_info.json")  # what lies beside trajectories
 ROLES = ("system", "user", "assistant")
 SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 OnError = Literal["error", "skip"]
+Advance = Callable[[int, int], None]  # told of the characters and tokens that are done since the last call
 Shape = Literal["messages", "conversations", "alpaca"]
 
 
@@ -58,6 +59,11 @@ class Trajectory:
     answer: str | None = None
     correct: bool | None = None
     row: int = 0
+
+    @property
+    def characters(self) -> int:
+        """Length of all messages together: what progress is counted in."""
+        return sum(len(m.content) for m in self.messages)
 
 
 @dataclass(frozen=True)

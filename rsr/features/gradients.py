@@ -22,7 +22,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
-from rsr.features.base import Columns, Row, render
+from rsr.features.extractor import Columns, Row, render
 from rsr.student.chat import Mask
 from rsr.student.head import Head
 
@@ -60,7 +60,7 @@ class GradientSettings:
 
 
 class ProjectedGradients:
-    """Projected gradient of each trajectory's token-mean loss (a `rsr.features.base.Measure`).
+    """Projected gradient of each trajectory's token-mean loss (a `rsr.features.extractor.FeatureExtractor`).
 
     The head of the model runs over chunks of positions that are computed anew on the way back, and layers likewise where
     `checkpointing` is asked for, so that a long trajectory fits.

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
-from rsr.features.base import Columns, Row, render
+from rsr.features.extractor import Columns, Row, render
 from rsr.features.gradients import streaming, summed_loss
 from rsr.store.artefacts import Artefact, digest, find_or_begin, writing
 from rsr.store.claims import claiming
@@ -56,7 +56,7 @@ class InfluenceSettings:
 
 
 class Influence:
-    """Influence of each trajectory (a `rsr.features.base.Measure`).
+    """Influence of each trajectory (a `rsr.features.extractor.FeatureExtractor`).
 
     Args:
         scorer: of the reference model.

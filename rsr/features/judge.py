@@ -19,7 +19,7 @@ import polars as pl
 
 from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
-from rsr.features.base import Columns, Failed, Row
+from rsr.features.extractor import Columns, Failed, Row
 
 CRITERIA = (
     "factual_accuracy",
@@ -86,7 +86,7 @@ class JudgeSettings:
 
 
 class Judge:
-    """Asks a judge about each trajectory (a `rsr.features.base.Measure`).
+    """Asks a judge about each trajectory (a `rsr.features.extractor.FeatureExtractor`).
 
     Raises:
         InputError: the client is not installed, or the template cannot be read.

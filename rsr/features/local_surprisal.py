@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
-from rsr.features.base import Columns, Row, render
+from rsr.features.extractor import Columns, Row, render
 from rsr.student.chat import RenderedChat, Turn
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def step_lengths(text: str, characters: Sequence[int], splitter: Splitter) -> ND
 
 
 class LocalSurprisal:
-    """Surprisal of each step of a trajectory (a `rsr.features.base.Measure`)."""
+    """Surprisal of each step of a trajectory (a `rsr.features.extractor.FeatureExtractor`)."""
 
     stage = "steps"
     columns = COLUMNS

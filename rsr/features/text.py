@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from rsr.data.trajectories import Trajectory
-from rsr.features.base import Columns, Row
+from rsr.features.extractor import Columns, Row
 
 # Words are counted whole, in lower case: "check," counts, "checking" does not. How LIMO splits words is not published.
 WORD = re.compile(r"\b\w+(?:'\w+)?\b")
@@ -19,7 +19,7 @@ COLUMNS: Columns = {name: pl.Int64() for name in ("words", *KEYWORDS)}
 
 
 class TextCounts:
-    """Counts words and keywords in the assistant's turns, thinking included (a `rsr.features.base.Measure`)."""
+    """Counts words and keywords in the assistant's turns, thinking included (a `rsr.features.extractor.FeatureExtractor`)."""
 
     stage = "text"
     columns = COLUMNS

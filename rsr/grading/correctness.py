@@ -3,24 +3,41 @@
 from collections.abc import Callable, Sequence
 
 from rsr.data.trajectories import Trajectory
-from rsr.grading.grader import Grader
+from rsr.grading.grader import Grade, Grader, Kind
+
+
+def grade(
+    trajectories: Sequence[Trajectory],
+    *,
+    kind: Kind = Kind.mathematics,
+    pattern: str | None = None,
+    done: Callable[[int], None] = lambda graded: None,
+) -> list[Grade]:
+    """Grades of the final answers of last responses, beside the trajectories' own reference answers.
+
+    Args:
+        kind, pattern: see `rsr.grading.grader.Grader`.
+        done: called with the number of trajectories newly graded.
+
+    Raises:
+        InputError: see `rsr.grading.grader.Grader`.
+    """
+    with Grader(kind=kind) as grader:
+        return grader.grade([(t.answer or "", t.messages[-1].content) for t in trajectories], pattern, done=done)
 
 
 def correctness(
     trajectories: Sequence[Trajectory], done: Callable[[int], None] = lambda graded: None
 ) -> list[bool | None]:
-    """What each record says, or else whether the final answer of its last response is the reference (see `rsr.grading.grader`); None
-    where neither is known.
+    """What each record says, or else whether its final answer is the reference; None where neither is known.
 
     Args:
         done: called with the number of trajectories newly graded.
     """
-    found: list[bool | None] = [t.correct for t in trajectories]
-    known = [(i, t.answer) for i, t in enumerate(trajectories) if t.correct is None and t.answer and t.answer.strip()]
-    done(len(found) - len(known))
-    if known:
-        with Grader() as grader:
-            pairs = [(answer, trajectories[i].messages[-1].content) for i, answer in known]
-            for (i, _), grade in zip(known, grader.grade(pairs, done=done), strict=True):
-                found[i] = grade.correct
-    return found
+    right = [t.correct for t in trajectories]
+    asked = [i for i, t in enumerate(trajectories) if t.correct is None and t.answer and t.answer.strip()]
+    done(len(right) - len(asked))
+    if asked:
+        for i, graded in zip(asked, grade([trajectories[i] for i in asked], done=done), strict=True):
+            right[i] = graded.correct
+    return right

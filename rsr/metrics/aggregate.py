@@ -6,8 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rsr.data.trajectories import Dataset
-from rsr.features.base import COMMON, Measured
+from rsr.features.extractor import COMMON, FeatureTable
 from rsr.metrics.base import METRICS, Metric, Parts
 from rsr.tokens.token_store import TokenStore
 from rsr.tokens.tokens import Tokens, divide
@@ -82,7 +81,7 @@ def _rows(common: pl.DataFrame, measured: Tokens | pl.DataFrame, metrics: Iterab
     ]
 
 
-def measured_scores(measured: Sequence[Measured], metrics: Iterable[Metric]) -> pl.DataFrame:
+def feature_scores(measured: Sequence[FeatureTable], metrics: Iterable[Metric]) -> pl.DataFrame:
     """Rows as of `trajectory_scores`, for metrics of trajectories that are computed from measurements of one kind.
 
     Args:
@@ -100,7 +99,7 @@ def measured_scores(measured: Sequence[Measured], metrics: Iterable[Metric]) -> 
     return pl.concat([pl.DataFrame(schema=SCHEMA), *_rows(pool.rename({"id": "trajectory"}), pool, metrics)])
 
 
-def measured_dataset_scores(measured: Sequence[Measured], metrics: Iterable[Metric]) -> pl.DataFrame:
+def feature_dataset_scores(measured: Sequence[FeatureTable], metrics: Iterable[Metric]) -> pl.DataFrame:
     """Rows as of `dataset_scores`, without intervals, for metrics that have no value for a trajectory (GRACE)."""
     rows = []
     for metric in metrics:
@@ -122,28 +121,6 @@ def measured_dataset_scores(measured: Sequence[Measured], metrics: Iterable[Metr
                 for preset in metric.presets
             ]
     return pl.DataFrame(rows, schema=DATASET_SCHEMA)
-
-
-def given_scores(metric: Metric, student: str, dataset: Dataset, values: Sequence[float | None]) -> pl.DataFrame:
-    """Rows as of `trajectory_scores`, for a metric whose values come from elsewhere: verified accuracy from gradings.
-
-    Args:
-        values: of the dataset's trajectories, in order; None is a missing value.
-    """
-    trajectories = dataset.trajectories
-    rows = {
-        "student": student,
-        "teacher": dataset.teacher,
-        "generation": dataset.generation,
-        "trajectory": [t.id for t in trajectories],
-        "problem": [t.problem for t in trajectories],
-        "metric": metric.name,
-        "preset": "",
-        "value": pl.Series([None if v is None else float(v) for v in values], dtype=pl.Float64),
-        "artefact": dataset.digest()[:8],
-    }
-    missing = {name: None for name in SCHEMA if name not in rows}
-    return pl.DataFrame(rows | missing, schema=SCHEMA)
 
 
 def _columns(parts: Parts) -> dict[str, pl.Series | pl.Expr]:

@@ -64,7 +64,7 @@ class Metric:
         note: what a reader must know besides.
         presets: parameters by name of preset; "" is the default.
         compute: its function of token statistics (`Tokens`) or, where it needs something else that is measured, of the
-            rows of such measurements (see `rsr.features.base`); None where nothing is computed. A metric of datasets alone
+            rows of such measurements (see `rsr.features.extractor`); None where nothing is computed. A metric of datasets alone
             takes the rows of one and gives one value.
     """
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rsr.metrics.base import Floats, Parts, metric
 
-Length = Literal["log", "none"]
+LengthScale = Literal["log", "none"]
 Split = Literal["folds", "random"]
 
 FOLDS = 10
@@ -30,7 +30,7 @@ GRACE_PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def scaled(rows: pl.DataFrame, length: Length = "log", per_parameter: bool = False) -> Floats:
+def scaled(rows: pl.DataFrame, length: LengthScale = "log", per_parameter: bool = False) -> Floats:
     """Scaled projections h, shape (trajectories, d); NaN where there is none.
 
     Args:
@@ -65,7 +65,9 @@ def scaled(rows: pl.DataFrame, length: Length = "log", per_parameter: bool = Fal
     "and GRACE.",
     presets=NORM_PRESETS,
 )
-def g_norm(rows: pl.DataFrame, length: Length = "log", squared: bool = False, per_parameter: bool = False) -> Parts:
+def g_norm(
+    rows: pl.DataFrame, length: LengthScale = "log", squared: bool = False, per_parameter: bool = False
+) -> Parts:
     """Norm of each scaled projection, or its square."""
     square = (scaled(rows, length, per_parameter) ** 2).sum(axis=1)
     return Parts(square if squared else np.sqrt(square))
@@ -89,7 +91,7 @@ def g_norm(rows: pl.DataFrame, length: Length = "log", squared: bool = False, pe
 )
 def grace(
     rows: pl.DataFrame,
-    length: Length = "log",
+    length: LengthScale = "log",
     split: Split = "folds",
     smoothing: float = 1e-3,
     per_parameter: bool = True,

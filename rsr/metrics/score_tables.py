@@ -1,6 +1,5 @@
 """From datasets to score tables: the stage that `rsr score` and the experiments share."""
 
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from rsr.metrics.aggregate import SCHEMA, dataset_scores, token_metrics, traject
 from rsr.metrics.base import Metric, by_name
 from rsr.store.artefacts import MANIFEST, Artefact, digest, find_or_begin, writing
 from rsr.store.claims import claiming, in_turn
+from rsr.store.parquet import write_parquet
 from rsr.tokens.token_store import TokenStore, of_each
 
 if TYPE_CHECKING:
@@ -124,9 +124,9 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
     if artefact.manifest is None:
         rows = pl.concat(of_each(trajectory_scores, stores))
         table = dataset_scores(rows, resamples=resamples, seed=seed)
+        write_parquet(rows, artefact.path / TRAJECTORIES)
+        write_parquet(table, artefact.path / DATASETS)
         with writing(artefact.path):
-            _write_parquet(rows, artefact.path / TRAJECTORIES)
-            _write_parquet(table, artefact.path / DATASETS)
             table.write_csv((artefact.path / DATASETS).with_suffix(".csv"), float_precision=9)
         artefact = artefact.complete(
             student=stores[0].artefact.key["student"],
@@ -147,13 +147,6 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
         pl.read_parquet(artefact.path / TRAJECTORIES, glob=False),
         pl.read_parquet(artefact.path / DATASETS, glob=False),
     )
-
-
-def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
-    """By way of memory: of a full disk polars would speak as of a bad file."""
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    path.write_bytes(buffer.getbuffer())
 
 
 def _declared(metric: Metric) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Length:
+class EqualLength:
     """A dataset against the first at equal length: how length shares in their difference.
 
     Per problem the difference of the two trajectory scores is regressed on the difference of log length; the intercept is
@@ -93,7 +93,7 @@ class Ranking:
     left_out: int
     to_settle: int | None
     choices: dict[str, str]
-    lengths: tuple[Length, ...]
+    lengths: tuple[EqualLength, ...]
 
 
 def rank(
@@ -220,14 +220,14 @@ def _moments(rows: pl.DataFrame, first: str, other: str, shared: Sequence[str]) 
     return np.stack([x, y, x * x, x * y], axis=1)
 
 
-def _length(other: str, moments: Floats, resampled: Floats) -> Length:
+def _length(other: str, moments: Floats, resampled: Floats) -> EqualLength:
     varies = bool(moments[:, 2].any())
     (raw,), (equal,) = _intercept(moments.sum(axis=0)[None], len(moments), varies)
     drawn_raw, drawn_equal = _intercept(resampled, len(moments), varies)
     low, high = np.quantile(drawn_raw, [0.025, 0.975])
     told = drawn_equal[~np.isnan(drawn_equal)]
     equal_low, equal_high = np.quantile(told, [0.025, 0.975]) if len(told) else (np.nan, np.nan)
-    return Length(other, float(raw), float(low), float(high), float(equal), float(equal_low), float(equal_high))
+    return EqualLength(other, float(raw), float(low), float(high), float(equal), float(equal_low), float(equal_high))
 
 
 def _intercept(sums: Floats, n: int, varies: bool) -> tuple[Floats, Floats]:

@@ -55,13 +55,11 @@ class RenderedChat:
         ids: token ids of the whole chat, after truncation.
         turns: assistant turns, after truncation; those cut away entirely are gone.
         length: number of tokens before truncation.
-        special_inside: special tokens that the responses spell out (such as a typed end-of-turn marker).
     """
 
     ids: tuple[int, ...]
     turns: tuple[Turn, ...]
     length: int
-    special_inside: int = 0
 
     @property
     def truncated(self) -> bool:
@@ -166,18 +164,13 @@ class ChatRenderer:
         text = self.text(messages)
         encoding = self._tokenise(text)
         ids, offsets = encoding["input_ids"], encoding["offset_mapping"]
-        turns, special_inside = [], 0
-        for i, message in enumerate(messages):
-            if message.role == "assistant":
-                turn = self._turn(messages, i, text, ids, offsets)
-                special_inside += sum(token in self._special for token in ids[turn.start : turn.end])
-                turns.append(turn)
+        answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
+        turns = [self._turn(messages, i, text, ids, offsets) for i in answers]
         kept = len(ids) if max_length is None else min(len(ids), max_length)
         return RenderedChat(
             ids=tuple(ids[:kept]),
             turns=tuple(t.cut(kept) for t in turns if t.start < kept),
             length=len(ids),
-            special_inside=special_inside,
         )
 
     def _tokenise(self, text: str) -> Any:

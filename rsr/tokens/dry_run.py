@@ -23,7 +23,7 @@ BYTES_PER_TOKEN = 11  # of a shard, as measured on 12 stores of 92,000 tokens of
 
 
 @dataclass(frozen=True)
-class Estimate:
+class DryRun:
     """What scoring will take.
 
     Attributes:
@@ -49,7 +49,7 @@ class Estimate:
     free: int
 
 
-def estimate(scorer: "Scorer", datasets: Sequence[Dataset], outputs: Path) -> Estimate:
+def estimate(scorer: "Scorer", datasets: Sequence[Dataset], outputs: Path) -> DryRun:
     """Render every chat, and score a few.
 
     Raises:
@@ -72,7 +72,7 @@ def estimate(scorer: "Scorer", datasets: Sequence[Dataset], outputs: Path) -> Es
     tokens = sum(len(chat.ids) for chat in scored)
     response = sum(len(chat.positions()) for chat in scored)
     place = next(p for p in (outputs.absolute(), *outputs.absolute().parents) if p.exists())
-    return Estimate(
+    return DryRun(
         trajectories=len(chats) + len(reasons),
         tokens=tokens,
         response_tokens=response,

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from rsr.data.trajectories import Dataset, OnError, Trajectory
+from rsr.data.trajectories import Advance, Dataset, OnError, Trajectory
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, find_or_begin, locate
 from rsr.store.claims import claiming
@@ -23,7 +23,6 @@ from rsr.tokens.tokens import Tokens
 VERSION = 1
 
 T = TypeVar("T")
-Progress = Callable[[int, int], None]  # characters and tokens done since the last call
 
 
 class Backend(Protocol):
@@ -60,7 +59,7 @@ def score_dataset(
     on_error: OnError = "error",
     process: tuple[int, int] = (0, 1),
     barrier: Callable[[], None] = lambda: None,
-    progress: Progress = lambda characters, tokens: None,
+    progress: Advance = lambda characters, tokens: None,
 ) -> TokenStore:
     """Score a dataset, or find it scored; killed and called again, it loses at most the shards in flight.
 
@@ -81,7 +80,7 @@ def score_dataset(
     if artefact.manifest is not None:
         if on_error == "error":
             _refuse_left_out(dataset, {row["id"]: row["reason"] for row in artefact.facts["left_out"]})
-        progress(sum(_characters(t) for t in dataset.trajectories) // process[1], 0)
+        progress(sum(t.characters for t in dataset.trajectories) // process[1], 0)
         barrier()
         return TokenStore(artefact, *names, skipped=len(dataset.skipped))
     began, tokens = time.perf_counter(), 0
@@ -92,7 +91,7 @@ def score_dataset(
     for i in sorted({*mine} - {*wanted}):
         if on_error == "error":
             _refuse_left_out(dataset, reasons(shard_path(artefact, i)))
-        progress(sum(_characters(t) for t in shards[i]), 0)
+        progress(sum(t.characters for t in shards[i]), 0)
     with ThreadPoolExecutor(1) as writer:
         written: Future[None] | None = None
         rendered = _ahead(lambda i: _render(scorer, dataset, shards[i], on_error), wanted)
@@ -152,12 +151,12 @@ def _score_shard(
     trajectories: Sequence[Trajectory],
     chats: Sequence[RenderedChat],
     left_out: Sequence[str | None],
-    progress: Progress,
+    progress: Advance,
 ) -> Shard:
     scored = [i for i, chat in enumerate(chats) if chat.turns]
 
     def done(chat: int) -> None:
-        progress(_characters(trajectories[scored[chat]]), len(chats[scored[chat]].ids))
+        progress(trajectories[scored[chat]].characters, len(chats[scored[chat]].ids))
 
     try:
         tokens = scorer.score([chats[i] for i in scored], done)
@@ -173,10 +172,6 @@ def _score_shard(
         reasons=left_out,
         tokens=Tokens(tokens.rank, tokens.surprisal, tokens.entropy, np.concatenate([[0], np.cumsum(lengths)])),
     )
-
-
-def _characters(trajectory: Trajectory) -> int:
-    return sum(len(m.content) for m in trajectory.messages)
 
 
 def _facts(

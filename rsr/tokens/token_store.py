@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 
 from rsr.data.trajectories import dataset_name
 from rsr.errors import InputError
-from rsr.store.artefacts import Artefact, writing
+from rsr.store.artefacts import Artefact
+from rsr.store.parquet import write_parquet
 from rsr.tokens.tokens import Tokens
 
 T = TypeVar("T")
@@ -94,7 +95,7 @@ def shard_path(artefact: Artefact, index: int) -> Path:
 
 
 def write_shard(path: Path, shard: Shard) -> None:
-    """Write a shard under a temporary name, then rename it.
+    """Write a shard as a file that is either whole or not there.
 
     Raises:
         InputError: it cannot be written.
@@ -112,19 +113,8 @@ def write_shard(path: Path, shard: Shard) -> None:
         ],
         schema=SCHEMA,
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with writing(path):
-        try:
-            pq.write_table(
-                table,
-                temporary,
-                compression="zstd",
-                use_dictionary=REPEATING,
-                column_encoding=dict.fromkeys(FLOATS, SPLIT),
-            )
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    encoding = dict.fromkeys(FLOATS, SPLIT)
+    write_parquet(table, path, compression="zstd", use_dictionary=REPEATING, column_encoding=encoding)
 
 
 def reasons(path: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ import torch
 from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
 from rsr.features import gradients
-from rsr.features.base import measure_dataset
+from rsr.features.extractor import extract_features
 from rsr.features.gradients import LORA_SCALE, GradientSettings, ProjectedGradients, _places, _seed, lora_a, sketch
 from rsr.metrics.gradient import g_norm
 from rsr.student import student as students
@@ -197,7 +197,7 @@ def test_parameters_that_are_not_there_are_named(scorer):
 def test_a_trajectory_without_response_has_no_gradient(scorer, tmp_path):
     start = scorer.student.renderer.render(TRAJECTORY.messages).turns[0].start
     cut = Scorer(scorer.student, replace(scorer.scoring, max_length=start))
-    rows = measure_dataset(
+    rows = extract_features(
         ProjectedGradients(cut, GradientSettings()), Dataset("t", "", (TRAJECTORY,)), tmp_path, "s"
     ).rows
     assert rows["projection"].null_count() == 1
@@ -215,11 +215,11 @@ def test_interrupted_and_resumed_is_unbroken(scorer, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(self, trajectory)
 
-    unbroken = measure_dataset(measure, many, tmp_path / "unbroken", "s").rows
+    unbroken = extract_features(measure, many, tmp_path / "unbroken", "s").rows
     monkeypatch.setattr(ProjectedGradients, "__call__", breaking)
     with pytest.raises(KeyboardInterrupt):
-        measure_dataset(measure, many, tmp_path / "broken", "s")
-    assert measure_dataset(measure, many, tmp_path / "broken", "s").rows.equals(unbroken)
+        extract_features(measure, many, tmp_path / "broken", "s")
+    assert extract_features(measure, many, tmp_path / "broken", "s").rows.equals(unbroken)
     assert calls == ["t0", "t1", "t2", "t3", "t2", "t3", "t4"]
 
 

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
 from rsr.features import influence
-from rsr.features.base import measure_dataset
+from rsr.features.extractor import extract_features
 from rsr.features.gradients import streaming, summed_loss
 from rsr.features.influence import Influence, InfluenceSettings, query_direction
 from rsr.metrics import METRICS
@@ -188,7 +188,7 @@ def test_queries_must_be_held_out(load, tmp_path):
 
 
 def test_as_a_metric(load, direction, tmp_path):
-    rows = measure_dataset(Influence(load(), direction), TRAIN, tmp_path, "s").rows
+    rows = extract_features(Influence(load(), direction), TRAIN, tmp_path, "s").rows
     metric = METRICS["influence_score"]
     np.testing.assert_array_equal(metric(rows).values, scores(load, direction))
     np.testing.assert_allclose(metric(rows, "per token").values, metric(rows).values / rows["tokens"].to_numpy())

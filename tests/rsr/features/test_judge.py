@@ -10,10 +10,10 @@ import pytest
 
 from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
-from rsr.features.base import Failed, measure_dataset
+from rsr.features.extractor import Failed, extract_features
 from rsr.features.judge import CRITERIA, Judge, JudgeSettings, read_answer
 from rsr.metrics import METRICS
-from rsr.metrics.aggregate import dataset_scores, measured_scores
+from rsr.metrics.aggregate import dataset_scores, feature_scores
 from rsr.metrics.judge import llm_judged_quality
 from tests.experiments.stages.test_score_command import tables
 from tests.judge_server import ANSWERS
@@ -131,16 +131,16 @@ def test_every_example_of_the_prompt_is_readable():
 def test_failures_are_missing_and_counted_and_no_key_is_kept(server, tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     data = dataset("good", "down", "fenced", "above", "busy", "zero")
-    measured = measure_dataset(judge(server), data, tmp_path, "s")
+    measured = extract_features(judge(server), data, tmp_path, "s")
     assert set(measured.failed) == {"down", "above"}
     values = llm_judged_quality(measured.rows).values
     np.testing.assert_array_equal(values, [0.7, np.nan, 0.4, np.nan, 0.7, 0.0])
-    (row,) = dataset_scores(measured_scores([measured], [METRICS["llm_judged_quality"]])).filter(preset="").to_dicts()
+    (row,) = dataset_scores(feature_scores([measured], [METRICS["llm_judged_quality"]])).filter(preset="").to_dicts()
     assert (row["value"], row["n"], row["missing"]) == (pytest.approx(0.45), 4, 2)
 
     server.mended = {"down", "above"}
     calls = server.calls.total()
-    measured = measure_dataset(judge(server), data, tmp_path, "s")
+    measured = extract_features(judge(server), data, tmp_path, "s")
     assert server.calls.total() == calls + 2  # what was paid for is not asked again
     assert measured.failed == {} and measured.artefact.manifest
     for path in tmp_path.rglob("*"):
@@ -151,10 +151,10 @@ def test_failures_are_missing_and_counted_and_no_key_is_kept(server, tmp_path, c
 def test_an_interrupted_judge_asks_nobody_twice(server, tmp_path):
     data = dataset(*[f"good{i}" for i in range(6)], "refused_key", *[f"later{i}" for i in range(6)])
     with pytest.raises(InputError, match="refuses with status 401"):
-        measure_dataset(judge(server, concurrency=1), data, tmp_path, "s")
+        extract_features(judge(server, concurrency=1), data, tmp_path, "s")
     assert server.calls.total() == 7
     server.mended = {"refused_key"}
-    measured = measure_dataset(judge(server, concurrency=4), data, tmp_path, "s")
+    measured = extract_features(judge(server, concurrency=4), data, tmp_path, "s")
     assert server.calls.total() == 14
     assert llm_judged_quality(measured.rows).values.tolist() == [0.7] * 13
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
-from rsr.features.base import measure_dataset
+from rsr.features.extractor import extract_features
 from rsr.features.local_surprisal import (
     BOUNDARY,
     LocalSettings,
@@ -143,7 +143,7 @@ def test_a_cut_trajectory_has_the_steps_that_are_left(scorer, tmp_path):
     length = scorer.student.renderer.render(whole.messages).turns[0].start
     for kept in (0, 10):
         cut = Scorer(scorer.student, replace(scorer.scoring, max_length=length + kept))
-        measured = measure_dataset(
+        measured = extract_features(
             LocalSurprisal(cut, LocalSettings()), Dataset("t", "", (whole,)), tmp_path / str(kept), "s"
         )
         value = avg_surprisal_local(measured.rows).values[0]

@@ -61,11 +61,6 @@ def test_nothing_in_the_messages_moves_the_mask(messages):
     assert under_mask(CHATML, rendered) == messages[-1].content
 
 
-def test_typed_markers_are_counted():
-    assert CHATML.render(chat()).special_inside == 0
-    assert CHATML.render(chat(reply="a <|im_end|> b")).special_inside == 1
-
-
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=12), st.text(min_size=1, max_size=30)), min_size=1, max_size=3))
 def test_the_mask_is_verbatim_or_refused(turns):

@@ -205,12 +205,10 @@ def test_logits_that_are_not_finite_name_chat_and_token(folder):
     broken = students.load(folder, dtype="float32", device="cpu")
     rendered = chats(broken)
     scorer = Scorer(broken, Scoring())
-    token = rendered[2].ids[rendered[2].positions()[0] - 1]
     with torch.no_grad():
         broken.model.model.norm.weight.fill_(torch.nan)
     with pytest.raises(NotFinite, match=r"the logits at response token 0 are not finite \(try float32"):
         scorer.score(rendered)
-    assert token >= 0
 
 
 def of_family(folder, family, tied):

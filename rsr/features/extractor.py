@@ -1,11 +1,10 @@
-"""Measurements of trajectories besides token statistics: what the baselines are computed from.
+"""Features of trajectories besides token statistics: what the other metrics are computed from.
 
-A measure turns a trajectory into one row of numbers, by counting in its text, by forward or backward passes of a student,
+An extractor turns a trajectory into one row of numbers, by counting in its text, by forward or backward passes of a student,
 or by asking a judge. The rows of one dataset are an artefact. Finished rows are kept in parts, whole Parquet files, so
 that a run that is interrupted loses at most the parts in flight; the complete artefact holds them in one file.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,19 +15,20 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from rsr.data.trajectories import Dataset, OnError, Trajectory
+from rsr.data.trajectories import Advance, Dataset, OnError, Trajectory
 from rsr.errors import InputError
-from rsr.store.artefacts import Artefact, find_or_begin, locate, writing
+from rsr.store.artefacts import Artefact, find_or_begin, locate
 from rsr.store.claims import claiming
+from rsr.store.parquet import write_parquet
 from rsr.student.chat import RenderedChat
 from rsr.student.student import Student
 
 ROWS = "rows.parquet"
-# What every row holds besides the columns of its measure.
+# What every row holds besides the columns of its extractor.
 COMMON: Mapping[str, pl.DataType] = {
     "id": pl.String(),
     "problem": pl.String(),
-    "reason": pl.String(),  # why it has no measurement, where it could not be rendered
+    "reason": pl.String(),  # why it has no features, where it could not be rendered
     "tokens": pl.Int64(),  # of the response; null where nothing was tokenised
     "truncated": pl.Boolean(),
     "processed": pl.Int64(),  # tokens that a model read for it
@@ -36,17 +36,16 @@ COMMON: Mapping[str, pl.DataType] = {
 
 Row = dict[str, Any]
 Columns = Mapping[str, pl.DataType]
-Progress = Callable[[int, int], None]  # characters and tokens done since the last call
 
 
-class Measure(Protocol):
-    """Measures one trajectory at a time.
+class FeatureExtractor(Protocol):
+    """Extracts the features of one trajectory at a time.
 
     Attributes:
         stage: its folder among the outputs.
         columns: what a row holds, by name.
         part: trajectories per part.
-        workers: parts that are measured at once.
+        workers: parts that are worked on at once.
     """
 
     stage: str
@@ -63,7 +62,7 @@ class Measure(Protocol):
 
         Raises:
             NotRendered: it cannot be rendered.
-            Failed: it could not be measured this time.
+            Failed: it gave no features this time.
             InputError: none could be, and why.
         """
         ...
@@ -74,17 +73,17 @@ class NotRendered(InputError):
 
 
 class Failed(Exception):
-    """A trajectory could not be measured this time; the message says why. It stays without a value, and is tried again."""
+    """A trajectory gave no features this time; the message says why. It stays without a value, and is tried again."""
 
 
 @dataclass(frozen=True)
-class Measured:
+class FeatureTable:
     """The rows of one dataset, with the names that it goes by.
 
     Attributes:
         artefact: complete unless there are failures.
-        rows: `COMMON` and the columns of the measure, in the order of the dataset.
-        failed: reason by id of the trajectories that could not be measured this time; their rows are null.
+        rows: `COMMON` and the columns of the extractor, in the order of the dataset.
+        failed: reason by id of the trajectories that gave no features this time; their rows are null.
     """
 
     artefact: Artefact
@@ -109,8 +108,8 @@ def render(student: Student, trajectory: Trajectory, max_length: int) -> tuple[R
 
 
 @claiming
-def measure_dataset(
-    measure: Measure,
+def extract_features(
+    extractor: FeatureExtractor,
     dataset: Dataset,
     root: Path,
     student: str,
@@ -118,45 +117,45 @@ def measure_dataset(
     on_error: OnError = "error",
     process: tuple[int, int] = (0, 1),
     barrier: Callable[[], None] = lambda: None,
-    progress: Progress = lambda characters, tokens: None,
-) -> Measured:
-    """Measure a dataset, or find it measured; killed and called again, it loses at most the parts in flight.
+    progress: Advance = lambda characters, tokens: None,
+) -> FeatureTable:
+    """Extract the features of a dataset, or find them extracted; killed and called again, it loses at most the parts in flight.
 
     Args:
-        student: for people; its identity is the measure's.
+        student: for people; its identity is the extractor's.
         on_error, process, barrier: as in `rsr.tokens.score_dataset.score_dataset`.
 
     Raises:
         InputError: a trajectory cannot be rendered, or the artefact cannot be written.
     """
-    key = {"stage": measure.stage, **measure.identity(), "data": dataset.digest()}
+    key = {"stage": extractor.stage, **extractor.identity(), "data": dataset.digest()}
     label = f"{student}-{dataset.name}"
-    artefact = find_or_begin(root, measure.stage, label, key, process, barrier)
+    artefact = find_or_begin(root, extractor.stage, label, key, process, barrier)
     began, processed, failed = time.perf_counter(), 0, dict[str, str]()
-    if _unfinished(measure, artefact, dataset):
-        starts = _starts(measure, dataset)[process[0] :: process[1]]
-        work = partial(_measure_part, measure, dataset, artefact, on_error, progress)
-        for tokens, reasons in _side_by_side(work, starts, measure.workers):
+    if _unfinished(extractor, artefact, dataset):
+        starts = _starts(extractor, dataset)[process[0] :: process[1]]
+        work = partial(_extract_part, extractor, dataset, artefact, on_error, progress)
+        for tokens, reasons in _side_by_side(work, starts, extractor.workers):
             processed, failed = processed + tokens, failed | reasons
     else:
-        progress(sum(_characters(t) for t in dataset.trajectories) // process[1], 0)
+        progress(sum(t.characters for t in dataset.trajectories) // process[1], 0)
     barrier()
-    unfinished = _unfinished(measure, artefact, dataset)
+    unfinished = _unfinished(extractor, artefact, dataset)
     barrier()  # all have looked before the folder changes
     if process[0] == 0 and artefact.manifest is None and not unfinished:
         # Of the last run alone, as in a token store.
         timed = {"seconds": round(time.perf_counter() - began, 3), "tokens_in_those_seconds": processed}
         names = {"student": student, "teacher": dataset.teacher, "generation": dataset.generation}
-        artefact = artefact.complete(**names, counts=_counts(_merge(measure, artefact, dataset)), **timed)
+        artefact = artefact.complete(**names, counts=_counts(_merge(extractor, artefact, dataset)), **timed)
     barrier()
-    artefact = locate(root, measure.stage, label, key)
-    rows = _finished(measure, artefact, dataset) if unfinished else _read(artefact.path / ROWS)
+    artefact = locate(root, extractor.stage, label, key)
+    rows = _finished(extractor, artefact, dataset) if unfinished else _read(artefact.path / ROWS)
     if on_error == "error":
         for identity, reason in rows.filter(pl.col("reason").is_not_null()).select("id", "reason").iter_rows():
             raise InputError(f"{dataset.name}, trajectory {identity}: {reason}")
     others = (part for part in unfinished if not {t.id for t in part} & {*failed})
     failed |= {t.id: "failed in another process" for part in others for t in part}
-    return Measured(artefact, student, dataset.teacher, dataset.generation, rows, failed)
+    return FeatureTable(artefact, student, dataset.teacher, dataset.generation, rows, failed)
 
 
 def _side_by_side(
@@ -172,20 +171,20 @@ def _side_by_side(
         pool.shutdown(cancel_futures=True)
 
 
-def _measure_part(
-    measure: Measure, dataset: Dataset, artefact: Artefact, on_error: OnError, progress: Progress, start: int
+def _extract_part(
+    extractor: FeatureExtractor, dataset: Dataset, artefact: Artefact, on_error: OnError, progress: Advance, start: int
 ) -> tuple[int, dict[str, str]]:
     """Tokens read for a part, and what failed in it; a part with failures is not kept."""
-    trajectories = dataset.trajectories[start : start + measure.part]
+    trajectories = dataset.trajectories[start : start + extractor.part]
     path = _part(artefact, start)
     if path.exists():
-        progress(sum(_characters(t) for t in trajectories), 0)
+        progress(sum(t.characters for t in trajectories), 0)
         return 0, {}
     rows, failed = [], {}
     for t in trajectories:
         row: Row = {"id": t.id, "problem": t.problem}
         try:
-            row |= measure(t)
+            row |= extractor(t)
         except Failed as failure:
             failed[t.id] = str(failure)
         except InputError as error:
@@ -193,14 +192,14 @@ def _measure_part(
                 raise InputError(f"{dataset.name}, trajectory {t.id}: {error}") from error
             row["reason"] = str(error)
         rows.append(row)
-        progress(_characters(t), row.get("processed") or 0)
+        progress(t.characters, row.get("processed") or 0)
     if not failed:
-        _write(path, _frame(measure, rows))
+        write_parquet(_frame(extractor, rows), path)
     return sum(row.get("processed") or 0 for row in rows), failed
 
 
-def _frame(measure: Measure, rows: list[Row]) -> pl.DataFrame:
-    schema = {**COMMON, **measure.columns}
+def _frame(extractor: FeatureExtractor, rows: list[Row]) -> pl.DataFrame:
+    schema = {**COMMON, **extractor.columns}
     return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
 
 
@@ -213,39 +212,39 @@ def _counts(rows: pl.DataFrame) -> dict[str, int]:
     }
 
 
-def _merge(measure: Measure, artefact: Artefact, dataset: Dataset) -> pl.DataFrame:
+def _merge(extractor: FeatureExtractor, artefact: Artefact, dataset: Dataset) -> pl.DataFrame:
     path = artefact.path / ROWS
     if not path.exists():
-        _write(path, _finished(measure, artefact, dataset))
+        write_parquet(_finished(extractor, artefact, dataset), path)
     for part in artefact.path.glob("part-*.parquet"):
         part.unlink()
     return _read(path)
 
 
-def _unfinished(measure: Measure, artefact: Artefact, dataset: Dataset) -> list[tuple[Trajectory, ...]]:
+def _unfinished(extractor: FeatureExtractor, artefact: Artefact, dataset: Dataset) -> list[tuple[Trajectory, ...]]:
     """The trajectories of the parts that are not there."""
     if (artefact.path / ROWS).exists():
         return []
-    parts = {start: dataset.trajectories[start : start + measure.part] for start in _starts(measure, dataset)}
+    parts = {start: dataset.trajectories[start : start + extractor.part] for start in _starts(extractor, dataset)}
     return [part for start, part in parts.items() if not _part(artefact, start).exists()]
 
 
-def _starts(measure: Measure, dataset: Dataset) -> range:
-    return range(0, len(dataset.trajectories), measure.part)
+def _starts(extractor: FeatureExtractor, dataset: Dataset) -> range:
+    return range(0, len(dataset.trajectories), extractor.part)
 
 
 def _part(artefact: Artefact, start: int) -> Path:
     return artefact.path / f"part-{start:06d}.parquet"
 
 
-def _finished(measure: Measure, artefact: Artefact, dataset: Dataset) -> pl.DataFrame:
+def _finished(extractor: FeatureExtractor, artefact: Artefact, dataset: Dataset) -> pl.DataFrame:
     """Rows of the parts that are there, and null rows for the others."""
-    frames = [_frame(measure, [])]
-    for start in _starts(measure, dataset):
+    frames = [_frame(extractor, [])]
+    for start in _starts(extractor, dataset):
         path = _part(artefact, start)
-        missing = dataset.trajectories[start : start + measure.part]
+        missing = dataset.trajectories[start : start + extractor.part]
         frames.append(
-            _read(path) if path.exists() else _frame(measure, [{"id": t.id, "problem": t.problem} for t in missing])
+            _read(path) if path.exists() else _frame(extractor, [{"id": t.id, "problem": t.problem} for t in missing])
         )
     return pl.concat(frames)
 
@@ -256,17 +255,3 @@ def _read(path: Path) -> pl.DataFrame:
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: not readable ({reason}); remove {path.parent} and measure again") from error
-
-
-def _write(path: Path, frame: pl.DataFrame) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with writing(path):
-        try:
-            frame.write_parquet(temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _characters(trajectory: Trajectory) -> int:
-    return sum(len(m.content) for m in trajectory.messages)
