@@ -32,6 +32,7 @@ from experiments.stages.scoring import settings_of
 from rsr.data.trajectories import Message
 from rsr.errors import InputError
 from rsr.metrics.token import rsr
+from rsr.stats.bootstrap import resampled_sums
 from rsr.stats.effect import Effect, of_draws
 from rsr.student.chat import RenderedChat
 from rsr.tokens.tokens import Tokens, divide
@@ -60,9 +61,10 @@ class Measured:
 
     def draws(self, bootstrap: Bootstrap) -> Floats:
         """Bootstrap over answers: those to the same problems are drawn alike."""
-        n = len(self.rank)
-        weights = np.random.default_rng(bootstrap.seed).multinomial(n, np.full(n, 1 / n), bootstrap.resamples)
-        return divide(weights @ self.rank, weights @ self.surprisal)
+        rank, surprisal = (
+            resampled_sums(means, bootstrap.resamples, bootstrap.seed) for means in (self.rank, self.surprisal)
+        )
+        return divide(rank, surprisal)
 
     def effect(self, bootstrap: Bootstrap) -> Effect:
         return of_draws(self.value, self.draws(bootstrap))

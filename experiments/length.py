@@ -9,6 +9,7 @@ all. Writes results/length/<student>-<teachers>/.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from experiments.stages.evaluation import BASE
 from experiments.stages.scoring import token_stores
 from experiments.study import study
 from rsr.errors import InputError
+from rsr.stats.bootstrap import resampled_statistic
 from rsr.stats.correlation import correlate
 from rsr.stats.effect import Effect, of_draws
 from rsr.tokens.tokens import divide
@@ -154,8 +156,8 @@ def _within(data: Sequence[Answers], config: LengthConfig) -> tuple[list[Finding
     for of in (of for of in data if len(set(of.lengths.tolist())) > 1):
         ratios, n = divide(*of.parts[ALL].T), len(of.lengths)
         values.append(float(correlate(of.lengths, ratios, "spearman")))
-        sample = rng.integers(0, n, (min(config.bootstrap.resamples, 1000), n))
-        drawn.append([float(correlate(of.lengths[s], ratios[s], "spearman")) for s in sample])
+        spearman = partial(_spearman_of, of.lengths, ratios)
+        drawn.append(resampled_statistic(spearman, n, min(config.bootstrap.resamples, 1000), rng))
     if not values:
         return [], []
     within = of_draws(float(np.mean(values)), np.mean(drawn, axis=0))
@@ -179,6 +181,10 @@ def _within(data: Sequence[Answers], config: LengthConfig) -> tuple[list[Finding
         result_folder.markdown_table(header, [[str(cell) for cell in row] for row in rows]),
     ]
     return [finding], parts
+
+
+def _spearman_of(lengths: NDArray[np.int64], ratios: Floats, chosen: NDArray[np.int64]) -> Floats:
+    return correlate(lengths[chosen], ratios[chosen], "spearman")
 
 
 def _bins(data: Sequence[Answers], count: int) -> pl.DataFrame:

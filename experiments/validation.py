@@ -28,6 +28,7 @@ from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.metrics import Metric, by_name
 from rsr.metrics.score_tables import Scores
+from rsr.stats.bootstrap import percentile_interval, resampled_sums
 from rsr.stats.correlation import correlation
 from rsr.stats.paired import detectable, pairwise_accuracy
 from rsr.views.plots import Panel, scatter
@@ -132,8 +133,7 @@ def resampled_accuracies(found: Compared, seed: int = 0) -> "np.ndarray[tuple[in
     drawn = []
     for (benchmark,), _ in means[0].group_by("benchmark", maintain_order=True):
         shares = np.stack([of.filter(benchmark=benchmark)["correct"].to_numpy() for of in means], axis=1)
-        weights = rng.multinomial(len(shares), np.full(len(shares), 1 / len(shares)), RESAMPLES)
-        drawn.append(weights @ shares / len(shares))
+        drawn.append(resampled_sums(shares, RESAMPLES, rng) / len(shares))
     return np.asarray(np.mean(drawn, axis=0))
 
 
@@ -171,7 +171,7 @@ def _of_order(found: Compared, metric: Metric) -> list[Finding]:
     n, pairs = len(oriented), len(oriented) * (len(oriented) - 1) // 2
     order = correlation(oriented, found.accuracies, "spearman")
     share = pairwise_accuracy(oriented, found.accuracies)
-    low, high = np.nanquantile([pairwise_accuracy(oriented, of) for of in resampled_accuracies(found)], [0.025, 0.975])
+    low, high = percentile_interval(np.array([pairwise_accuracy(oriented, of) for of in resampled_accuracies(found)]))
     least = next((k for k in range(pairs + 1) if by_chance(n, k) <= 0.05), pairs)
     smallest = detectable(n)
     # With so few teachers a bootstrap's interval is too short: the permutation test decides.

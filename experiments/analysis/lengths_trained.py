@@ -11,6 +11,7 @@ from experiments.analysis.prefixes import ALL, SURPRISAL, Answers
 from experiments.app import result_folder
 from experiments.app.conclusions import Finding
 from experiments.app.config import Bootstrap
+from rsr.stats.bootstrap import resampled_statistic
 from rsr.stats.correlation import correlate, correlation
 from rsr.stats.effect import Effect, of_draws
 from rsr.stats.paired import detectable, partial_spearman
@@ -73,10 +74,13 @@ def _cube(table: pl.DataFrame, column: str, teachers: Sequence[str], generations
 def _over_all(scores: Floats, accuracy: Floats, bootstrap: Bootstrap) -> Effect:
     """Spearman over every dataset; teachers are drawn with all that they wrote."""
     n = scores.shape[1]
-    drawn = np.random.default_rng(bootstrap.seed).integers(0, n, (bootstrap.resamples, n))
-    x, y = (np.moveaxis(of[:, drawn], 0, -1).reshape(len(drawn), -1) for of in (scores, accuracy))
-    boot = correlate(x, y, "spearman")
-    return of_draws(float(correlate(scores.ravel(), accuracy.ravel(), "spearman")), boot)
+
+    def of_teachers(chosen: NDArray[np.int64]) -> Floats:
+        x, y = (np.moveaxis(values[:, chosen], 0, -1).reshape(len(chosen), -1) for values in (scores, accuracy))
+        return correlate(x, y, "spearman")
+
+    drawn = resampled_statistic(of_teachers, n, bootstrap.resamples, bootstrap.seed)
+    return of_draws(float(correlate(scores.ravel(), accuracy.ravel(), "spearman")), drawn)
 
 
 def _pooled(cube: dict[str, Floats], bootstrap: Bootstrap) -> list[Finding]:
@@ -97,16 +101,23 @@ def _pooled(cube: dict[str, Floats], bootstrap: Bootstrap) -> list[Finding]:
     return findings
 
 
+def _mean(values: Floats, bootstrap: Bootstrap) -> Effect:
+    """Mean over teachers."""
+    drawn = resampled_statistic(
+        lambda chosen: values[chosen].mean(axis=1), len(values), bootstrap.resamples, bootstrap.seed
+    )
+    return of_draws(float(values.mean()), drawn)
+
+
 def _paired(cube: dict[str, Floats], generations: Sequence[str], bootstrap: Bootstrap) -> list[Finding]:
     """From the first to the last length, paired over teachers."""
     change = {name: of[-1] - of[0] for name, of in cube.items()}
     n = len(change["RSR"])
-    drawn = np.random.default_rng(bootstrap.seed).integers(0, n, (bootstrap.resamples, n))
     basis = f"{n} teachers, paired, one training seed"
     way = f"from {generations[0]} to {generations[-1]}"
     findings = []
     for name, unit in (("RSR", "ranks per nat"), ("accuracy", "points of accuracy")):
-        found = of_draws(float(change[name].mean()), change[name][drawn].mean(axis=1))
+        found = _mean(change[name], bootstrap)
         up = int((change[name] > 0).sum())
         answer = f"{name} changes by {found.value:+.2f} on average and rises for {up} of {n} teachers."
         findings.append(Finding.of(f"Does {name} change {way}?", answer, found, unit, basis))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rsr.errors import InputError
+from rsr.stats.bootstrap import percentile_interval, resampled_statistic
 
 Coefficient = Literal["spearman", "pearson", "kendall"]
 COEFFICIENTS: tuple[Coefficient, ...] = ("spearman", "pearson", "kendall")
@@ -72,7 +73,6 @@ def correlation(
     coefficient: Coefficient,
     *,
     resamples: int = 10_000,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> Correlation:
     """Correlation of scores with accuracy, with its interval and p-value.
@@ -89,10 +89,10 @@ def correlation(
     rng = np.random.default_rng(seed)
     students, n = x.shape
 
-    drawn = rng.integers(0, n, (resamples, n))
-    boot = np.mean([correlate(x[s][drawn], y[s][drawn], coefficient) for s in range(students)], axis=0)
-    defined = boot[~np.isnan(boot)]
-    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+    drawn = resampled_statistic(
+        lambda chosen: correlate(x[:, chosen], y[:, chosen], coefficient).mean(axis=0), n, resamples, rng
+    )
+    low, high = percentile_interval(drawn)
 
     shuffled = rng.permuted(np.tile(np.arange(n), (resamples, 1)), axis=1)
     null = np.mean([correlate(x[s], y[s][shuffled], coefficient) for s in range(students)], axis=0)
@@ -102,11 +102,11 @@ def correlation(
 
     return Correlation(
         value=value,
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         p_value=(1 + extreme) / (1 + resamples),
         n=n,
-        degenerate=resamples - len(defined),
+        degenerate=int(np.isnan(drawn).sum()),
     )
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rsr.stats.bootstrap import percentile_interval, standard_error
+
 POWER = 0.8  # with which an effect of the detectable size is told from none
 
 
@@ -43,10 +45,9 @@ def of_draws(value: float, drawn: NDArray[np.float64]) -> Effect:
     """A statistic with percentiles of its bootstrap; draws without a value (NaN) are left out."""
     from scipy import stats
 
-    drawn = drawn[~np.isnan(drawn)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    low, high = percentile_interval(drawn)
     quantiles = stats.norm.ppf(0.975) + stats.norm.ppf(POWER)
-    return Effect(float(value), float(low), float(high), float(quantiles * drawn.std(ddof=1)))
+    return Effect(float(value), low, high, float(quantiles) * standard_error(drawn))
 
 
 def of_error(value: float, error: float, freedom: float, basis: str) -> Effect:

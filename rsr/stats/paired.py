@@ -6,8 +6,9 @@ Scores are oriented before: larger is meant to be better (see `Metric.expected_s
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from rsr.stats.bootstrap import percentile_interval, resampled_statistic
 from rsr.stats.correlation import correlate
 
 
@@ -32,7 +33,6 @@ def difference(
     accuracy: ArrayLike,
     *,
     resamples: int = 10_000,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> Difference:
     """Compare two scores by their Spearman correlation with the same accuracies.
@@ -42,21 +42,19 @@ def difference(
     """
     a, b, y = (np.atleast_2d(np.asarray(values, float)) for values in (one, other, accuracy))
     students, n = y.shape
-    drawn = np.random.default_rng(seed).integers(0, n, (resamples, n))
-    boot = np.mean(
-        [
-            correlate(a[s][drawn], y[s][drawn], "spearman") - correlate(b[s][drawn], y[s][drawn], "spearman")
-            for s in range(students)
-        ],
-        axis=0,
-    )
-    low, high = np.quantile(boot[~np.isnan(boot)], [(1 - confidence) / 2, (1 + confidence) / 2])
+
+    def of_teachers(chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+        first, second, accuracies = a[:, chosen], b[:, chosen], y[:, chosen]
+        gap = correlate(first, accuracies, "spearman") - correlate(second, accuracies, "spearman")
+        return np.asarray(gap.mean(axis=0))
+
+    low, high = percentile_interval(resampled_statistic(of_teachers, n, resamples, seed))
     first, second = correlate(a, y, "spearman"), correlate(b, y, "spearman")
     between = correlate(a, b, "spearman")
     p_value = (
         dependent_correlations(float(first[0]), float(second[0]), float(between[0]), n) if students == 1 else np.nan
     )
-    return Difference(float((first - second).mean()), float(low), float(high), p_value)
+    return Difference(float((first - second).mean()), low, high, p_value)
 
 
 def dependent_correlations(first: float, second: float, between: float, n: int) -> float:
