@@ -26,7 +26,7 @@ from experiments.correlation import students_of
 from experiments.paper import published
 from experiments.paper.metric_table import Aggregates
 from experiments.plan import refuse_or_go
-from experiments.reports.transfer import cells, draw, findings, report, rows
+from experiments.reports.transfer import cells, conclusions, draw, report, rows
 from experiments.stages import scoring, teacher_data
 from experiments.stages.evaluation import BASE
 from experiments.study import study
@@ -46,7 +46,7 @@ def main(config: MismatchConfig) -> None:
     conclude(
         folder,
         f"Scores under one student, performance of another: {', '.join(own.student for own in crossed[0].own)}",
-        findings(crossed, found),
+        conclusions(crossed, found),
         report(crossed, found),
         tables,
         source=config.source.value,

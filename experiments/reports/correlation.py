@@ -14,7 +14,8 @@ from experiments.app.entry import command_line
 from experiments.paper.metric_table import NO_INPUTS, Print, Result, Table
 from experiments.paper.published import AVERAGE
 from rsr.metrics.token import rsr
-from rsr.stats.paired import detectable
+from rsr.stats.correlation import minimum_detectable_correlation
+from rsr.stats.effect import interval_text
 from rsr.views.plots import Estimate, Panel, forest, scatter
 
 SIGNS = {"equal": "=", "attainable": "~", "not attainable": "x", "undecided": "?", NO_INPUTS: "-"}
@@ -153,7 +154,7 @@ def _estimate_text(r: Result | None) -> list[str]:
     if r is None or r.correlation is None:
         return ["", ""]
     c = r.correlation
-    return [f"{c.value:+.3f} [{c.low:+.2f}, {c.high:+.2f}]", f"{c.p_value:.4f}"]
+    return [f"{c.value:+.3f} {interval_text(c.low, c.high)}", f"{c.p_value:.4f}"]
 
 
 def _value(r: Result | None) -> str:
@@ -184,7 +185,7 @@ def _summary(results: Sequence[Result]) -> list[str]:
     if n > 3:
         lines.insert(
             0,
-            f"With n = {n} a Spearman must reach {detectable(n):.2f} in absolute value to be told from 0 (two-sided 5 %, "
+            f"With n = {n} a Spearman must reach {minimum_detectable_correlation(n):.2f} in absolute value to be told from 0 (two-sided 5 %, "
             "power 80 %).",
         )
     for r in results:
