@@ -89,8 +89,8 @@ def _refused(gold: Any, answer: Any) -> bool:
     if isinstance(answer, Eq):
         if isinstance(gold, Eq):
             return _is_name(gold.lhs) and _is_name(answer.lhs) and gold.lhs != answer.lhs and gold.rhs == answer.rhs
-        if not _is_name(answer.lhs):
-            return True  # 2x = 5 does not say that the answer is 5
+        if len(answer.lhs.free_symbols) == 1 and not _is_name(answer.lhs):
+            return True  # 2x = 5 says that x is 5/2; what a + 5b = 18 is about may be a + 5b
         answer = answer.rhs
     elif isinstance(gold, Eq):
         gold = gold.rhs
@@ -98,9 +98,7 @@ def _refused(gold: Any, answer: Any) -> bool:
 
 
 def _is_name(side: Basic) -> bool:
-    """Whether the left-hand side of an equation names a quantity: x, AB, f(2), |AB|; or is a computation, such as 2 + 3."""
-    if not side.free_symbols:
-        return True
+    """Whether the left-hand side of an equation names a quantity: x, AB, f(2), |AB|."""
     factors = side.args if isinstance(side, Mul) else (side,)
     return all(isinstance(factor, (Symbol, Function, Abs)) for factor in factors)
 
