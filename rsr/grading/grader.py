@@ -24,8 +24,9 @@ from typing import Self
 
 from rsr.errors import InputError
 
-VERSION = 1  # raised when what a grade means changes
+VERSION = 2  # raised when what a grade means changes
 
+WALL_LIMIT = 20  # times the processor time of a pair: for a machine that does much else, and for what sleeps
 START_LIMIT = 120.0  # seconds a worker may take to import sympy on a busy machine
 
 
@@ -134,7 +135,7 @@ class Grader:
 
     Args:
         workers: processes.
-        timeout: seconds for one pair, after which its worker is killed and replaced.
+        timeout: seconds of processor time for one pair, after which its worker is ended and replaced.
         kind: what the answers are.
 
     Raises:
@@ -243,7 +244,7 @@ class _Worker:
     def send(self, pair: tuple[str, str]) -> None:
         """Have a pair judged."""
         self.pair = pair
-        self.deadline = time.monotonic() + self._timeout
+        self.deadline = time.monotonic() + WALL_LIMIT * self._timeout
         with suppress(BrokenPipeError):  # a worker that died is noticed by `receive`
             self._requests.write(json.dumps(pair).encode() + b"\n")
             self._requests.flush()

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from rsr.grading.grader import Grade, Grader, Outcome, extract
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = [json.loads(line) for line in (ROOT / "tests/golden/grader.jsonl").read_text(encoding="utf-8").splitlines()]
 
-HANGS = r"\boxed{(10^{10})!}"  # runs for hours, inside C, where no signal is seen
+HANGS = r"\boxed{(10^{10})! + x}"  # runs for hours, inside C, where no signal is seen
 
 
 def children(pid: int) -> list[int]:
@@ -129,6 +130,18 @@ def test_hard_answers_end_within_the_limits() -> None:
         grades = grader.grade([("6", rf"\boxed{{{answer}}}") for answer in answers] + [("6", r"\boxed{6}")])
     assert {grade.outcome for grade in grades[:-1]} <= {Outcome.WRONG, Outcome.UNPARSABLE, Outcome.TIMED_OUT}
     assert grades[0].answer == nested and grades[-1].correct
+
+
+@pytest.mark.full
+def test_verdicts_do_not_hang_on_the_load() -> None:
+    """A worker that gets no processor for longer than its limit still says what it would have said."""
+    before = set(children(os.getpid()))
+    with Grader(workers=1, timeout=1) as grader:
+        grader.grade([("1", r"\boxed{1}")])
+        (worker,) = set(children(os.getpid())) - before
+        os.kill(worker, signal.SIGSTOP)
+        threading.Timer(2, os.kill, (worker, signal.SIGCONT)).start()
+        assert grader.grade([("6", r"\boxed{\frac{12}{2}}")])[0].correct
 
 
 @pytest.mark.full
