@@ -16,7 +16,8 @@ import torch
 from rsr.student import student as students
 from rsr.student.chat import RenderedChat
 from rsr.student.student import Student
-from rsr.tokens.engine import Scorer, Scoring, batches
+from rsr.tokens.engine import Scorer, batches
+from rsr.tokens.settings import Scoring
 
 CLIP = 100  # the plain way knows ranks up to here
 PLAIN_BATCH = 4

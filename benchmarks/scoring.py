@@ -38,7 +38,8 @@ from rsr.student import student as students
 from rsr.student.chat import RenderedChat
 from rsr.student.student import Student
 from rsr.tokens import statistics
-from rsr.tokens.engine import Scorer, Scoring
+from rsr.tokens.engine import Scorer
+from rsr.tokens.settings import Scoring
 
 BUDGETS = (1, 1024, 2048, 4096)
 VOCABULARIES = (49_152, 151_936, 262_144)

@@ -35,8 +35,9 @@ def scoring(folder: Path, size: int) -> Run:
     from experiments.miniature import words
     from rsr.data import trajectories
     from rsr.student import student as students
-    from rsr.tokens.engine import Scorer, Scoring
+    from rsr.tokens.engine import Scorer
     from rsr.tokens.score_dataset import score_dataset
+    from rsr.tokens.settings import Scoring
 
     root = _fresh(folder / f"scoring-{size}")
     torch.manual_seed(0)

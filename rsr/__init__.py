@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from rsr.api import Settings, compare, inspect, rank, score, select
+    from rsr.api import compare, inspect, rank, score, select
     from rsr.errors import InputError
     from rsr.metrics.base import Parts, metric
     from rsr.student.student import Student
+    from rsr.tokens.settings import Settings
 
 _HOMES = {
-    **dict.fromkeys(("Settings", "compare", "inspect", "rank", "score", "select"), "rsr.api"),
+    **dict.fromkeys(("compare", "inspect", "rank", "score", "select"), "rsr.api"),
     **dict.fromkeys(("Parts", "metric"), "rsr.metrics.base"),
     "InputError": "rsr.errors",
+    "Settings": "rsr.tokens.settings",
     "Student": "rsr.student.student",
 }
 __all__ = [

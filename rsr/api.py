@@ -1,21 +1,22 @@
 """The verbs of `rsr` as functions: score, rank, select, inspect, compare."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from rsr.data import discovery
 from rsr.data.discovery import Data, Source
 from rsr.data.trajectories import OnError
-from rsr.errors import InputError
 from rsr.metrics import imports, score_tables
 from rsr.metrics.score_tables import Progress, Scores, silent
 from rsr.selection import ranking, training_set
 from rsr.selection.ranking import By, Ranking
 from rsr.selection.rules import Correct, Rule
 from rsr.selection.training_set import TrainingSet
+from rsr.student.settings import Loading
 from rsr.student.student import Student, check, load, of_model
+from rsr.tokens.settings import Settings
 from rsr.views import inspection
 from rsr.views.inspection import Inspection
 
@@ -28,35 +29,6 @@ if TYPE_CHECKING:
     Model = str | Path | Student | tuple[PreTrainedModel, PreTrainedTokenizerFast]
 
 OUTPUTS = Path("outputs")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a student is loaded and its scores are computed; the defaults are those of the study.
-
-    The first four attributes shape the scores of any student; those after them concern loading by name, and do not
-    apply to a model that is passed in, but for template and template_variables.
-
-    Attributes: see `rsr.tokens.engine.Scoring` and `rsr.student.student.load`.
-    """
-
-    max_length: int | None = None
-    beyond_positions: bool = False
-    head_dtype: Literal["model", "float32"] = "model"
-    token_budget: int = 2048
-    template: str | None = None
-    template_variables: Mapping[str, Any] = field(default_factory=dict)
-    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
-    attention: str = "sdpa"
-    device: str | None = None
-    revision: str | None = None
-    trust_remote_code: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("max_length", "token_budget"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} {value} is too small: the least is 1")
 
 
 def score(
@@ -205,12 +177,10 @@ def scorer_of(student: "Model", settings: Settings) -> "Scorer":
     elif isinstance(student, tuple):
         loaded = of_model(*student, **chat)  # type: ignore[arg-type]
     else:
-        names = ("dtype", "attention", "device", "revision", "trust_remote_code")
-        loaded = load(student, **chat, **{name: getattr(settings, name) for name in names})  # type: ignore[arg-type]
-    from rsr.tokens.engine import Scorer, Scoring
+        loaded = load(student, **{setting.name: getattr(settings, setting.name) for setting in fields(Loading)})
+    from rsr.tokens.engine import Scorer
 
-    of_engine = ("max_length", "beyond_positions", "head_dtype", "token_budget")
-    return Scorer(loaded, Scoring(**{name: getattr(settings, name) for name in of_engine}))
+    return Scorer(loaded, settings)
 
 
 def _read(student: "Model", data: Data, sample: int | None, on_error: OnError) -> list[Source]:

@@ -13,9 +13,11 @@ from omegaconf import MISSING
 from eval.settings import Evaluation
 from rsr.errors import InputError
 from rsr.grading.grader import Kind
+from rsr.tokens.settings import Settings
 from train.memory import Shape
 from train.settings import Training
 
+DEFAULTS = Settings()  # of loading and scoring
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -55,7 +57,7 @@ class Student:
     brings: dict[str, str] = field(default_factory=dict)  # options of other groups, where none is given
     template: str | None = None  # chat template: a name, a .jinja file, or null for the tokenizer's own
     template_variables: dict[str, Any] = field(default_factory=dict)
-    dtype: Dtype = Dtype.bfloat16  # in which it is scored and evaluated
+    dtype: Dtype = Dtype[DEFAULTS.dtype]  # in which it is scored and evaluated
     source: Source = Source.measured
     shape: Shape | None = None  # as in its config.json, so that a plan needs no hub
     training: Training = field(default_factory=Training)
@@ -141,12 +143,12 @@ class ScoringConfig:
         Engine.transformers
     )  # vllm has an extra of its own, another tie rule and no entropy (docs/cluster.md)
     dtype: Dtype | None = None  # null: the student's
-    head_dtype: HeadDtype = HeadDtype.model  # float32: the head in float32, which breaks ties of bfloat16
+    head_dtype: HeadDtype = HeadDtype[DEFAULTS.head_dtype]  # float32: the head alone, which breaks ties of bfloat16
     max_length: int | None = None  # tokens; null: 32,768, or the model's positions where it has fewer
     beyond_positions: bool = False  # allow a max_length beyond the model's positions
-    attention: str = "sdpa"
+    attention: str = DEFAULTS.attention
     device: str | None = None  # null: a GPU where there is one
-    token_budget: int = 2048  # padded tokens per forward pass
+    token_budget: int = DEFAULTS.token_budget  # padded tokens per forward pass
     trust_remote_code: bool = False
     on_error: OnError = OnError.error  # of a malformed record or one that cannot be rendered verbatim
     limit: int | None = None  # the first problems of each dataset only

@@ -1,6 +1,7 @@
 """The scoring stage as configured; what it does is `rsr.metrics.score_tables`."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from experiments.app.config import Engine, ScoreConfig, ScoringConfig
@@ -10,10 +11,10 @@ from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.metrics import score_tables
 from rsr.metrics.score_tables import Scores
+from rsr.tokens.settings import Scoring
 from rsr.tokens.token_store import TokenStore
 
 if TYPE_CHECKING:
-    from rsr.tokens.engine import Scoring
     from rsr.tokens.score_dataset import Backend
 
 # Settings of the transformers backend that vLLM has no place for.
@@ -95,13 +96,8 @@ def _backend(config: ScoreConfig, processes: int) -> "Backend":
     return students.load_in_vllm(config.student, config.scoring, config.paths)
 
 
-def settings_of(config: ScoringConfig) -> "Scoring":
+def settings_of(config: ScoringConfig) -> Scoring:
     """The settings of rsr's own engine as configured."""
-    from rsr.tokens.engine import Scoring
-
-    return Scoring(
-        max_length=config.max_length,
-        beyond_positions=config.beyond_positions,
-        head_dtype=config.head_dtype.value,
-        token_budget=config.token_budget,
-    )
+    names = {setting.name for setting in fields(Scoring)} & {*vars(config)}
+    values: dict[str, Any] = {name: getattr(config, name) for name in names}
+    return Scoring(**values | {"head_dtype": config.head_dtype.value})

@@ -5,14 +5,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from rsr.errors import InputError
-
-if TYPE_CHECKING:
-    from rsr.api import Settings
+from rsr.student.settings import Dtype, HeadDtype
+from rsr.tokens.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,18 +41,19 @@ ON_ERROR = click.option(
     help="Of a malformed record: stop, or leave it out and count it.",
 )
 
+_DEFAULTS = Settings()
 _SETTINGS = (
     click.option(
         "--dtype",
-        type=click.Choice(["bfloat16", "float16", "float32"]),
-        default="bfloat16",
+        type=click.Choice(get_args(Dtype)),
+        default=_DEFAULTS.dtype,
         show_default=True,
         help="Of the weights.",
     ),
     click.option(
         "--head-dtype",
-        type=click.Choice(["model", "float32"]),
-        default="model",
+        type=click.Choice(get_args(HeadDtype)),
+        default=_DEFAULTS.head_dtype,
         show_default=True,
         help="float32 computes the head in float32, which breaks ties of bfloat16.",
     ),
@@ -71,11 +71,13 @@ _SETTINGS = (
         "--template-variable", "template_variables", multiple=True, metavar="NAME=VALUE", help="Passed to the template."
     ),
     click.option("--device", help="Such as cuda:0 or cpu. [default: a GPU where there is one]"),
-    click.option("--attention", default="sdpa", show_default=True, help="Attention implementation of transformers."),
+    click.option(
+        "--attention", default=_DEFAULTS.attention, show_default=True, help="Attention implementation of transformers."
+    ),
     click.option(
         "--token-budget",
         type=click.IntRange(1),
-        default=2048,
+        default=_DEFAULTS.token_budget,
         show_default=True,
         help="Padded tokens per forward pass.",
     ),
@@ -92,14 +94,12 @@ def settings_options(command: F) -> F:
     return command
 
 
-def settings_of(options: dict[str, Any]) -> "Settings":
+def settings_of(options: dict[str, Any]) -> Settings:
     """Settings from options.
 
     Raises:
         UsageError: a template variable is not NAME=VALUE.
     """
-    from rsr.api import Settings
-
     variables = {}
     for given in options.pop("template_variables"):
         name, equals, value = given.partition("=")

@@ -89,8 +89,12 @@ class LocalSurprisal:
 
     def identity(self) -> dict[str, Any]:
         student = self.scorer.student
-        scoring = self.scorer.scoring.identity(student)
-        return {"version": 1, "student": dict(student.identity), "scoring": scoring, **asdict(self.settings)}
+        return {
+            "version": 1,
+            "student": dict(student.identity),
+            "scoring": self.scorer.identity,
+            **asdict(self.settings),
+        }
 
     def __call__(self, trajectory: Trajectory) -> Row:
         chat, row = render(self.scorer.student, trajectory, self.scorer.max_length)

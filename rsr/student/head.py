@@ -1,17 +1,16 @@
 """A student's head: from hidden states to logits."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from rsr.errors import InputError
+from rsr.student.settings import HeadDtype
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-HeadDtype = Literal["model", "float32"]
 
 # What models do to the product with the vocabulary, by the name in their configuration; in the order of their own steps, so
 # that rounding, and with it ties, are theirs. What is not here is found out by the engine's probe and refused.

@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import ERROR
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rsr.errors import InputError
 from rsr.student.chat import ChatRenderer, load_template
+from rsr.student.settings import Dtype
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-Dtype = Literal["bfloat16", "float16", "float32"]
 WEIGHTS = "*.safetensors"
 
 

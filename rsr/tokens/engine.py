@@ -18,59 +18,18 @@ from torch import Tensor
 
 from rsr.errors import InputError
 from rsr.student.chat import RenderedChat
-from rsr.student.head import Head, HeadDtype
+from rsr.student.head import Head
+from rsr.tokens.settings import Scoring
 from rsr.tokens.statistics import TIE_RULE, statistics_at
 from rsr.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
     from transformers import Cache
 
-    from rsr.student.student import AnyStudent, Student
+    from rsr.student.student import Student
 
 LOG = logging.getLogger(__name__)
-PAPER_MAX_LENGTH = 32_768
 PACKING = "flash_attention"  # implementations of attention that keep packed chats apart at no cost
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """How scores are computed; what shapes them is part of their identity.
-
-    Attributes:
-        max_length: tokens of a chat that are kept, cut on the right; None takes the paper's 32,768, or all positions of
-            a model that has fewer.
-        beyond_positions: allow a max_length beyond the model's positions.
-        head_dtype: "model" compares logits in the model's dtype, as the reference does; "float32" computes the head in
-            float32, which breaks ties that bfloat16 makes.
-        token_budget: padded tokens per forward pass; halved when memory runs out.
-        head_chunk: logits (positions x vocabulary) in memory at a time.
-    """
-
-    max_length: int | None = None
-    beyond_positions: bool = False
-    head_dtype: HeadDtype = "model"
-    token_budget: int = 2_048
-    head_chunk: int = 2**24
-
-    def max_length_for(self, student: "AnyStudent") -> int:
-        """Tokens of a chat that are kept for this student.
-
-        Raises:
-            InputError: more than the model has positions for, without `beyond_positions`.
-        """
-        positions = student.max_positions
-        if self.max_length is None:
-            return min(PAPER_MAX_LENGTH, positions or PAPER_MAX_LENGTH)
-        if positions and self.max_length > positions and not self.beyond_positions:
-            raise InputError(
-                f"max_length {self.max_length} is beyond the {positions} positions of {student.name}: lower it, or ask for "
-                "it with beyond_positions=true"
-            )
-        return self.max_length
-
-    def identity(self, student: "Student") -> dict[str, Any]:
-        """Settings that shape the scores; batching changes them only within rounding."""
-        return {"max_length": self.max_length_for(student), "head_dtype": self.head_dtype, "tie_rule": TIE_RULE}
 
 
 class Scorer:
@@ -96,8 +55,8 @@ class Scorer:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Settings that shape the scores."""
-        return self.scoring.identity(self.student)
+        """Settings that shape the scores; batching changes them only within rounding."""
+        return {"max_length": self.max_length, "head_dtype": self.scoring.head_dtype, "tie_rule": TIE_RULE}
 
     @property
     def computed_with(self) -> dict[str, Any]:

@@ -15,8 +15,10 @@ import numpy as np
 
 from rsr.errors import InputError
 from rsr.student.chat import ChatRenderer, RenderedChat
-from rsr.student.student import Dtype, check, identity_of, load_config, load_renderer
-from rsr.tokens.engine import NotFinite, Scoring
+from rsr.student.settings import Dtype
+from rsr.student.student import check, identity_of, load_config, load_renderer
+from rsr.tokens.engine import NotFinite
+from rsr.tokens.settings import Scoring
 from rsr.tokens.tokens import Tokens
 
 # The rank counts entries at least as large as the token, itself among them, so equal ones raise it: not the reference's rule.
@@ -44,7 +46,7 @@ class VllmScorer:
 
     Args:
         model: see `rsr.student.student.load`, also of what is not said here.
-        max_length: see `rsr.tokens.engine.Scoring`.
+        max_length: see `rsr.tokens.settings.Scoring`.
 
     Raises:
         InputError: vLLM is not installed; the student cannot be read; or max_length is beyond its positions.

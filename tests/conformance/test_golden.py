@@ -11,7 +11,8 @@ from experiments.stages.students import model_of
 from rsr.data import trajectories
 from rsr.metrics.token import clipped_rank, rsr
 from rsr.student import student as students
-from rsr.tokens.engine import Scorer, Scoring
+from rsr.tokens.engine import Scorer
+from rsr.tokens.settings import Scoring
 
 pytestmark = pytest.mark.full
 FLOAT32 = ["chatml-float32", "chatml-multiturn", "chatml-think-float32", "chatml-truncated-512", "othermarkup-float32"]

@@ -13,7 +13,8 @@ from experiments.failures import Measured, Scored
 from experiments.miniature import words
 from experiments.simulation import closed_set
 from rsr.student import student as students
-from rsr.tokens.engine import Scorer, Scoring
+from rsr.tokens.engine import Scorer
+from rsr.tokens.settings import Scoring
 from rsr.tokens.tokens import Tokens
 
 SMALL = FailuresConfig(student=Student(name="tiny"), examples=4, appended=[3, 6], bootstrap=Bootstrap(resamples=100))

@@ -18,8 +18,9 @@ from rsr.metrics.aggregate import dataset_scores, trajectory_scores
 from rsr.metrics.token import rsr
 from rsr.student import student as students
 from rsr.student.chat import ChatRenderer
-from rsr.tokens.engine import Scorer, Scoring
+from rsr.tokens.engine import Scorer
 from rsr.tokens.score_dataset import score_dataset
+from rsr.tokens.settings import Scoring
 from tests.clients import chat, replies, write
 from tests.models import save
 

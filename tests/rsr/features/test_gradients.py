@@ -13,7 +13,8 @@ from rsr.features.extractor import extract_features
 from rsr.features.gradients import LORA_SCALE, GradientSettings, ProjectedGradients, _places, _seed, lora_a, sketch
 from rsr.metrics.gradient import g_norm
 from rsr.student import student as students
-from rsr.tokens.engine import Scorer, Scoring
+from rsr.tokens.engine import Scorer
+from rsr.tokens.settings import Scoring
 from tests.models import save
 
 pytestmark = pytest.mark.full

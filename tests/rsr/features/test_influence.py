@@ -16,7 +16,8 @@ from rsr.features.gradients import streaming, summed_loss
 from rsr.features.influence import Influence, InfluenceSettings, query_direction
 from rsr.metrics import METRICS
 from rsr.student import student as students
-from rsr.tokens.engine import Scorer, Scoring
+from rsr.tokens.engine import Scorer
+from rsr.tokens.settings import Scoring
 from tests.models import save
 
 pytest.importorskip("kronfluence", reason="the extra `influence` is not installed")

@@ -21,7 +21,8 @@ from rsr.features.local_surprisal import (
 )
 from rsr.metrics.local_surprisal import avg_surprisal_local
 from rsr.student import student as students
-from rsr.tokens.engine import Scorer, Scoring
+from rsr.tokens.engine import Scorer
+from rsr.tokens.settings import Scoring
 from tests.models import save
 
 pytestmark = pytest.mark.full

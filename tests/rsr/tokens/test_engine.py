@@ -22,7 +22,8 @@ from rsr.errors import InputError
 from rsr.features.gradients import summed_loss
 from rsr.student import student as students
 from rsr.student.chat import RenderedChat, Turn
-from rsr.tokens.engine import NotFinite, Scorer, Scoring, batches
+from rsr.tokens.engine import NotFinite, Scorer, batches
+from rsr.tokens.settings import Scoring
 from rsr.tokens.statistics import token_statistics
 from tests.models import save
 

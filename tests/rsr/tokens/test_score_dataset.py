@@ -17,8 +17,9 @@ from rsr.store import artefacts
 from rsr.student import student as students
 from rsr.tokens import score_dataset as stage
 from rsr.tokens import token_store
-from rsr.tokens.engine import Scorer, Scoring
+from rsr.tokens.engine import Scorer
 from rsr.tokens.score_dataset import score_dataset
+from rsr.tokens.settings import Scoring
 from tests.models import save, together
 
 

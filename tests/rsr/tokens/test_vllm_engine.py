@@ -17,8 +17,9 @@ from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
 from rsr.metrics.score_tables import tabulate
 from rsr.student import student as students
-from rsr.tokens.engine import NotFinite, Scorer, Scoring
+from rsr.tokens.engine import NotFinite, Scorer
 from rsr.tokens.score_dataset import score_dataset
+from rsr.tokens.settings import Scoring
 from rsr.tokens.token_store import shard_path
 from rsr.tokens.vllm_engine import VllmScorer
 from tests import vllm_stand_in as stand_in

@@ -1,0 +1,21 @@
+"""How a student is loaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Dtype = Literal["bfloat16", "float16", "float32"]
+HeadDtype = Literal["model", "float32"]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a student is loaded by name; see `rsr.student.student.load`."""
+
+    template: str | None = None
+    template_variables: Mapping[str, Any] = field(default_factory=dict)
+    dtype: Dtype = "bfloat16"
+    attention: str = "sdpa"
+    device: str | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
