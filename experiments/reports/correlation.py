@@ -26,7 +26,7 @@ LEGEND = (
 MAX_PANELS = 4  # of one figure with named points
 
 
-def show(results: Sequence[Result], findings: Sequence[str], folder: Path) -> None:
+def show(results: Sequence[Result], warnings: Sequence[str], folder: Path) -> None:
     """Print the tables, the cells that are not attainable, the diagnosis and where the files are."""
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -39,8 +39,8 @@ def show(results: Sequence[Result], findings: Sequence[str], folder: Path) -> No
     for line in [LEGEND, *_summary(results)]:
         console.print(line, markup=False, soft_wrap=True)
     console.print("\nDiagnosis", style="bold")
-    for finding in findings or ["nothing conspicuous"]:
-        console.print(f"- {finding}", markup=False, soft_wrap=True)
+    for warning in warnings or ["nothing conspicuous"]:
+        console.print(f"- {warning}", markup=False, soft_wrap=True)
     console.print(f"\nWritten to {folder}", markup=False, soft_wrap=True)
 
 
@@ -49,14 +49,14 @@ def write(
     config: CorrelationConfig,
     results: Sequence[Result],
     tables: Sequence[Table],
-    findings: Sequence[str],
+    warnings: Sequence[str],
 ) -> None:
     """Write table.csv, table.md, figures and run.json."""
     folder.mkdir(parents=True, exist_ok=True)
     pl.DataFrame([record(r, p) for r in results for p in r.prints or (None,)], infer_schema_length=None).write_csv(
         folder / "table.csv", float_precision=6
     )
-    (folder / "table.md").write_text(_markdown(results, findings), encoding="utf-8")
+    (folder / "table.md").write_text(_markdown(results, warnings), encoding="utf-8")
     draw(folder, results, tables)
     result_folder.write_record(
         folder,
@@ -200,7 +200,7 @@ def _summary(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def _markdown(results: Sequence[Result], findings: Sequence[str]) -> str:
+def _markdown(results: Sequence[Result], warnings: Sequence[str]) -> str:
     parts = ["# Correlation of scores with accuracy after training"]
     for title, header, rows in grids(results):
         parts += [f"## {title}", result_folder.markdown_table(header, rows)]
@@ -208,7 +208,7 @@ def _markdown(results: Sequence[Result], findings: Sequence[str]) -> str:
         LEGEND,
         result_folder.markdown_list(_summary(results)),
         "## Diagnosis",
-        result_folder.markdown_list(findings or ["nothing conspicuous"]),
+        result_folder.markdown_list(warnings or ["nothing conspicuous"]),
         f"Made by `{command_line()}`; commit and versions are in run.json, all digits in table.csv.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -53,7 +53,9 @@ def report(found: Measured, config: CorrelationConfig, folder: Path) -> None:
         parts += _generations(accuracies)
         parts += [
             "## Diagnosis",
-            result_folder.markdown_list(_findings(compared, results, teachers) or ["nothing conspicuous"]),
+            result_folder.markdown_list(
+                warnings.raised_by(compared, results, len(teachers)) or ["nothing conspicuous"]
+            ),
         ]
         tables |= {
             "table.csv": pl.DataFrame([record(r, None) for r in results], infer_schema_length=None),
@@ -181,14 +183,6 @@ def _generations(accuracies: pl.DataFrame) -> list[str]:
         for one, other, n, value in aggregates.stability(accuracies)
     ]
     return ["## The same order in another generation?", result_folder.markdown_list(lines)] if lines else []
-
-
-def _findings(tables: Sequence[Table], results: Sequence[Result], teachers: Sequence[str]) -> list[str]:
-    return [
-        *(finding for table in tables for finding in warnings.of_scores(table)),
-        *warnings.of_signs(results),
-        *warnings.of_count(len(teachers)),
-    ]
 
 
 def _times(found: Measured, config: CorrelationConfig) -> list[str]:
