@@ -19,7 +19,6 @@ from experiments.app import result_folder
 from experiments.app.command_configs import Ablation, AblationConfig
 from experiments.app.config import from_print
 from experiments.app.entry import command_line, entry
-from experiments.correlation import students_of
 from experiments.paper import published
 from experiments.paper.metric_table import Aggregates, Result, compare
 from experiments.paper.published import AVERAGE, Published
@@ -68,7 +67,7 @@ def main(config: AblationConfig) -> None:
 
 def _published(prints: Published, config: AblationConfig) -> str:
     aggregates = Aggregates(prints.scores(), prints.performance())
-    students = students_of(config.student.name, prints.students())
+    students = prints.students(config.student.name)
     teachers = [teacher.name for teacher in config.teachers.teachers]
     results = [
         result

@@ -17,8 +17,8 @@ from experiments.app.command_configs import BeyondSftConfig
 from experiments.app.conclusions import Conclusion, conclude
 from experiments.app.entry import entry
 from experiments.app.result_folder import folder_of, markdown_table
-from experiments.plan import refuse_or_go
 from experiments.stages.evaluation import BASE
+from experiments.study.plan import refuse_or_go
 from experiments.study.reinforcement import Reinforced, reinforce_all
 from experiments.study.study import Measured, measure
 from rsr.metrics import METRICS

@@ -34,7 +34,7 @@ def of_print(config: CorrelationConfig) -> None:
     """The paper's printed scores against its printed accuracies."""
     prints = published.read(config.paths.published)
     aggregates = Aggregates(prints.scores(), prints.performance())
-    students = students_of(config.student.name, prints.students())
+    students = prints.students(config.student.name)
     teachers = [teacher.name for teacher in config.teachers.teachers]
 
     results: list[Result] = []
@@ -61,8 +61,8 @@ def of_measurements(config: CorrelationConfig) -> None:
     Raises:
         InputError: a study that costs much has not been given run=true; or a cell failed, after everything else is written.
     """
-    from experiments.plan import refuse_or_go
     from experiments.reports import study
+    from experiments.study.plan import refuse_or_go
     from experiments.study.study import measure
 
     refuse_or_go(config)
@@ -75,19 +75,6 @@ def folder_of(config: CorrelationConfig) -> Path:
     """Where the results of a comparison go: named after student, teachers where they are not the usual ones, and metrics."""
     folder = result_folder.folder_of(config, "correlation")
     return folder.with_name("-".join([folder.name, *(n for n in config.compared if n != "all")]))
-
-
-def students_of(name: str, known: list[str]) -> list[str]:
-    """The student of that name, or every known one for "all".
-
-    Raises:
-        InputError: there are no results of it.
-    """
-    if name == "all":
-        return known
-    if name not in known:
-        raise InputError(f"no results of student {name!r}; there are some of {', '.join(known)}, and student=all")
-    return [name]
 
 
 def _printed_only(metric: Metric, students: list[str], prints: published.Published, *, required: bool) -> list[Result]:

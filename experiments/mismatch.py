@@ -22,14 +22,13 @@ from experiments.app.command_configs import MismatchConfig
 from experiments.app.conclusions import conclude
 from experiments.app.config import ROOT, Dtype, Source, Student
 from experiments.app.entry import OPEN_GROUPS, entry
-from experiments.correlation import students_of
 from experiments.paper import published
 from experiments.paper.metric_table import Aggregates
-from experiments.plan import refuse_or_go
 from experiments.reports.transfer import cells, conclusions, draw, report, rows
 from experiments.stages import scoring, teacher_data
 from experiments.stages.evaluation import BASE
 from experiments.study import study
+from experiments.study.plan import refuse_or_go
 from rsr.errors import InputError
 from rsr.metrics import Metric, select
 from rsr.stats.correlation import correlate
@@ -60,9 +59,7 @@ def _printed(config: MismatchConfig) -> Iterator[Crossed]:
     aggregates = Aggregates(prints.scores(), prints.performance())
     teachers = [teacher.name for teacher in config.teachers.teachers]
     for metric in select(config.compared):
-        tables = (
-            aggregates.tables(metric, students_of("all", prints.students()), teachers) if metric.per_student else []
-        )
+        tables = aggregates.tables(metric, prints.students(), teachers) if metric.per_student else []
         for table in (t for t in tables if not t.preset):
             scores = metric.expected_sign * np.array(table.scores)
             settings = [Setting(student) for student in table.students]

@@ -17,7 +17,6 @@ import polars as pl
 from experiments.app import result_folder
 from experiments.app.command_configs import RobustnessConfig
 from experiments.app.entry import command_line, entry
-from experiments.correlation import students_of
 from experiments.paper import published
 from experiments.paper.metric_table import Aggregates, Table
 from rsr.metrics import select
@@ -31,7 +30,7 @@ from rsr.stats.paired import difference, leave_one_out, pairwise_accuracy, parti
 def main(config: RobustnessConfig) -> None:
     prints = published.read(config.paths.published)
     aggregates = Aggregates(prints.scores(), prints.performance())
-    students = students_of(config.student.name, prints.students())
+    students = prints.students(config.student.name)
     teachers = [teacher.name for teacher in config.teachers.teachers]
     tables = [t for metric in select(["all"]) for t in aggregates.tables(metric, students, teachers)]
     rows = pl.DataFrame([_row(table, tables, config) for table in tables]).sort("spearman", descending=True)

@@ -16,7 +16,6 @@ from experiments.app import result_folder
 from experiments.app.command_configs import SanityConfig
 from experiments.app.config import from_print
 from experiments.app.entry import command_line, entry
-from experiments.correlation import students_of
 from experiments.paper import published
 from experiments.stages.scoring import score
 from rsr.metrics import METRICS
@@ -28,7 +27,7 @@ SHOWN = ("avg_surprisal", "avg_rank_clipped", "rsr")
 def main(config: SanityConfig) -> None:
     if from_print(config.student, config.teachers):
         printed = published.read(config.paths.published)
-        scores, students = printed.scores(), students_of(config.student.name, printed.students())
+        scores, students = printed.scores(), printed.students(config.student.name)
     else:
         measured = score(config)
         if measured is None:

@@ -20,8 +20,8 @@ from experiments.app import result_folder
 from experiments.app.command_configs import ValidationConfig
 from experiments.app.conclusions import Conclusion, conclude, contrast
 from experiments.app.entry import entry
-from experiments.plan import refuse_or_go
 from experiments.stages import teacher_data, training_sets
+from experiments.study.plan import refuse_or_go
 from experiments.study.study import learn
 from experiments.study.trained import Learned
 from rsr.data.trajectories import Dataset

@@ -17,11 +17,11 @@ from experiments.app import result_folder
 from experiments.app.command_configs import WithinConfig
 from experiments.app.conclusions import Conclusion, conclude, contrast
 from experiments.app.entry import entry
-from experiments.plan import refuse_or_go
 from experiments.stages import teacher_data, training_sets
 from experiments.stages.evaluation import BASE
-from experiments.stages.training_sets import RANDOM, Pool
-from experiments.study.pace import announce
+from experiments.stages.random_selection import RANDOM
+from experiments.stages.training_sets import Pool
+from experiments.study.plan import announce, refuse_or_go
 from experiments.study.study import learn
 from experiments.study.trained import Learned
 from rsr.data.trajectories import Dataset

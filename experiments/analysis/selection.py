@@ -9,11 +9,11 @@ import polars as pl
 from experiments.app import result_folder
 from experiments.app.command_configs import SelectionConfig
 from experiments.app.conclusions import Conclusion, conclude, contrast
-from experiments.plan import refuse_or_go
 from experiments.stages import teacher_data, training_sets, verification
 from experiments.stages.evaluation import BASE
-from experiments.stages.training_sets import KEYS, NONE, RANDOM, Selection
-from experiments.study.pace import announce
+from experiments.stages.random_selection import KEYS, RANDOM
+from experiments.stages.training_sets import NONE, Selection
+from experiments.study.plan import announce, refuse_or_go
 from experiments.study.study import learn
 from experiments.study.trained import Learned
 from rsr.data.trajectories import Dataset

@@ -19,18 +19,6 @@ from rsr.errors import InputError
 from rsr.store.claims import Busy, impatient, is_busy
 
 LOOK_AGAIN = 1.0  # seconds, at what other workers are at
-# Imported once by the process that the jobs are forked from.
-PRELOADED = (
-    "experiments.study.study",
-    "torch",
-    "trl",
-    "peft",
-    "eval.model",
-    "eval.performance",
-    "train.sft",
-    "rsr.tokens.engine",
-)
-
 
 # Linux has one of these where a GPU is driven: by CUDA, by CUDA under Windows, on a Jetson, by ROCm.
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvmap", "/dev/kfd")
@@ -75,6 +63,7 @@ def run_all(
     jobs: Sequence[Job],
     processes: int,
     *,
+    preloaded: Sequence[str] = (),
     started: Callable[[Job], None],
     advanced: Callable[[Job, int, int], None],
     put_off: Callable[[Job], None],
@@ -83,13 +72,14 @@ def run_all(
     """Run jobs and those that follow from them, some at a time; those that another worker is at come when it is not.
 
     Args:
+        preloaded: modules that are imported once, by the process that the jobs are forked from.
         put_off: called with a job that another worker is at.
         ended: called with every outcome; False stops: running jobs are ended, waiting ones not begun.
     """
     # The server that jobs are forked from takes the number of threads with it; several workers on a machine are given theirs.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
     context = get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED) if len(jobs) > 1 else [])
+    context.set_forkserver_preload(list(preloaded) if len(jobs) > 1 else [])
     waiting, running = deque(jobs), dict[Connection, tuple[Job, Any, float]]()
     elsewhere: dict[str, Path] = {}  # names of jobs, and the claims of the workers that were at them
     try:

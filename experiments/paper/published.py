@@ -70,8 +70,20 @@ class Published:
     prints: pl.DataFrame
     coefficients: pl.DataFrame
 
-    def students(self) -> list[str]:
-        return self.prints["student"].unique(maintain_order=True).to_list()
+    def students(self, name: str = "all") -> list[str]:
+        """The student of that name, or every student for "all".
+
+        Raises:
+            InputError: the paper prints nothing of it.
+        """
+        students: list[str] = self.prints["student"].unique(maintain_order=True).to_list()
+        if name == "all":
+            return students
+        if name not in students:
+            raise InputError(
+                f"no results of student {name!r}; there are some of {', '.join(students)}, and student=all"
+            )
+        return [name]
 
     def scores(self) -> pl.DataFrame:
         """Aggregate: one score per student, teacher, metric and preset, with the half-width of its rounding."""

@@ -10,7 +10,6 @@ import polars as pl
 from experiments.app import result_folder
 from experiments.app.command_configs import SelectionConfig
 from experiments.app.conclusions import conclude
-from experiments.correlation import students_of
 from experiments.paper.published import AVERAGE, read, read_cells
 from experiments.paper.selection import (
     FEWER,
@@ -37,7 +36,7 @@ def report(config: SelectionConfig) -> None:
         InputError: there are no prints of this student.
     """
     folder, prints = config.paths.published, read(config.paths.published)
-    students = students_of(config.student.name, prints.students())
+    students = prints.students(config.student.name)
     table = cells(folder, students)
     main = by_method(table, MAIN, MATHS, students)
     gaps = differences(main)

@@ -9,7 +9,7 @@ from experiments.miniature import lengths
 from experiments.miniature import teachers as miniature
 from experiments.miniature.programs import teachers as programs
 from experiments.miniature.world import SEED
-from experiments.stages import training_sets
+from experiments.stages import random_selection
 from rsr.data import trajectories
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
@@ -63,7 +63,7 @@ def load(teachers: Teachers, scoring: ScoringConfig, paths: Paths) -> list[Datas
     datasets = [trajectories.read(file, name, gen, on_error=scoring.on_error.value) for name, gen, file in chosen]
     if scoring.limit is not None:
         datasets = [replace(d, trajectories=d.trajectories[: scoring.limit]) for d in datasets]
-    return datasets + [training_sets.as_teacher(method, datasets) for method in teachers.selections]
+    return datasets + [random_selection.as_teacher(method, datasets) for method in teachers.selections]
 
 
 def _by_table(teachers: Teachers, source: str, found: list[tuple[str, str, Path]]) -> list[tuple[str, str, Path]]:

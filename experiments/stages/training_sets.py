@@ -1,19 +1,17 @@
 """Training sets put together from the candidates of several teachers: by a score, by chance, or all of them."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from random import Random
-from typing import Any
 
 import polars as pl
 
 from experiments.app.command_configs import Setting
 from experiments.app.config import MetricsConfig
 from experiments.stages import features, metric_scores, verification
+from experiments.stages.random_selection import KEYS, RANDOM, chance, sources_of
 from rsr.data import export, trajectories
-from rsr.data.discovery import Source
-from rsr.data.trajectories import Dataset, Trajectory
+from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.metrics import by_name
 from rsr.metrics.score_tables import Scores, of_metric
@@ -22,12 +20,10 @@ from rsr.selection.training_set import put_together
 from rsr.store.artefacts import Artefact, find_or_begin
 from rsr.store.claims import claiming
 
-GENERATION = "selected"  # in the place of a generation
-RANDOM, NONE = "random", "none"  # the methods that need no score: one candidate a problem by chance, and all candidates
+NONE = "none"  # the method that takes all candidates
 STAGE, FOLDER = "selected", "set"
 # Raised when what is selected for the same key changes.
 VERSION = 1
-KEYS = ["teacher", "generation", "trajectory"]
 
 
 # --- candidates ----------------------------------------------------------------------------------------------------
@@ -82,24 +78,6 @@ def pool(setting: Setting, data: Sequence[Dataset], fewer: Sequence[str]) -> Poo
         data = first_generations(data)
     more = {Setting.fewer_teachers: ", fewer teachers", Setting.correct_first: ", correct first"}.get(setting, "")
     return Pool(f"{len(data)}-to-1{more}", data, setting is Setting.correct_first)
-
-
-def chance(data: Sequence[Dataset], seed: int = 0) -> pl.DataFrame:
-    """Values by chance: teacher, generation, trajectory, value, tokens (null).
-
-    A value is the place in a shuffle of the problem's candidates, and a random fraction: the lowest of a problem is drawn
-    evenly, and the lowest of several problems too. The draw depends on seed, problem and candidates alone.
-    """
-    candidates: dict[str, list[tuple[str, str, str]]] = {}
-    for dataset in sorted(data, key=lambda dataset: dataset.name):
-        for t in dataset.trajectories:
-            candidates.setdefault(t.problem, []).append((dataset.teacher, dataset.generation, t.id))
-    rows = []
-    for problem, of in candidates.items():
-        rng = Random(f"{seed}/{problem}")
-        rows += [(*one, place + rng.random(), None) for place, one in enumerate(rng.sample(of, len(of)))]
-    schema = {**dict.fromkeys(KEYS, pl.String), "value": pl.Float64, "tokens": pl.Int64}
-    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def values(method: str, data: Sequence[Dataset], scores: Scores, seed: int = 0) -> tuple[pl.DataFrame, Direction]:
@@ -203,54 +181,8 @@ def select(
     return Selection(method, of.label, artefact, trajectories.read(file, name or method, of.label))
 
 
-def sources_of(
-    data: Sequence[Dataset], correct: Mapping[tuple[str, str, str], bool] = {}, *, unique_ids: bool = False
-) -> list[Source]:
-    """Datasets as sources whose records say which teacher they are from.
-
-    Args:
-        correct: by teacher, generation and id, where it is known.
-        unique_ids: make ids of records different from teacher to teacher.
-    """
-
-    def record(dataset: Dataset, t: Trajectory) -> dict[str, Any]:
-        of = {"teacher": dataset.teacher, "generation": dataset.generation}
-        return export.as_messages(replace(t, id=f"{dataset.name}/{t.id}") if unique_ids else t) | of
-
-    sources = []
-    for dataset in data:
-        known = tuple(
-            replace(t, row=i, correct=correct.get((dataset.teacher, dataset.generation, t.id), t.correct))
-            for i, t in enumerate(dataset.trajectories)
-        )
-        records = [record(dataset, t) for t in dataset.trajectories]
-        sources.append(Source(replace(dataset, trajectories=known), records, ".jsonl", dataset.name))
-    return sources
-
-
 def _correct(of: Pool, config: MetricsConfig) -> dict[tuple[str, str, str], bool]:
     graded = verification.verified(of.data, config.teachers.answer, config.teachers.grader, config.paths.outputs)
     if graded.is_empty():
         raise InputError(f"{of.label}: no answer to any problem is known, so that none can be put first")
     return {(row[0], row[1], row[2]): row[3] for row in graded.select(*KEYS, "correct").iter_rows()}
-
-
-# --- as one of the teachers ----------------------------------------------------------------------------------------
-
-
-def random(data: Sequence[Dataset], seed: int = 0) -> Dataset:
-    """One candidate per problem, drawn evenly (see `chance`)."""
-    rule = Rule(correct="ignore")
-    drawn = put_together(chance(data, seed), sources_of(data), rule, "lower", metric=RANDOM, scores={"seed": seed})
-    return Dataset(RANDOM, GENERATION, drawn.trajectories)
-
-
-def as_teacher(method: str, data: Sequence[Dataset]) -> Dataset:
-    """The dataset that a method selects before anything is scored (`Teachers.selections`).
-
-    Raises:
-        InputError: there is no such method.
-    """
-    if method != RANDOM:
-        raise InputError(f"no selection {method!r}: there is {RANDOM}")
-    return random(data)

@@ -8,8 +8,9 @@ import polars as pl
 
 from experiments.app.config import CorrelationConfig
 from experiments.paper.metric_table import Aggregates, Result, compare
-from experiments.stages import training_sets, verification
+from experiments.stages import verification
 from experiments.stages.evaluation import BASE
+from experiments.stages.random_selection import GENERATION
 from experiments.study.study import Measured
 from rsr.metrics import Metric
 from rsr.metrics.teacher import VERIFIED_ACCURACY
@@ -18,7 +19,7 @@ from rsr.stats.correlation import correlate
 
 def of_teachers(accuracies: pl.DataFrame) -> pl.DataFrame:
     """Without the base, and without datasets that were selected from several teachers."""
-    return accuracies.filter(pl.col("teacher") != BASE, pl.col("generation") != training_sets.GENERATION)
+    return accuracies.filter(pl.col("teacher") != BASE, pl.col("generation") != GENERATION)
 
 
 def verified_by_teacher(measured: Measured, config: CorrelationConfig) -> pl.DataFrame:

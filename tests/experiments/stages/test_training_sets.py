@@ -13,8 +13,9 @@ from omegaconf import OmegaConf
 import experiments.trajectory_selection  # noqa: F401  registers its schema
 from experiments.app.command_configs import Setting
 from experiments.app.config import ROOT
-from experiments.stages import metric_scores, teacher_data, training_sets
-from experiments.stages.training_sets import GENERATION, NONE, RANDOM
+from experiments.stages import metric_scores, random_selection, teacher_data, training_sets
+from experiments.stages.random_selection import GENERATION, RANDOM
+from experiments.stages.training_sets import NONE
 from experiments.validation import by_chance
 from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
@@ -172,12 +173,12 @@ def some(names, problems=40):
 
 def test_chance_draws_evenly_whatever_the_order_of_teachers():
     data = some("abcd", 400)
-    drawn = training_sets.random(data)
-    assert drawn.generation == GENERATION and training_sets.random(data[::-1]).digest() == drawn.digest()
+    drawn = random_selection.random(data)
+    assert drawn.generation == GENERATION and random_selection.random(data[::-1]).digest() == drawn.digest()
     expected = [Random(f"0/{p}").choice("abcd") for p in sorted(f"p{i}" for i in range(400))]
     assert [t.messages[-1].content for t in drawn.trajectories] == expected
     assert all(60 < expected.count(name) < 140 for name in "abcd")
-    assert training_sets.random(data, seed=1).digest() != drawn.digest()
+    assert random_selection.random(data, seed=1).digest() != drawn.digest()
 
 
 def test_pairs_right_by_chance_are_counted_exactly():

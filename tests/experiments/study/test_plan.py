@@ -7,9 +7,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from experiments import plan
 from experiments.app.config import ROOT
-from experiments.study import cost_model
+from experiments.study import cost_model, plan
 from train import memory
 from train.memory import Shape, Spread
 
