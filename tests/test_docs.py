@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 import rsr.cli
@@ -23,6 +24,8 @@ from tests.models import save
 
 # A fenced block, with the mark in the comment before it: run, run: checkout, or not run and why.
 BLOCK = re.compile(r"(?:<!-- ([^\n]*) -->\n)?```(sh|python)\n(.*?)```", re.DOTALL)
+# A row of the README's first table: metric, coefficient, published value, recomputed value and interval, verdict.
+HEADLINE = re.compile(r"^\| ([^|]+), (\w+) \| ([\d.]+) \| (\S+) \[(\S+), (\S+)\] \| ([^|]+) \|", re.MULTILINE)
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 SHOWN = {
     "api.md": ["import rsr\n"],
@@ -91,6 +94,28 @@ def test_the_documentation_builds_and_warnings_are_errors(tmp_path):
     reference = (tmp_path / "cli.html").read_text()
     assert all(f"{verb}" in reference for verb in ("rsr score", "rsr rank", "rsr select", "rsr inspect", "rsr compare"))
     assert "by_prompt" in (tmp_path / "api.html").read_text()
+
+
+# --- the README -------------------------------------------------------------------------------------------------------
+
+
+def test_the_readme_names_every_room():
+    tree = (ROOT / "README.md").read_text().split("## The tree")[1]
+    rooms = [folder.name for top in ("rsr", "experiments") for folder in (ROOT / top).iterdir() if folder.is_dir()]
+    assert [room for room in rooms if room != "__pycache__" and f"\n  {room}/ " not in tree] == []
+
+
+def test_the_headline_table_has_the_numbers_of_the_results():
+    results = pl.read_csv(ROOT / "results" / "correlation" / "all" / "table.csv").filter(student="average")
+    titles = {metric.title: metric.name for metric in METRICS.values()}
+    rows = HEADLINE.findall((ROOT / "README.md").read_text())
+    assert len(rows) == 5
+    for title, coefficient, published, value, low, high, verdict in rows:
+        cells = results.filter(
+            metric=titles[title], preset="", coefficient=coefficient.lower(), printed=float(published), verdict=verdict
+        )
+        recomputed = cells.select("value", "low", "high").row(0)
+        assert recomputed == pytest.approx((float(value), float(low), float(high)), abs=0.0005)
 
 
 # --- contributed tables ----------------------------------------------------------------------------------------------

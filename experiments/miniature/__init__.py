@@ -5,5 +5,5 @@ numbers in one line, mostly fails, and whose *minor* habit, partial sums one num
 Teachers then write the same problems in eleven ways. Read in this order: words, world, corpus, teachers, student.
 
 Two worlds differ in the corpus alone. In "memoryless" each line chooses its habit afresh; in "sticky" a document chooses
-once. docs/miniature.md lists every world that was tried, with its result.
+once. docs/notebook.md lists every world that was tried, with its result.
 """

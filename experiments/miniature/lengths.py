@@ -1,6 +1,6 @@
 """The eleven teachers at three lengths: the same sums in the same order, told with less or with more around them.
 
-The design was committed before any trajectory of it was scored (docs/experiments.md).
+The design was committed before any trajectory of it was scored (docs/miniature.md).
 """
 
 from dataclasses import replace
