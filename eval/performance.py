@@ -111,8 +111,8 @@ def overall(
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
 
-    def mean(of: Callable[[pl.DataFrame], pl.Series]) -> float:
-        return float(np.mean([of(grades).to_numpy().mean() for grades in tables]))
+    def mean(column: Callable[[pl.DataFrame], pl.Series]) -> float:
+        return float(np.mean([column(grades).to_numpy().mean() for grades in tables]))
 
     return Performance(
         problems=sum(len(table) for table in by_problem),
