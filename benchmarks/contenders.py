@@ -115,10 +115,10 @@ class Worker:
     def finish(self) -> tuple[float, Numbers]:
         """Peak memory that the runs so far have added (MB), and what was computed."""
         try:
-            found: tuple[float, Numbers] = self.connection.recv()
+            result: tuple[float, Numbers] = self.connection.recv()
         except EOFError as error:
             raise RuntimeError("a contender died, see above") from error
-        return found
+        return result
 
     def stop(self) -> None:
         self.process.terminate()
@@ -143,8 +143,8 @@ def run_together(running: Sequence[Worker]) -> tuple[float, float, list[Numbers]
     began = time.perf_counter()
     for worker in running:
         worker.start()
-    found = [worker.finish() for worker in running]
-    return time.perf_counter() - began, sum(peak for peak, _ in found), [numbers for _, numbers in found]
+    results = [worker.finish() for worker in running]
+    return time.perf_counter() - began, sum(peak for peak, _ in results), [numbers for _, numbers in results]
 
 
 def _work(contender: Contender, chats: Sequence[RenderedChat], connection: Connection) -> None:

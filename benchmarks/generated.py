@@ -42,15 +42,15 @@ def printed_means() -> dict[str, tuple[float, float]]:
 
 def stores(folder: Path, shards: int = SHARDS) -> list[TokenStore]:
     """The first shards of every dataset as token stores, whether they are there or not."""
-    found = []
+    token_stores = []
     for teacher in printed_means():
         for generation in GENERATIONS:
             key = {"stage": "tokens", "student": {}, "scoring": {}, "data": f"{teacher}/{generation}"}
             artefact = Artefact(
                 folder / f"{teacher}-{generation}", key, {"shards": shards, "counts": {}, "template_adds": []}
             )
-            found.append(TokenStore(artefact, "generated", teacher, generation))
-    return found
+            token_stores.append(TokenStore(artefact, "generated", teacher, generation))
+    return token_stores
 
 
 def generate(folder: Path, shards: int) -> None:
@@ -60,7 +60,7 @@ def generate(folder: Path, shards: int) -> None:
     for store in {id(store): store for store, _ in missing}.values():
         store.artefact.path.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for done, _ in enumerate(threads.map(lambda of: _write(*of), missing), start=1):
+        for done, _ in enumerate(threads.map(lambda arguments: _write(*arguments), missing), start=1):
             if done % 100 == 0 or done == len(missing):
                 print(f"shard {done} of {len(missing)} written", file=sys.stderr, flush=True)
 
@@ -80,7 +80,7 @@ def _write(store: TokenStore, index: int) -> None:
     n = min(SHARD, TRAJECTORIES - index * SHARD)
     lengths = np.exp(rng.normal(np.log(length) - SPREAD**2 / 2, SPREAD, n)).astype(int).clip(1, LONGEST)
     starts = rng.integers(0, POOL, n)
-    stretches = np.concatenate([np.arange(at, at + of) for at, of in zip(starts, lengths, strict=True)])
+    stretches = np.concatenate([np.arange(at, at + length) for at, length in zip(starts, lengths, strict=True)])
     s, share, h = (drawn[stretches] for drawn in _pool())
     s = np.minimum(s * surprisal, 17.0)
     rank = np.minimum(1 + np.expm1(s) * share, VOCABULARY).astype(np.uint32)

@@ -77,36 +77,44 @@ def parameters(config: Qwen2Config) -> tuple[int, int]:
     return products - head, head
 
 
-def estimate(mean_length: float, of: Assumptions) -> dict[str, float]:
+def estimate(mean_length: float, assumptions: Assumptions) -> dict[str, float]:
     """Seconds by what takes them, for all trajectories of one dataset."""
     body, head = parameters(SHAPE)
-    tokens = TRAJECTORIES * (mean_length + of.prompt)
+    tokens = TRAJECTORIES * (mean_length + assumptions.prompt)
     response = TRAJECTORIES * mean_length
     # The mean position of a token is E[T^2] / 2 E[T]; keys and values are each multiplied with it once.
-    position = mean_length * math.exp(of.spread**2) / 2
+    position = mean_length * math.exp(assumptions.spread**2) / 2
     heads = SHAPE.num_attention_heads * SHAPE.hidden_size // SHAPE.num_attention_heads
     passes = SHAPE.num_hidden_layers * (
-        of.body_bytes[0] * SHAPE.hidden_size + of.body_bytes[1] * SHAPE.intermediate_size
+        assumptions.body_bytes[0] * SHAPE.hidden_size + assumptions.body_bytes[1] * SHAPE.intermediate_size
     )
-    reading = 2 * (body + head) / max(of.batch, mean_length)
-    rate, bandwidth = of.flops * of.matrix_share, of.bandwidth * of.bandwidth_share
+    reading = 2 * (body + head) / max(assumptions.batch, mean_length)
+    rate, bandwidth = assumptions.flops * assumptions.matrix_share, assumptions.bandwidth * assumptions.bandwidth_share
     return {
         "products of the body": 2 * body * tokens / rate,
-        "attention": 4 * position * heads * SHAPE.num_hidden_layers * tokens / (of.flops * of.attention_share),
+        "attention": 4
+        * position
+        * heads
+        * SHAPE.num_hidden_layers
+        * tokens
+        / (assumptions.flops * assumptions.attention_share),
         "product of the head": 2 * head * response / rate,
         "passes between the body's products": passes * tokens / bandwidth,
-        "statistics of the logits": of.statistics_bytes * SHAPE.vocab_size * response / bandwidth,
+        "statistics of the logits": assumptions.statistics_bytes * SHAPE.vocab_size * response / bandwidth,
         "reading the weights": reading * tokens / bandwidth,
     }
 
 
 def main() -> None:
-    of = Assumptions()
+    assumptions = Assumptions()
     printed = pl.read_csv(ROOT / "results" / "published" / "metrics.csv", infer_schema=False)
     means = printed.filter(pl.col("student") == "qwen7b", pl.col("metric") == "avg_token_length").select(
         "teacher", length=pl.col("printed_value").cast(pl.Float64)
     )
-    rows = [{"teacher": teacher, "mean_length": length} | estimate(length, of) for teacher, length in means.iter_rows()]
+    rows = [
+        {"teacher": teacher, "mean_length": length} | estimate(length, assumptions)
+        for teacher, length in means.iter_rows()
+    ]
     table = pl.DataFrame(rows)
     kinds = table.columns[2:]
     table = table.with_columns(hours=pl.sum_horizontal(kinds) / 3600).sort("hours", descending=True)
@@ -136,7 +144,7 @@ def main() -> None:
         "Assumed:",
         markdown_list(
             [
-                f"an H200 does {of.flops / 1e12:.0f} TFLOP/s in dense bfloat16 and moves {of.bandwidth / 1e12} TB/s (sold)"
+                f"an H200 does {assumptions.flops / 1e12:.0f} TFLOP/s in dense bfloat16 and moves {assumptions.bandwidth / 1e12} TB/s (sold)"
             ]
             + list(MEANING.values())
             + ["tokenising, reading and writing run beside the forward pass; loading the model is left out"]

@@ -56,9 +56,13 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         (
             title,
             [
-                Growth(f"{task} ({slope(of, name):.2f})", [row["size"] for row in of], [row[name] for row in of])
+                Growth(
+                    f"{task} ({slope(points, name):.2f})",
+                    [row["size"] for row in points],
+                    [row[name] for row in points],
+                )
                 for task in dict.fromkeys(row["task"] for row in rows)
-                if (of := of_task(rows, task))
+                if (points := of_task(rows, task))
             ],
         )
         for name, title in MEASURED.items()
@@ -125,8 +129,8 @@ def _line(row: Row, folder: Path) -> list[str]:
 def _measured(task: str, folder: Path, size: int) -> Row:
     """A row, measured now or by the same commit before."""
     kept, commit = folder / "measured" / f"{task}-{size}.json", provenance()["commit"]
-    if kept.exists() and (found := json.loads(kept.read_text()))["commit"] == commit:
-        return dict(found["row"])
+    if kept.exists() and (result := json.loads(kept.read_text()))["commit"] == commit:
+        return dict(result["row"])
     row = measured(task, folder, size)
     kept.parent.mkdir(exist_ok=True)
     kept.write_text(json.dumps({"commit": commit, "row": row}))

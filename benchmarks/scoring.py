@@ -57,9 +57,9 @@ def measure(runs: Mapping[str, Run], rounds: int) -> tuple[pl.DataFrame, dict[st
     numbers: dict[str, list[Numbers]] = {}
     with workers([one for run in runs.values() for one in run]) as started:
         ready = iter(started)
-        of = {name: [next(ready) for _ in run] for name, run in runs.items()}
+        by_contender = {name: [next(ready) for _ in run] for name, run in runs.items()}
         for done in range(rounds + 1):
-            for name, running in of.items():
+            for name, running in by_contender.items():
                 took, memory[name], numbers[name] = run_together(running)
                 if done:
                     seconds[name].append(took)
@@ -70,14 +70,14 @@ def measure(runs: Mapping[str, Run], rounds: int) -> tuple[pl.DataFrame, dict[st
     return pl.DataFrame(rows), numbers
 
 
-def check(found: Numbers, plain: Numbers, dtype: str) -> str:
+def check(own: Numbers, plain: Numbers, dtype: str) -> str:
     """Compare with the plain way, and say how near.
 
     Raises:
         SystemExit: the numbers differ by more than rounding.
     """
-    assert found is not None and plain is not None
-    (rank, surprisal), (plain_rank, plain_surprisal) = found, plain
+    assert own is not None and plain is not None
+    (rank, surprisal), (plain_rank, plain_surprisal) = own, plain
     surprisals = float(np.abs(surprisal - plain_surprisal).mean())
     ranks = float(np.abs(rank.astype(int) - plain_rank.astype(int)).mean())
     ratio = float(rank.sum() / surprisal.sum() / (plain_rank.sum() / plain_surprisal.sum()) - 1)
@@ -92,7 +92,7 @@ def check(found: Numbers, plain: Numbers, dtype: str) -> str:
 def lengths(model: str, rounds: int, data: Path | None) -> None:
     """Real student, several distributions of lengths, every token budget."""
     student = students.load(model, device="cpu")
-    workloads = {name: (of.what, chats(student, of.draw())) for name, of in LENGTHS.items()}
+    workloads = {name: (workload.what, chats(student, workload.draw())) for name, workload in LENGTHS.items()}
     if data is not None:
         workloads = {"given": (f"drawn evenly from the teachers of {data.name}", mixed(data, student))}
     tables, text = [], ["# Scoring beside the bare forward pass", f"{student.name}, bfloat16, 2 threads."]
@@ -158,9 +158,9 @@ def profile(model: str, rounds: int) -> None:
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
             began = time.perf_counter()
-            found = function(*arguments, **named)
+            result = function(*arguments, **named)
             seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - began
-            return found
+            return result
 
         return call
 
@@ -174,7 +174,7 @@ def profile(model: str, rounds: int) -> None:
         for _ in range(rounds):
             seconds.clear()
             timed("all", scorer.score)(drawn)
-            best = min(best or dict(seconds), dict(seconds), key=lambda of: of["all"])
+            best = min(best or dict(seconds), dict(seconds), key=lambda times: times["all"])
     finally:
         statistics.token_statistics = token_statistics
     whole = best.pop("all")
@@ -263,8 +263,8 @@ def mixed(folder: Path, student: Student) -> list[RenderedChat]:
     """One chat of each teacher."""
     drawn = []
     for at, (teacher, generation, file) in enumerate(trajectories.find(folder)):
-        found = trajectories.read(file, teacher, generation).trajectories
-        drawn.append(student.renderer.render(found[at * 7919 % len(found)].messages, student.max_positions))
+        candidates = trajectories.read(file, teacher, generation).trajectories
+        drawn.append(student.renderer.render(candidates[at * 7919 % len(candidates)].messages, student.max_positions))
     return drawn
 
 

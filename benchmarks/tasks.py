@@ -61,11 +61,11 @@ def ablation(folder: Path, size: int) -> Run:
     """Every variant of Tables 5 and 14 over the store, and what it reads."""
     from experiments.ablation import measured
 
-    found = stores(folder, size)
+    token_stores = stores(folder, size)
 
     def run() -> Iterable[Path]:
-        measured(found, Ablation(), seed=0)
-        return [shard_path(store.artefact, i) for store in found for i in range(size)]
+        measured(token_stores, Ablation(), seed=0)
+        return [shard_path(store.artefact, i) for store in token_stores for i in range(size)]
 
     return run
 
@@ -128,7 +128,7 @@ def report(folder: Path, size: int) -> Run:
 
 
 TASKS: dict[str, Callable[[Path, int], Run]] = {
-    of.__name__: of for of in (scoring, ablation, tables, ranking, selection, report)
+    task.__name__: task for task in (scoring, ablation, tables, ranking, selection, report)
 }
 
 
@@ -177,7 +177,7 @@ def tokens(folder: Path, size: int) -> int:
 
     paths = [shard_path(store.artefact, i) for store in stores(folder) for i in range(size)]
     chats = (pq.read_table(path, columns=["chat_tokens"])["chat_tokens"].to_numpy() for path in paths)
-    return sum(int(of.sum()) - PROMPT * len(of) for of in chats)
+    return sum(int(lengths.sum()) - PROMPT * len(lengths) for lengths in chats)
 
 
 if __name__ == "__main__":

@@ -106,8 +106,8 @@ def overall(tables: Sequence[pl.DataFrame], *, resamples: int = 10_000, seed: in
         means += resampled_sums(table["correct"].to_numpy(), resamples, rng) / len(table) / len(tables)
     low, high = percentile_interval(means)
 
-    def mean(of: Callable[[pl.DataFrame], pl.Series]) -> float:
-        return float(np.mean([of(grades).to_numpy().mean() for grades in tables]))
+    def mean(column: Callable[[pl.DataFrame], pl.Series]) -> float:
+        return float(np.mean([column(grades).to_numpy().mean() for grades in tables]))
 
     return Performance(
         problems=sum(len(table) for table in by_problem),

@@ -127,7 +127,7 @@ def compare(first: Scores | str | Path, second: Scores | str | Path) -> "Compari
     Raises:
         InputError: one cannot be read, or they have no trajectory in common.
     """
-    sets = [imports.read(_folder(of)) for of in (first, second)]
+    sets = [imports.read(_folder(scores)) for scores in (first, second)]
     from rsr.metrics import compare_scores
 
     return compare_scores.compare(*sets)
@@ -152,9 +152,9 @@ def score_sources(
     """
     datasets = [source.dataset for source in read]
     full = f"{scorer.student.name}-{label}"
-    found = score_tables.score(scorer, datasets, Path(outputs), label=full, on_error=on_error, progress=progress)
-    assert found is not None, "one process is the first"
-    return found
+    tables = score_tables.score(scorer, datasets, Path(outputs), label=full, on_error=on_error, progress=progress)
+    assert tables is not None, "one process is the first"
+    return tables
 
 
 def label_of(data: Data) -> str:

@@ -57,7 +57,7 @@ def multiple_choice(documents: "Dataset") -> "Dataset":
     if "problem" in documents.column_names:  # a local copy in our form
         return mathematics(documents)
     names = documents.column_names
-    problem, right, identity = (_column(of, names) for of in (PROBLEM, ANSWER, IDENTITY))
+    problem, right, identity = (_column(aliases, names) for aliases in (PROBLEM, ANSWER, IDENTITY))
     wrong = [_column((name,), names) for name in WRONG]
 
     def row(document: dict[str, Any]) -> dict[str, str]:
@@ -79,7 +79,9 @@ def functions(documents: "Dataset") -> "Dataset":
     if "problem" in documents.column_names:
         return mathematics(documents)
     names = documents.column_names
-    identity, prompt, test, name = (_column((of,), names) for of in ("task_id", "prompt", "test", "entry_point"))
+    identity, prompt, test, name = (
+        _column((column,), names) for column in ("task_id", "prompt", "test", "entry_point")
+    )
 
     def row(document: dict[str, str]) -> dict[str, str]:
         tests = f"{document[test]}\ncheck({document[name]})"
@@ -97,7 +99,9 @@ def assertions(documents: "Dataset") -> "Dataset":
     if "problem" in documents.column_names:
         return mathematics(documents)
     names = documents.column_names
-    identity, text, tests, setup = (_column((of,), names) for of in ("task_id", "text", "test_list", "test_setup_code"))
+    identity, text, tests, setup = (
+        _column((column,), names) for column in ("task_id", "text", "test_list", "test_setup_code")
+    )
 
     def row(document: dict[str, Any]) -> dict[str, str]:
         listed = "\n".join(document[tests])

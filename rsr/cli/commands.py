@@ -137,17 +137,17 @@ def inspect(
     needs(data, student)
     from rsr import api
 
-    found = api.inspect(str(student), data, trajectory, settings=settings_of(settings))
+    inspection = api.inspect(str(student), data, trajectory, settings=settings_of(settings))
     if html is not None:
         from rsr.store.artefacts import write_text, writing
 
         with writing(html):
-            write_text(html, found.to_html())
+            write_text(html, inspection.to_html())
         click.echo(f"Written to {html}", err=as_json)
     if as_json or html is None:
         from rsr.cli.show import show_inspection
 
-        _show(found, as_json, lambda of: show_inspection(of, tokens))
+        _show(inspection, as_json, lambda inspection: show_inspection(inspection, tokens))
 
 
 @click.command(short_help="Compare two score sets.")
@@ -162,7 +162,7 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     """
     from rsr.metrics import imports
 
-    sets = [imports.read(options.scores_folder(of)) for of in (first, second)]
+    sets = [imports.read(options.scores_folder(scores)) for scores in (first, second)]
     from rsr.cli.show import show_comparison
     from rsr.metrics import compare_scores
 

@@ -22,9 +22,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, pl.DataFrame):
         return plain(value.to_dicts())
     if isinstance(value, Mapping):
-        return {str(key): plain(of) for key, of in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(of) for of in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value

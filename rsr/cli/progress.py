@@ -28,7 +28,7 @@ class TokenProgress:
         self,
         datasets: Sequence[Dataset],
         processes: int = 1,
-        report: Callable[[int, int], None] = lambda done, of: None,
+        report: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self.sizes = {d.name: sum(t.characters for t in d.trajectories) for d in datasets}
         self.processes = processes

@@ -24,17 +24,17 @@ def say(*lines: str) -> None:
         out.print(line, markup=False, soft_wrap=True)
 
 
-def show_estimate(found: "DryRun") -> None:
-    cut = f", {found.truncated} cut" if found.truncated else ""
+def show_estimate(dry_run: "DryRun") -> None:
+    cut = f", {dry_run.truncated} cut" if dry_run.truncated else ""
     say(
-        f"{found.trajectories:,} trajectories, {found.tokens:,} tokens ({found.response_tokens:,} of responses), "
-        f"longest {found.longest:,}{cut}",
-        f"time    about {_duration(found.seconds)} at {found.tokens_per_second:,.0f} tokens/s in a short probe",
-        f"memory  {_size(found.memory)} at the probe's peak, weights {_size(found.weights)} of it",
-        f"disk    about {_size(found.disk)}, free {_size(found.free)}",
+        f"{dry_run.trajectories:,} trajectories, {dry_run.tokens:,} tokens ({dry_run.response_tokens:,} of responses), "
+        f"longest {dry_run.longest:,}{cut}",
+        f"time    about {_duration(dry_run.seconds)} at {dry_run.tokens_per_second:,.0f} tokens/s in a short probe",
+        f"memory  {_size(dry_run.memory)} at the probe's peak, weights {_size(dry_run.weights)} of it",
+        f"disk    about {_size(dry_run.disk)}, free {_size(dry_run.free)}",
     )
-    if found.refused:
-        say(f"{found.refused} cannot be rendered verbatim and would stop the run, the first: {found.first_refused}")
+    if dry_run.refused:
+        say(f"{dry_run.refused} cannot be rendered verbatim and would stop the run, the first: {dry_run.first_refused}")
 
 
 def _duration(seconds: float) -> str:
@@ -86,8 +86,8 @@ def _choices(ranking: "Ranking") -> list[str]:
 
 
 def _lengths(ranking: "Ranking") -> list[str]:
-    def names(of: "list[EqualLength]") -> str:
-        return ", ".join(length.dataset for length in of)
+    def names(lengths: "list[EqualLength]") -> str:
+        return ", ".join(length.dataset for length in lengths)
 
     explained = [length for length in ranking.lengths if length.explains]
     first = ranking.places[0].dataset
@@ -96,11 +96,11 @@ def _lengths(ranking: "Ranking") -> list[str]:
     return [f"at equal length the lead of {first} cannot be told from 0 over: {names(explained)}"]
 
 
-def show_training_set(of: "TrainingSet", file: "Path") -> None:
-    chosen = of.choice.chosen
+def show_training_set(training_set: "TrainingSet", file: "Path") -> None:
+    chosen = training_set.choice.chosen
     say(f"{len(chosen)} trajectories selected, {int(chosen['tokens'].sum()):,} response tokens")
-    table = grid("teacher", "selected", "share", f"mean {of.metric}", "correct", "wrong")
-    for row in of.composition.iter_rows(named=True):
+    table = grid("teacher", "selected", "share", f"mean {training_set.metric}", "correct", "wrong")
+    for row in training_set.composition.iter_rows(named=True):
         score = number(row["mean_score"])
         table.add_row(
             Text(row["teacher"]),
@@ -111,39 +111,41 @@ def show_training_set(of: "TrainingSet", file: "Path") -> None:
             str(row["wrong"]),
         )
     console().print(table)
-    say(*(f"left out: {count} {reason}" for reason, count in of.reasons.items()))
-    if of.choice.ties:
-        say(f"{of.choice.ties} ties settled by content")
-    for overlap in of.overlaps:
+    say(*(f"left out: {count} {reason}" for reason, count in training_set.reasons.items()))
+    if training_set.choice.ties:
+        say(f"{training_set.choice.ties} ties settled by content")
+    for overlap in training_set.overlaps:
         short = f" ({overlap.too_short} too short to compare)" if overlap.too_short else ""
         say(f"{len(overlap.hits)} selected overlap with {overlap.evaluation}, {overlap.problems} problems{short}")
-    say(*(f"note: {warning}" for warning in of.warnings), f"Written to {file}")
+    say(*(f"note: {warning}" for warning in training_set.warnings), f"Written to {file}")
 
 
-def show_inspection(found: "Inspection", tokens: int) -> None:
+def show_inspection(inspection: "Inspection", tokens: int) -> None:
     out = console()
-    say(f"{found.dataset}, {found.trajectory} under {found.student}", found.summary, "")
+    say(f"{inspection.dataset}, {inspection.trajectory} under {inspection.student}", inspection.summary, "")
     text = Text()
-    for segment, scored in found.segments:
+    for segment, scored in inspection.segments:
         shown = segment if not scored else f"[{len(segment)} characters scored]"
         text.append(shown, style="bold" if scored else "dim")
     out.print(text, soft_wrap=True)
-    out.print(coloured(found.tokens[:tokens]), soft_wrap=True)
-    if len(found.tokens) > tokens:
-        say(f"(the first {tokens} of {len(found.tokens)} tokens)")
+    out.print(coloured(inspection.tokens[:tokens]), soft_wrap=True)
+    if len(inspection.tokens) > tokens:
+        say(f"(the first {tokens} of {len(inspection.tokens)} tokens)")
     table = grid("highest rank", "rank", "surprisal", "highest surprisal", "rank", "surprisal")
-    for one, other in zip(found.highest("rank"), found.highest("surprisal"), strict=True):
+    for one, other in zip(inspection.highest("rank"), inspection.highest("surprisal"), strict=True):
         cells = [(repr(t.text), str(t.rank), f"{t.surprisal:.2f}") for t in (one, other)]
         table.add_row(*(Text(cell) for row in cells for cell in row))
     out.print(table)
 
 
-def show_comparison(of: "Comparison") -> None:
-    say(f"first:  {of.first}", f"second: {of.second}")
-    say(f"{of.shared} trajectories in both, {of.only_first} only in the first, {of.only_second} only in the second")
-    say(*(f"warning: {warning}" for warning in of.warnings))
+def show_comparison(comparison: "Comparison") -> None:
+    say(f"first:  {comparison.first}", f"second: {comparison.second}")
+    say(
+        f"{comparison.shared} trajectories in both, {comparison.only_first} only in the first, {comparison.only_second} only in the second"
+    )
+    say(*(f"warning: {warning}" for warning in comparison.warnings))
     table = grid("", "Spearman", "median change", "largest change", "order of datasets")
-    for agreement in of.agreements:
+    for agreement in comparison.agreements:
         table.add_row(
             METRICS[agreement.metric].title,
             _coefficient(agreement.spearman),
@@ -153,11 +155,11 @@ def show_comparison(of: "Comparison") -> None:
         )
     console().print(table)
     values = grid("dataset", "RSR, first", "RSR, second", "change")
-    for name, (first, second) in of.agreements[0].datasets.items():
+    for name, (first, second) in comparison.agreements[0].datasets.items():
         values.add_row(Text(name), f"{first:.3f}", f"{second:.3f}", f"{second / first - 1:+.2%}")
     console().print(values)
-    if of.tokens is not None:
-        t = of.tokens
+    if comparison.tokens is not None:
+        t = comparison.tokens
         say(
             f"of {t.tokens:,} tokens {t.same_rank:.1%} have the same clipped rank; surprisal differs by {t.mean:.4f} nats on "
             f"average, by {t.largest:.4f} at most"

@@ -18,10 +18,10 @@ BESIDE = ("avg_surprisal", "avg_rank_clipped", "avg_token_length")  # shown besi
 
 def console(*, stderr: bool = False) -> Console:
     """A console; where there is no terminal, as wide as tables need."""
-    found = Console(file=sys.stderr if stderr else sys.stdout, highlight=False)
-    if not found.is_terminal:
-        found.width = 120
-    return found
+    terminal = Console(file=sys.stderr if stderr else sys.stdout, highlight=False)
+    if not terminal.is_terminal:
+        terminal.width = 120
+    return terminal
 
 
 def grid(*columns: str) -> Table:
@@ -69,7 +69,7 @@ def _value(row: dict[str, Any]) -> str:
 def _different_problems(trajectories: pl.DataFrame) -> list[str]:
     """Datasets compare on the same problems; says so where theirs are not."""
     one_row_each = trajectories.filter(metric="rsr", preset="")
-    problems = [set(of["problem"]) for _, of in one_row_each.group_by("teacher", "generation")]
+    problems = [set(dataset["problem"]) for _, dataset in one_row_each.group_by("teacher", "generation")]
     shared, every = len(set.intersection(*problems)), len(set.union(*problems))
     if shared == every:
         return []
@@ -86,9 +86,9 @@ def _counted(facts: list[dict[str, Any]]) -> list[str]:
         "malformed": "malformed and left out",
     }
     for dataset in facts:
-        found = [f"{dataset['counts'][key]} {text}" for key, text in names.items() if dataset["counts"][key]]
-        if found:
-            lines.append(f"{dataset_name(dataset['teacher'], dataset['generation'])}: {', '.join(found)}")
+        counts = [f"{dataset['counts'][key]} {text}" for key, text in names.items() if dataset["counts"][key]]
+        if counts:
+            lines.append(f"{dataset_name(dataset['teacher'], dataset['generation'])}: {', '.join(counts)}")
     added = sorted({text for dataset in facts for text in dataset["template_adds"]})
     return lines + [
         f"the chat template adds text of its own to chats without a system message: {text!r}" for text in added

@@ -46,11 +46,11 @@ def read(path: Path) -> EvaluationSet:
     sequences: dict[tuple[str, ...], set[str]] = {}
     problems = too_short = 0
     for where, record in trajectories.records(path):
-        identity, of = _problem(where, record)
+        identity, problem = _problem(where, record)
         problems += 1
-        found = list(windows(of, min(N, len(of)))) if len(of) >= SHORTEST else []
-        too_short += not found
-        for sequence in found:
+        spoken = list(windows(problem, min(N, len(problem)))) if len(problem) >= SHORTEST else []
+        too_short += not spoken
+        for sequence in spoken:
             sequences.setdefault(sequence, set()).add(identity)
     if not problems:
         raise InputError(f"{path}: is empty")
@@ -70,22 +70,22 @@ def check(path: Path) -> None:
 def overlapping(texts: Iterable[str], evaluation: EvaluationSet) -> set[str]:
     """The problems of an evaluation set that texts overlap with."""
     lengths = {len(sequence) for sequence in evaluation.sequences}
-    found: set[str] = set()
+    problems: set[str] = set()
     for text in texts:
-        of = words(text)
+        spoken = words(text)
         for n in lengths:
-            for sequence in windows(of, n):
-                found |= evaluation.sequences.get(sequence, frozenset())
-    return found
+            for sequence in windows(spoken, n):
+                problems |= evaluation.sequences.get(sequence, frozenset())
+    return problems
 
 
 def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def windows(of: list[str], n: int) -> Iterator[tuple[str, ...]]:
+def windows(words: list[str], n: int) -> Iterator[tuple[str, ...]]:
     """Every n words in a row."""
-    return zip(*(of[i:] for i in range(n)), strict=False)
+    return zip(*(words[i:] for i in range(n)), strict=False)
 
 
 def _problem(where: str, record: Any) -> tuple[str, list[str]]:

@@ -64,7 +64,7 @@ def _sources(data: Data, on_error: OnError) -> list[Source]:
     if isinstance(data, str | Path):
         return _from_place(data, on_error)
     if isinstance(data, Mapping):
-        return [_renamed(source, name) for name, of in data.items() for source in _sources(of, on_error)]
+        return [_renamed(source, name) for name, named in data.items() for source in _sources(named, on_error)]
     if not isinstance(data, Iterable):
         raise InputError(f"data are files, records or datasets by name, not a {type(data).__name__}")
     items = list(data)
@@ -123,8 +123,9 @@ def _parsed(
 
 
 def _sampled(source: Source, sample: int | None) -> Source:
-    of = source.dataset.trajectories
-    if sample is None or sample >= len(of):
+    answers = source.dataset.trajectories
+    if sample is None or sample >= len(answers):
         return source
-    first = sorted(range(len(of)), key=lambda i: hashlib.sha256(of[i].problem.encode()).digest())[:sample]
-    return replace(source, dataset=replace(source.dataset, trajectories=tuple(of[i] for i in sorted(first))))
+    by_hash = sorted(range(len(answers)), key=lambda i: hashlib.sha256(answers[i].problem.encode()).digest())
+    chosen = tuple(answers[i] for i in sorted(by_hash[:sample]))
+    return replace(source, dataset=replace(source.dataset, trajectories=chosen))

@@ -53,13 +53,13 @@ def encode(records: Sequence[Any], suffix: str) -> bytes:
 
 def dataset_info(records: Sequence[Mapping[str, Any]], file_name: str) -> dict[str, Any]:
     """The entry of a dataset_info.json of LLaMA-Factory."""
-    of = shape(records[0])
-    if of == "alpaca":
+    form = shape(records[0])
+    if form == "alpaca":
         columns = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
         present = {theirs: ours for theirs, ours in columns.items() if any(ours in r for r in records)}
         return {NAME: {"file_name": file_name, "columns": present}}
-    entry: dict[str, Any] = {"file_name": file_name, "formatting": "sharegpt", "columns": {"messages": of}}
-    return {NAME: entry | ({"tags": TAGS} if of == "messages" else {})}
+    entry: dict[str, Any] = {"file_name": file_name, "formatting": "sharegpt", "columns": {"messages": form}}
+    return {NAME: entry | ({"tags": TAGS} if form == "messages" else {})}
 
 
 def check_shapes(records: Sequence[Mapping[str, Any]]) -> None:
@@ -68,10 +68,10 @@ def check_shapes(records: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         InputError: they are mixed.
     """
-    found = sorted({shape(record) for record in records})
-    if len(found) > 1:
+    shapes = sorted({shape(record) for record in records})
+    if len(shapes) > 1:
         raise InputError(
-            f"the selected records have mixed formats ({', '.join(found)}), which no trainer takes as one dataset: "
+            f"the selected records have mixed formats ({', '.join(shapes)}), which no trainer takes as one dataset: "
             "as_messages (--as-messages) writes all as messages"
         )
 

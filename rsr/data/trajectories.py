@@ -128,13 +128,13 @@ def find(source: str | Path) -> list[tuple[str, str, Path]]:
     files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
     if not files:
         raise InputError(f"{path}: holds no {', '.join(SUFFIXES)} file")
-    found: dict[tuple[str, str], Path] = {}
+    files_by_name: dict[tuple[str, str], Path] = {}
     for p in files:
         name = (p.stem, "") if p.parent == path else ("/".join(p.relative_to(path).parts[:-1]), p.stem)
-        if name in found:
-            raise InputError(f"{found[name]} and {p} are the same teacher and generation: keep one of them")
-        found[name] = p
-    return [(teacher, generation, p) for (teacher, generation), p in found.items()]
+        if name in files_by_name:
+            raise InputError(f"{files_by_name[name]} and {p} are the same teacher and generation: keep one of them")
+        files_by_name[name] = p
+    return [(teacher, generation, p) for (teacher, generation), p in files_by_name.items()]
 
 
 def _download(name: str) -> Path:
@@ -191,8 +191,8 @@ def parse(
         seen.add(trajectory.id)
         trajectories.append(trajectory)
     if not trajectories:
-        found = f"all {len(skipped)} records are malformed, the first: {skipped[0].reason}" if skipped else "is empty"
-        raise InputError(f"{source}: {found}")
+        problem = f"all {len(skipped)} records are malformed, the first: {skipped[0].reason}" if skipped else "is empty"
+        raise InputError(f"{source}: {problem}")
     return Dataset(teacher, generation, tuple(trajectories), tuple(skipped))
 
 
@@ -247,8 +247,8 @@ def _json_list(path: Path, text: str) -> Iterator[tuple[str, Any]]:
     """Decode record by record, so that each is known by its line."""
     decoder, position, line, counted = json.JSONDecoder(), _skip_space(text, 0), 1, 0
     if text[position : position + 1] != "[":
-        found = repr(text[position : position + 20]) if text.strip() else "nothing"
-        raise InputError(f"{path}: a JSON file holds a list of records, this one starts with {found}")
+        start = repr(text[position : position + 20]) if text.strip() else "nothing"
+        raise InputError(f"{path}: a JSON file holds a list of records, this one starts with {start}")
     position = _skip_space(text, position + 1)
     while text[position : position + 1] != "]":
         line += text.count("\n", counted, position)
@@ -329,11 +329,11 @@ def shape(record: Mapping[str, Any]) -> Shape:
 
 
 def _messages(record: Mapping[str, Any]) -> list[Message]:
-    of = shape(record)
-    if of == "alpaca":
+    form = shape(record)
+    if form == "alpaca":
         return _alpaca(record)
-    parse_one = _message if of == "messages" else _sharegpt
-    return [parse_one(m, i) for i, m in enumerate(_as_list(record[of], of))]
+    parse_one = _message if form == "messages" else _sharegpt
+    return [parse_one(m, i) for i, m in enumerate(_as_list(record[form], form))]
 
 
 def _as_list(value: Any, name: str) -> list[Any]:

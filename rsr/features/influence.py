@@ -131,7 +131,9 @@ def query_direction(
     examples, asked = _rendered(scorer, [pool[i] for i in sorted(drawn)]), _rendered(scorer, queries.trajectories)
     gradient = _mean_gradient(scorer, modules, asked)
     factors = _factors(scorer, list(modules), examples, settings.seed, artefact.path / "kronfluence")
-    direction = {name: _divide(g, {kind: of[name] for kind, of in factors.items()}) for name, g in gradient.items()}
+    direction = {
+        name: _divide(g, {kind: matrices[name] for kind, matrices in factors.items()}) for name, g in gradient.items()
+    }
     with writing(artefact.path):
         save_file(direction, artefact.path / DIRECTION)
         shutil.rmtree(artefact.path / "kronfluence")
@@ -215,13 +217,13 @@ def _factors(
 def _fit(analyzer: Any, data: list[dict[str, Tensor]], seed: int) -> None:
     from kronfluence.arguments import FactorArguments
 
-    of: dict[str, Any] = dict(per_device_batch_size=1, factor_args=FactorArguments("ekfac"))
+    options: dict[str, Any] = dict(per_device_batch_size=1, factor_args=FactorArguments("ekfac"))
     # Sampled labels are the same whether or not an earlier step was found done.
     torch.manual_seed(seed)
-    analyzer.fit_covariance_matrices("ekfac", data, **of)
-    analyzer.perform_eigendecomposition("ekfac", factor_args=of["factor_args"])
+    analyzer.fit_covariance_matrices("ekfac", data, **options)
+    analyzer.perform_eigendecomposition("ekfac", factor_args=options["factor_args"])
     torch.manual_seed(seed)
-    analyzer.fit_lambda_matrices("ekfac", data, **of)
+    analyzer.fit_lambda_matrices("ekfac", data, **options)
 
 
 def _divide(gradient: Tensor, factors: dict[str, Tensor]) -> Tensor:

@@ -196,14 +196,14 @@ def read_answer(answer: str) -> dict[str, float]:
     Raises:
         ValueError: it holds no object of the schema, or a score that is no number from 0 to 1.
     """
-    found = _first_object(answer)
-    of_criteria = found.get("dimensional_evaluation")
-    if not isinstance(of_criteria, dict):
+    judgement = _first_object(answer)
+    criteria = judgement.get("dimensional_evaluation")
+    if not isinstance(criteria, dict):
         raise ValueError("the answer has no dimensional_evaluation")
-    scores = {"score": found.get("overall_score")}
+    scores = {"score": judgement.get("overall_score")}
     for name in CRITERIA:
-        of_one = of_criteria.get(name)
-        scores[name] = of_one.get("score") if isinstance(of_one, dict) else of_one
+        criterion = criteria.get(name)
+        scores[name] = criterion.get("score") if isinstance(criterion, dict) else criterion
     return {name: _valid(name, value) for name, value in scores.items()}
 
 
@@ -220,10 +220,10 @@ def _first_object(answer: str) -> dict[str, Any]:
     decoder, at = json.JSONDecoder(), answer.find("{")
     while at >= 0:
         try:
-            found = decoder.raw_decode(answer, at)[0]
+            value = decoder.raw_decode(answer, at)[0]
         except (ValueError, RecursionError):
-            found = None
-        if isinstance(found, dict) and "overall_score" in found:
-            return found
+            value = None
+        if isinstance(value, dict) and "overall_score" in value:
+            return value
         at = answer.find("{", at + 1)
     raise ValueError("the answer holds no JSON object with an overall_score")

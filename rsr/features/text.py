@@ -27,9 +27,13 @@ class TextCounts:
     workers = 1
 
     def identity(self) -> dict[str, Any]:
-        return {"version": 1, "word": WORD.pattern, "keywords": {name: list(of) for name, of in KEYWORDS.items()}}
+        return {
+            "version": 1,
+            "word": WORD.pattern,
+            "keywords": {name: list(keywords) for name, keywords in KEYWORDS.items()},
+        }
 
     def __call__(self, trajectory: Trajectory) -> Row:
         text = "\n".join(m.content for m in trajectory.messages if m.role == "assistant")
         words: list[str] = WORD.findall(text.lower())
-        return {"words": len(words), **{name: sum(w in of for w in words) for name, of in KEYWORDS.items()}}
+        return {"words": len(words), **{name: sum(w in keywords for w in words) for name, keywords in KEYWORDS.items()}}

@@ -119,14 +119,14 @@ def _parse(text: str) -> list[Any]:
     text = _GROUPED_DIGITS.sub("", text.translate(_SIGNS).strip().removesuffix(".").strip("$ "))
     number = _PERCENT.sub("", text)
     # In a box: a bare \dfrac{1}{2} parses to nothing.
-    found = parse(
+    values = parse(
         rf"\boxed{{{number}}}",
         _LATEX,
         fallback_mode="no_fallback",
         extraction_mode="first_match",
         parsing_timeout=None,
     )
-    return found if number == text else [convert_to_pct(value) for value in found]
+    return values if number == text else [convert_to_pct(value) for value in values]
 
 
 def main() -> None:

@@ -139,8 +139,8 @@ def _agreement(both: pl.DataFrame, metric: str) -> Agreement:
 
 
 def _spearman(x: np.ndarray, y: np.ndarray) -> float | None:
-    found = float(correlate(x, y, "spearman"))
-    return None if np.isnan(found) else found
+    coefficient = float(correlate(x, y, "spearman"))
+    return None if np.isnan(coefficient) else coefficient
 
 
 def _tokens(first: ScoreSet, second: ScoreSet, both: pl.DataFrame) -> TokenAgreement | None:
@@ -162,14 +162,14 @@ def _tokens(first: ScoreSet, second: ScoreSet, both: pl.DataFrame) -> TokenAgree
     return TokenAgreement(len(difference), float(same.mean()), float(difference.max()), float(difference.mean()))
 
 
-def _token_rows(of: ScoreSet) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] | None:
+def _token_rows(score_set: ScoreSet) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] | None:
     """(trajectory, dataset) -> ranks and surprisals, from the token stores in the same outputs."""
-    if of.folder is None:
+    if score_set.folder is None:
         return None
     rows = {}
-    table = of_metric(pl.read_parquet(of.folder / score_tables.TRAJECTORIES, glob=False), "rsr")
+    table = of_metric(pl.read_parquet(score_set.folder / score_tables.TRAJECTORIES, glob=False), "rsr")
     for dataset, artefact in table.select("dataset", "artefact").unique().iter_rows():
-        store = of.folder.parent.parent / TOKENS / artefact
+        store = score_set.folder.parent.parent / TOKENS / artefact
         if not (store / MANIFEST).is_file():
             return None
         for path in sorted(store.glob("shard-*.parquet")):

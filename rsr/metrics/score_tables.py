@@ -151,7 +151,7 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
 
 def _declared(metric: Metric) -> dict[str, Any]:
     """What of a metric shapes its scores: its presets, and of a user's own function its code too."""
-    presets: dict[str, Any] = {preset: dict(of) for preset, of in metric.presets.items()}
+    presets: dict[str, Any] = {preset: dict(parameters) for preset, parameters in metric.presets.items()}
     if metric.compute is None or metric.compute.__module__.startswith("rsr."):
         return presets
     code = getattr(metric.compute, "__code__", None)

@@ -155,8 +155,8 @@ def rank(
         to_settle=_to_settle(values, drawn, n),
         choices={name: chosen for name in BASELINES if (chosen := _choice(trajectories, METRICS[name], shared))},
         lengths=tuple(
-            _length(other, of, resampled[:, split + 4 * i : split + 4 * i + 4])
-            for i, (other, of) in enumerate(zip(names[1:], moments, strict=True))
+            _length(other, moments_of_other, resampled[:, split + 4 * i : split + 4 * i + 4])
+            for i, (other, moments_of_other) in enumerate(zip(names[1:], moments, strict=True))
         ),
     )
 

@@ -136,7 +136,7 @@ def _ordered(frame: pl.DataFrame, direction: Direction, correct_first: bool) -> 
 
 def _ties(frame: pl.DataFrame, over: str | None) -> int:
     """Groups whose last kept and first left-out row do not differ in what the order is about."""
-    groups = [frame] if over is None else [of for _, of in frame.group_by(over)]
+    groups = [frame] if over is None else [group for _, group in frame.group_by(over)]
     edges = [(g.filter("kept").tail(1), g.filter(~pl.col("kept")).head(1)) for g in groups]
     order = ["_correct", "_value"]
     return sum(bool(len(a) and len(b) and a.select(order).equals(b.select(order))) for a, b in edges)

@@ -139,8 +139,8 @@ class TrainingSet:
             self.choice.chosen.select("teacher", "generation").iter_rows(), self.trajectories, strict=True
         ):
             texts = [m.content for m in t.messages if m.role != "system"]
-            if found := contamination.overlapping(texts, evaluation):
-                hits[f"{dataset_name(teacher, generation)}, {t.id}"] = sorted(found)
+            if problems := contamination.overlapping(texts, evaluation):
+                hits[f"{dataset_name(teacher, generation)}, {t.id}"] = sorted(problems)
         return Overlap(evaluation.name, evaluation.problems, evaluation.too_short, hits)
 
 
@@ -258,26 +258,26 @@ def _check_scored(scores: Scores, source: Source) -> None:
 def _warnings(
     sources: Sequence[Source], candidates: pl.DataFrame, choice: Choice, rule: Rule, records: Sequence[Any]
 ) -> list[str]:
-    found = []
+    warnings = []
     if malformed := sum(len(source.dataset.skipped) for source in sources):
-        found.append(f"{malformed} malformed records were left out")
+        warnings.append(f"{malformed} malformed records were left out")
     problems = candidates["problem"].n_unique()
     if rule.per_problem is not None and problems == len(candidates):
-        found.append(
+        warnings.append(
             "every problem has one candidate only, so the best of each problem is all there is: if several records answer "
             "one prompt, take them together by prompt"
         )
     known = candidates.filter(pl.col("correct").is_not_null())
     if 0 < len(known) < len(candidates):
-        found.append(f"the answer is known for {len(known)} of {len(candidates)} candidates")
+        warnings.append(f"the answer is known for {len(known)} of {len(candidates)} candidates")
     if len(known):
         right = candidates.filter("correct")["problem"].n_unique()
-        of = known["problem"].n_unique()
-        if right < of:
-            found.append(f"{of - right} of {of} problems with an answer have no correct candidate")
+        answered = known["problem"].n_unique()
+        if right < answered:
+            warnings.append(f"{answered - right} of {answered} problems with an answer have no correct candidate")
     wrong = int((~choice.chosen["correct"]).sum())
     if wrong:
-        found.append(f"{wrong} of {len(choice.chosen)} selected are wrong: correct=only leaves them out")
+        warnings.append(f"{wrong} of {len(choice.chosen)} selected are wrong: correct=only leaves them out")
     if any(isinstance(r.get("messages") or r.get("conversations"), str) for r in records):
-        found.append("the records keep messages as text, which trainers do not read: write them as messages")
-    return found
+        warnings.append("the records keep messages as text, which trainers do not read: write them as messages")
+    return warnings

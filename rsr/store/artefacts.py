@@ -126,12 +126,12 @@ def begin(artefact: Artefact) -> Artefact:
         except claims.Busy as busy:
             claims.wait(busy)
             mine = None
-        found = _complete(artefact.path.parent, artefact.key)
-        if mine is not None and found is None:
+        complete = _complete(artefact.path.parent, artefact.key)
+        if mine is not None and complete is None:
             return _claimed(replace(artefact, path=mine))
         if mine is not None:
             claims.drop(mine)
-        artefact = found or artefact
+        artefact = complete or artefact
     return artefact
 
 

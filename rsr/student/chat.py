@@ -232,19 +232,19 @@ def _refuse_rewriting(text: str, before: str, content: str, index: int) -> NoRet
         raise InputError(
             f"message {index}: the chat template writes what stands before the response otherwise: {where}"
         )
-    found = text[len(before) : len(before) + len(content) + 40]
+    rendered = text[len(before) : len(before) + len(content) + 40]
     raise InputError(
-        f"message {index}: the chat template does not keep the response verbatim: {_difference(content, found)}"
+        f"message {index}: the chat template does not keep the response verbatim: {_difference(content, rendered)}"
     )
 
 
-def _difference(expected: str, found: str) -> str:
+def _difference(expected: str, rendered: str) -> str:
     """The first place where two texts part."""
-    blocks = difflib.SequenceMatcher(None, expected[:2000], found[:2000], autojunk=False).get_matching_blocks()
+    blocks = difflib.SequenceMatcher(None, expected[:2000], rendered[:2000], autojunk=False).get_matching_blocks()
     at = blocks[0].size if blocks[0].a == blocks[0].b == 0 else 0
     if at >= 2000:
-        at = next((i for i, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), len(found))
-    return f"at character {at} expected {expected[at : at + 40]!r}, found {found[at : at + 40]!r}"
+        at = next((i for i, (a, b) in enumerate(zip(expected, rendered, strict=False)) if a != b), len(rendered))
+    return f"at character {at} expected {expected[at : at + 40]!r}, found {rendered[at : at + 40]!r}"
 
 
 def load_template(name: str) -> str:

@@ -66,19 +66,19 @@ class VllmScorer:
     ) -> None:
         check(model)
         self.vllm = _vllm()
-        of: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        renderer = load_renderer(model, template=template, template_variables=template_variables, **of)
-        positions = getattr(load_config(model, **of), "max_position_embeddings", None)
+        source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+        renderer = load_renderer(model, template=template, template_variables=template_variables, **source)
+        positions = getattr(load_config(model, **source), "max_position_embeddings", None)
         place = import_module("vllm.platforms").current_platform.device_type
         computed = {"dtype": dtype, "attention": "vllm", "device": place}
         self.student = VllmStudent(
             name or Path(model).absolute().name,
             renderer,
-            {**identity_of(model, renderer, **of), **computed},
+            {**identity_of(model, renderer, **source), **computed},
             int(positions) - 1 if positions else None,
         )
         self.max_length = Scoring(max_length=max_length).max_length_for(self.student)
-        self.settings = of | {"model": str(model), "dtype": dtype}
+        self.settings = source | {"model": str(model), "dtype": dtype}
 
     @cached_property
     def llm(self) -> Any:
