@@ -33,17 +33,24 @@ class Conclusion:
     unit: str = "points of accuracy"
 
     def text(self) -> str:
+        effect = self.effect
         return (
-            f"**{self.question}** {self.answer} {self.effect.text()} {self.unit} ({self.effect.basis}); minimum detectable "
-            f"effect {self.effect.minimum_detectable:.2f}."
+            f"**{self.question}** {self.answer} {effect.text()} {self.unit} ({effect.basis}); "
+            f"minimum detectable effect {effect.minimum_detectable:.2f}."
         )
 
     def row(self) -> dict[str, str | float]:
-        """The numbers side by side, as files keep them."""
-        effect = self.effect
-        numbers = {"estimate": effect.value, "low": effect.low, "high": effect.high}
-        numbers["detectable"] = effect.minimum_detectable
-        return {"question": self.question, "answer": self.answer, **numbers, "unit": self.unit, "basis": effect.basis}
+        """Everything side by side, as files keep it."""
+        return {
+            "question": self.question,
+            "answer": self.answer,
+            "estimate": self.effect.value,
+            "low": self.effect.low,
+            "high": self.effect.high,
+            "detectable": self.effect.minimum_detectable,
+            "unit": self.unit,
+            "basis": self.effect.basis,
+        }
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Conclusion":

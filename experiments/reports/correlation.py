@@ -247,7 +247,7 @@ def _panel(table: Table, r: Result) -> Panel:
     c = r.correlation
     unit = f" ({table.metric.unit})" if table.metric.unit else ""
     return Panel(
-        title=f"{table.student}: {r.label}, Spearman {c.value:+.2f} [{c.low:+.2f}, {c.high:+.2f}], n = {c.n}",
+        title=f"{table.student}: {r.label}, Spearman {c.text()}, n = {c.n}",
         x_label=f"{r.label}{unit}, {table.metric.direction} is better",
         y_label="accuracy after training (%)",
         names=table.teachers,

@@ -1,11 +1,11 @@
 """The bootstrap: what a statistic would have been on other problems, or with other teachers.
 
-Units (problems, teachers, answers) are drawn with replacement, and whatever was measured on a unit comes and goes with it.
+Units (problems, teachers, answers) are drawn with replacement. Whatever was measured on a unit comes and goes with it.
 Draws are made in blocks, so that memory stays bounded. A seed gives the same draws whatever the size of a block.
 
-`scipy.stats.bootstrap` draws units as `resampled_statistic` does, but its interval is NaN as soon as one resample has no value, and
-a correlation has none where a resample is constant. Of sums it would index every problem of every resample, where
-`resampled_sums` counts problems and multiplies matrices.
+`scipy.stats.bootstrap` draws units as `resampled_statistic` does. It is not called, for two reasons. Its interval is
+NaN as soon as one resample has no value, as a correlation over equal scores has none. And sums over thousands of
+problems are faster by counts of problems (`resampled_sums`), which are other draws.
 """
 
 from collections.abc import Callable, Iterator
@@ -51,7 +51,10 @@ def resampled_sums(by_unit: Floats, resamples: int, seed: Seed) -> Floats:
 
 
 def percentile_interval(drawn: Floats) -> tuple[float, float]:
-    """95 % interval of a statistic from its resamples; those without a value (NaN) are left out, and NaN without any."""
+    """95 % interval of a statistic from its resamples.
+
+    Resamples without a value (NaN) are left out. Where none has a value, the ends are NaN.
+    """
     defined = drawn[~np.isnan(drawn)]
     if not len(defined):
         return np.nan, np.nan

@@ -50,7 +50,7 @@ def _cosine(x: Floats, y: Floats) -> Floats:
 
 @dataclass(frozen=True, kw_only=True)
 class Correlation(Effect):
-    """A signed correlation over teachers, averaged over students where there are several, with its interval over teachers.
+    """A signed correlation with its interval over teachers, averaged over students where there are several.
 
     Attributes:
         minimum_detectable: of one student; the mean over several has no larger one.
@@ -109,10 +109,10 @@ def correlation(
 
 
 def minimum_detectable_correlation(n: int, coefficient: Coefficient = "spearman") -> float:
-    """The smallest absolute correlation that a two-sided test at 5 % over n teachers finds with 80 % power; 1 where n is
-    so small that no test does.
+    """The smallest absolute correlation that a two-sided test at 5 % over n teachers finds with 80 % power.
 
-    Its standard error is that of Fisher's z after Fieller, Hartley and Pearson (1957).
+    It is 1 where n is so small that no test does. The standard error is that of Fisher's z after Fieller, Hartley and
+    Pearson (1957).
     """
     variance, lost = {"spearman": (1.06, 3), "pearson": (1.0, 3), "kendall": (0.437, 4)}[coefficient]
     return float(np.tanh(minimum_detectable(np.sqrt(variance / (n - lost))))) if n > lost else 1.0

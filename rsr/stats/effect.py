@@ -58,7 +58,7 @@ def of_error(value: float, error: float, freedom: float, basis: str) -> Effect:
 
 
 def minimum_detectable(error: float) -> float:
-    """The smallest effect that a two-sided test at 5 % finds with 80 % power, for a normal statistic with this error."""
+    """The smallest effect that a two-sided test at 5 % finds with 80 % power, of a normal statistic with this error."""
     from scipy.stats import norm
 
     return float((norm.ppf(0.975) + norm.ppf(POWER)) * error)

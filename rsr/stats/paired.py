@@ -15,8 +15,9 @@ from rsr.stats.effect import Effect, of_draws
 
 @dataclass(frozen=True, kw_only=True)
 class Difference(Effect):
-    """Spearman of one score less that of another, averaged over students where there are several, with its interval over
-    teachers.
+    """Spearman of one score less that of another, with its interval over teachers.
+
+    Over several students it is the mean of their differences.
 
     Attributes:
         p_value: of the test for dependent correlations, two-sided; NaN over several students.
