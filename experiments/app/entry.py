@@ -19,6 +19,7 @@ from rsr.store.claims import worker
 
 C = TypeVar("C")
 
+REPEAT, CONFIG = "--repeat", "config"  # the option, and the name of the file that it reads
 LAUNCHERS = ("submitit", "ray")  # modules of what they raise when a job is killed or never starts
 
 # Groups whose value may also be a folder, a file or a hub name, and the configuration that it then stands for.
@@ -52,6 +53,8 @@ def entry(
 
         @hydra.main(version_base="1.3", config_path=str(ROOT / "configs"), config_name=config_name)
         def task(config: DictConfig) -> None:
+            global _running
+            _running = config_name, config
             # Errors that the user can mend are not raised through Hydra, which would add lines of its own.
             try:
                 # Merging into the bare schema refuses what `+key=value` has added to it.
@@ -63,9 +66,10 @@ def entry(
                 fail(error)
 
         def command() -> None:
-            if open_groups:
-                sys.argv[1:] = [_open(argument) for argument in sys.argv[1:]]
             try:
+                sys.argv[1:] = _repeated(sys.argv[1:], config_name)
+                if open_groups:
+                    sys.argv[1:] = [_open(argument) for argument in sys.argv[1:]]
                 # Beside the others: Hydra reads options of one stretch, before or after its flags.
                 first = next((i for i, argument in enumerate(sys.argv) if i and _is_option(argument)), 1)
                 sys.argv[first:first] = _brought(sys.argv[1:], config_name)
@@ -136,6 +140,41 @@ def _yaml(path: Path) -> DictConfig:
     return cast(DictConfig, OmegaConf.load(path))
 
 
+def _repeated(arguments: list[str], command: str) -> list[str]:
+    """Arguments with `--repeat FOLDER` put in Hydra's terms: the configuration that a run left there.
+
+    Raises:
+        InputError: there is none, or another command's.
+    """
+    if REPEAT not in arguments:
+        return arguments
+    at = arguments.index(REPEAT)
+    folder = Path(arguments[at + 1]) if at + 1 < len(arguments) else Path()
+    file = folder / f"{CONFIG}.yaml"
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; give {REPEAT} a folder in which a run left its {CONFIG}.yaml")
+    made_by = file.read_text(encoding="utf-8").partition("\n")[0]
+    if made_by != _header(command):
+        raise InputError(f"{file} is of another command ({made_by.removeprefix('# ')}); repeat it with that one")
+    return [*arguments[:at], "--config-dir", str(folder.resolve()), "--config-name", CONFIG, *arguments[at + 2 :]]
+
+
+def _header(command: str) -> str:
+    return f"# python experiments/{command}.py {REPEAT} FOLDER"
+
+
+def composed() -> str:
+    """The configuration that is running, as a file that `--repeat` takes; default folders are left to the checkout."""
+    assert _running is not None, "no command is running"
+    command, composed = _running
+    config = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(config, dict)
+    paths = {name: str(path) for name, path in config.pop("paths", {}).items() if not Path(path).is_relative_to(ROOT)}
+    defaults = {"defaults": [{"hydra": "default"}, "_self_"]}
+    return f"{_header(command)}\n{OmegaConf.to_yaml(defaults | config | ({'paths': paths} if paths else {}))}"
+
+
+_running: tuple[str, DictConfig] | None = None  # the command of this process, and its configuration
 _TYPED = list(sys.argv)  # before `_open` replaces paths
 
 

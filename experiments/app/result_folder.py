@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from experiments.app.config import ROOT, StudyConfig
-from experiments.app.entry import command_line
+from experiments.app.entry import CONFIG, command_line, composed
 from rsr.store.artefacts import writing
 
 RECORDED = ("numpy", "scipy", "polars", "matplotlib", "hydra-core")
@@ -72,9 +72,10 @@ def publish(folder: Path, text: str, tables: Mapping[str, pl.DataFrame] | None =
 
 
 def write_record(folder: Path, **facts: Any) -> None:
-    """Write run.json beside the results of a run."""
+    """Write run.json and, for `--repeat`, config.yaml beside the results of a run."""
     record = provenance() | facts
     (folder / "run.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / f"{CONFIG}.yaml").write_text(composed(), encoding="utf-8")
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
