@@ -158,6 +158,15 @@ def test_a_training_set_has_the_form_of_its_sources(tmp_path, loaded, make, suff
     assert chosen.write(tmp_path / "new") == file  # and is found
 
 
+def test_progress_is_told_to_whoever_asks_and_nothing_is_printed(tmp_path, loaded, capfd):
+    data, told = teachers(tmp_path / "data"), []
+    rsr.score(loaded, data, outputs=tmp_path / "out", progress=lambda *done: told.append(done))
+    assert capfd.readouterr() == ("", "")
+    datasets = {dataset.name: dataset for dataset, _, _ in told}
+    assert len(datasets) > 1 and all(tokens for _, _, tokens in told)
+    assert sum(n for _, n, _ in told) == sum(t.characters for d in datasets.values() for t in d.trajectories)
+
+
 def test_trl_trains_on_it_as_it_is(tmp_path, model):
     trl, datasets = pytest.importorskip("trl"), pytest.importorskip("datasets")
     data = teachers(tmp_path / "data", make=sharegpt)
