@@ -19,8 +19,8 @@ from experiments.app.entry import entry
 from experiments.app.result_folder import folder_of, markdown_table
 from experiments.stages.evaluation import BASE
 from experiments.study.plan import refuse_or_go
-from experiments.study.reinforcement import Reinforced, reinforce_all
-from experiments.study.study import Measured, measure
+from experiments.study.reinforcement import ReinforcedStudents, reinforce_all
+from experiments.study.study import StudyResult, measure
 from rsr.metrics import METRICS
 from rsr.stats.correlation import Correlation, correlation
 from rsr.stats.effect import interval_text
@@ -44,7 +44,7 @@ def main(config: BeyondSftConfig) -> None:
     report(config, taught, reinforced)
 
 
-def report(config: BeyondSftConfig, taught: Measured, reinforced: Reinforced) -> None:
+def report(config: BeyondSftConfig, taught: StudyResult, reinforced: ReinforcedStudents) -> None:
     """Write what came out."""
     table = accuracies(config, taught, reinforced)
     teachers = table.filter(pl.col("teacher") != BASE)
@@ -73,13 +73,13 @@ def report(config: BeyondSftConfig, taught: Measured, reinforced: Reinforced) ->
     )
 
 
-def accuracies(config: BeyondSftConfig, taught: Measured, reinforced: Reinforced) -> pl.DataFrame:
+def accuracies(config: BeyondSftConfig, taught: StudyResult, reinforced: ReinforcedStudents) -> pl.DataFrame:
     """One row per student, the base first: teacher (means over generations), accuracies before and after in percent with
     their intervals over problems, rewards, and scores of the teacher's dataset.
     """
     rewards = reinforced.rewards()
     parts = []
-    for when, learned in ((BEFORE, taught), (AFTER, reinforced.learned)):
+    for when, learned in ((BEFORE, taught), (AFTER, reinforced.trained)):
         found = learned.performance(resamples=config.bootstrap.resamples, seed=config.bootstrap.seed)
         named = found.select(
             "teacher", "generation", *(pl.col(c).alias(f"{c}_{when}") for c in ("accuracy", "low", "high"))

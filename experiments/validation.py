@@ -23,7 +23,7 @@ from experiments.app.entry import entry
 from experiments.stages import teacher_data, training_sets
 from experiments.study.plan import refuse_or_go
 from experiments.study.study import learn
-from experiments.study.trained import Learned
+from experiments.study.trained import TrainedStudents
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.metrics import Metric, by_name
@@ -97,7 +97,7 @@ class Compared:
     """Predicted and measured, the predicted best first.
 
     Attributes:
-        answers: of each teacher, see `Learned.answers`.
+        answers: of each teacher, see `TrainedStudents.answers`.
     """
 
     teachers: list[str]
@@ -110,7 +110,7 @@ class Compared:
         return [accuracy(of).value for of in self.answers]
 
 
-def compared(data: Sequence[Dataset], scores: dict[tuple[str, str], float], learned: Learned) -> Compared:
+def compared(data: Sequence[Dataset], scores: dict[tuple[str, str], float], learned: TrainedStudents) -> Compared:
     """What there is of both.
 
     Raises:
@@ -192,7 +192,7 @@ def _of_order(found: Compared, metric: Metric) -> list[Conclusion]:
     ]
 
 
-def write(found: Compared, metric: Metric, learned: Learned, of: int, config: ValidationConfig) -> None:
+def write(found: Compared, metric: Metric, learned: TrainedStudents, of: int, config: ValidationConfig) -> None:
     """Write results/validation/<student>/ and show it."""
     places = np.argsort(np.argsort(-np.array(found.accuracies), kind="stable")) + 1
     intervals = [accuracy(answers) for answers in found.answers]

@@ -23,7 +23,7 @@ from experiments.stages.random_selection import RANDOM
 from experiments.stages.training_sets import Pool
 from experiments.study.plan import announce, refuse_or_go
 from experiments.study.study import learn
-from experiments.study.trained import Learned
+from experiments.study.trained import TrainedStudents
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.metrics import by_name
@@ -105,7 +105,7 @@ def over_teachers(arms: Sequence[Arm], answers: pl.DataFrame) -> pl.DataFrame:
     return rows.group_by("seed", "benchmark", "problem").agg(pl.col("correct").mean())
 
 
-def pairs(arms: Sequence[Arm], learned: Learned, metric: str) -> dict[str, list[tuple[Arm, Arm]]]:
+def pairs(arms: Sequence[Arm], learned: TrainedStudents, metric: str) -> dict[str, list[tuple[Arm, Arm]]]:
     """By question the arms of each teacher by score and by chance, of those that did not fail."""
     answers = learned.answers()
     there = {(a.teacher, a.question, a.method): a for a in arms if len(answers_of(a, answers))}
@@ -138,7 +138,7 @@ def conclusions(found: dict[str, list[tuple[Arm, Arm]]], answers: pl.DataFrame, 
     return made
 
 
-def write(arms: Sequence[Arm], learned: Learned, config: WithinConfig) -> None:
+def write(arms: Sequence[Arm], learned: TrainedStudents, config: WithinConfig) -> None:
     """Write results/within_teacher/<student>/ and show it."""
     answers, metric = learned.answers(), config.within.metric
     found = pairs(arms, learned, metric)

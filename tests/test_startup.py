@@ -4,20 +4,24 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from eval.settings import Evaluation
 from experiments.app import memo
 from experiments.app.config import (
     ROOT,
     CorrelationConfig,
     Dtype,
     LocalConfig,
+    Paths,
     ScoringConfig,
     Student,
-    StudyConfig,
+    Study,
     Teachers,
 )
+from experiments.study.study import score_settings
 from rsr.errors import InputError
 
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "datasets", "lm_eval", "scipy", "matplotlib", "sympy"}
@@ -73,7 +77,7 @@ def test_an_answer_is_found_once_and_by_everything_it_follows_from(tmp_path, mon
         return {"answer": len(asked)}
 
     def ask(of):
-        return memo.answer(tmp_path, "question", of, find)["answer"]
+        return memo.memoised(tmp_path, "question", of, find)["answer"]
 
     assert [ask({"a": 1}), ask({"a": 1}), ask({"a": 2}), ask({"a": 1})] == [1, 1, 2, 1]
     monkeypatch.setattr(memo, "_source", lambda: "another source")
@@ -91,23 +95,29 @@ def test_an_answer_is_found_once_and_by_everything_it_follows_from(tmp_path, mon
 def test_a_model_folder_is_known_by_its_content(tmp_path):
     for name in ("model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"):
         (tmp_path / name).write_text(name)
-    before = memo.of_model(str(tmp_path))
+    before = memo.folder_content(str(tmp_path))
     stat = (tmp_path / "tokenizer.json").stat()
     (tmp_path / "tokenizer.json").write_text("tokenizer.jsoN")  # of the same size and time
     os.utime(tmp_path / "tokenizer.json", ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert memo.of_model(str(tmp_path)) != before
+    assert memo.folder_content(str(tmp_path)) != before
     (tmp_path / "tokenizer.json").write_text("tokenizer.json")
-    assert memo.of_model(str(tmp_path)) == before
+    assert memo.folder_content(str(tmp_path)) == before
     (tmp_path / "config.json").rename(tmp_path / "Config.json")
-    assert memo.of_model(str(tmp_path)) != before
-    assert memo.of_model("owner/name") is None
+    assert memo.folder_content(str(tmp_path)) != before
+    assert memo.folder_content("owner/name") is None
 
 
 def test_scores_are_known_by_every_setting_but_what_becomes_of_them():
     student = Student(name="s", model="m")
     config = CorrelationConfig(student=student, teachers=Teachers(name="t", data="d"), metric="rsr")
-    before = memo.of_scores(config)
-    assert memo.of_scores(replace(config, metric="all", run=True)) == before
+    before = score_settings(config)
+    assert score_settings(replace(config, metric="all", run=True)) == before
+    later = {
+        "study": Study(processes=1),
+        "evaluation": Evaluation(samples=2),
+        "paths": Paths(outputs=Path("elsewhere")),
+    }
+    assert all(score_settings(replace(config, **{name: value})) == before for name, value in later.items())
     changes = [
         {"student": replace(student, dtype=Dtype.float32)},
         {"scoring": ScoringConfig(max_length=100)},
@@ -115,7 +125,5 @@ def test_scores_are_known_by_every_setting_but_what_becomes_of_them():
         {"local": LocalConfig(window=2)},
         {"teachers": Teachers(name="t", data="d", answer="x")},
     ]
-    keys = [memo.of_scores(replace(config, **change)) for change in changes]
+    keys = [score_settings(replace(config, **change)) for change in changes]
     assert all(key != before for key in keys)
-    # What a study adds to what is scored says nothing of scores; a setting of scoring that is added is part of them.
-    assert {*vars(StudyConfig())} - {*before} == {*memo.AFTER_SCORES} - {"source", "metric"}

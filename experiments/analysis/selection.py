@@ -15,7 +15,7 @@ from experiments.stages.random_selection import KEYS, RANDOM
 from experiments.stages.training_sets import NONE, Selection
 from experiments.study.plan import announce, refuse_or_go
 from experiments.study.study import learn
-from experiments.study.trained import Learned
+from experiments.study.trained import TrainedStudents
 from rsr.data.trajectories import Dataset
 from rsr.metrics import by_name
 from rsr.metrics.score_tables import Scores, of_metric
@@ -32,7 +32,7 @@ class Measured:
 
     Attributes:
         best: the dataset of one teacher that its student did best on, of the first generations; known only afterwards.
-        answers: see `Learned.answers`.
+        answers: see `TrainedStudents.answers`.
         left_out: reason by method that cannot be had here.
     """
 
@@ -80,7 +80,7 @@ def report(config: SelectionConfig) -> None:
     trained = [*(selection.dataset for selection in chosen), best]
     announce(config, trained, len(config.selection.seeds))
     learned = learn(config, trained, config.selection.seeds)
-    if not {selection.method for selection in chosen} & {learned.learners[name].teacher for name in learned.grades}:
+    if not {selection.method for selection in chosen} & {learned.students[name].teacher for name in learned.grades}:
         learned.runs.refuse_failed()
     verified = verification.verified(data, config.teachers.answer, config.teachers.grader, config.paths.outputs)
     write(Measured(chosen, best, learned.answers(), scores, verified, left_out), teachers, learned, config)
@@ -88,7 +88,7 @@ def report(config: SelectionConfig) -> None:
         of.runs.refuse_failed()
 
 
-def best_of(learned: Learned, data: Sequence[Dataset]) -> Dataset:
+def best_of(learned: TrainedStudents, data: Sequence[Dataset]) -> Dataset:
     """The dataset with the best accuracy."""
     accuracy = {(r["teacher"], r["generation"]): r["accuracy"] for r in learned.performance().iter_rows(named=True)}
     return max(data, key=lambda dataset: accuracy.get((dataset.teacher, dataset.generation), -1.0))
@@ -196,7 +196,7 @@ def title(method: str) -> str:
     return {RANDOM: "At random", NONE: "None: all candidates"}.get(method) or by_name(method).title
 
 
-def write(found: Measured, teachers: Learned, learned: Learned, config: SelectionConfig) -> None:
+def write(found: Measured, teachers: TrainedStudents, learned: TrainedStudents, config: SelectionConfig) -> None:
     """Write results/trajectory_selection/<student>/ and show them."""
     table, won = by_method(found), winners(found)
     best = accuracy(found.of(found.best)) if len(found.of(found.best)) else None
@@ -209,7 +209,7 @@ def write(found: Measured, teachers: Learned, learned: Learned, config: Selectio
         ""
         if best is None
         else f"{TEACHER.capitalize()}: {found.best.name}, {best.value:.1f} % {interval_text(best.low, best.high, '.1f')}, the best of "
-        f"{len(teachers.learners) - 1} after training on all of them, so that its lead is too large by choice.",
+        f"{len(teachers.students) - 1} after training on all of them, so that its lead is too large by choice.",
         "## Who wins a problem",
         "Share of the problems that each teacher's candidate wins, in percent.",
         *(_winners_markdown(label, rows) for (label,), rows in won.group_by("setting", maintain_order=True)),

@@ -1,22 +1,19 @@
-"""Answers that took a model or a library to find, kept so that a study of which nothing is missing loads neither.
+"""Results that took a model or a library to compute, kept so that a study of which nothing is missing loads neither.
 
-An answer is found by everything it followed from: what was asked, the content of the files that were read, this project's
-source and the versions of what it was computed with. Where any of these is another, the question is asked again.
+A result is looked up by everything it followed from: its inputs, the content of the files that were read, this project's
+source and the versions of what it was computed with. Where any of these is another, it is computed again.
 """
 
 import hashlib
 import json
 import platform
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
-from enum import Enum
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from experiments.app.config import StudyConfig
 from rsr.errors import InputError
 from rsr.store.artefacts import digest, write_text, writing
 
@@ -26,33 +23,31 @@ LIBRARIES = (
     *("torch", "transformers", "tokenizers", "safetensors", "huggingface-hub", "jinja2", "accelerate", "datasets"),
     *("lm-eval", "numpy", "polars", "pyarrow", "kronfluence"),
 )
-# Settings that say what becomes of scores, not what they are.
-AFTER_SCORES = ("source", "metric", "run", "study", "plan", "evaluation", "tracking", "paths")
 
 
-def answer(root: Path, question: str, of: Mapping[str, Any], find: Callable[[], Any]) -> Any:
-    """The answer to a question, found now or earlier: plain values.
+def memoised(root: Path, name: str, inputs: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+    """A result, computed now or read from an earlier run: plain values.
 
     Args:
-        of: everything that the answer follows from, besides source and versions.
+        inputs: everything that the result follows from, besides source and versions.
 
     Raises:
-        InputError: see `find`; or the answer cannot be read or written.
+        InputError: see `compute`; or the result cannot be read or written.
     """
-    known = recall(root, question, of)
-    if known is None:
-        known = find()
-        note(root, question, of, known)
-    return known
+    result = read(root, name, inputs)
+    if result is None:
+        result = compute()
+        write(root, name, inputs, result)
+    return result
 
 
-def recall(root: Path, question: str, of: Mapping[str, Any]) -> Any:
-    """What is known as the answer; None where nothing is.
+def read(root: Path, name: str, inputs: Mapping[str, Any]) -> Any:
+    """The result of an earlier run; None where there is none.
 
     Raises:
         InputError: it cannot be read.
     """
-    path = _path(root, question, of)
+    path = _path(root, name, inputs)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -61,26 +56,26 @@ def recall(root: Path, question: str, of: Mapping[str, Any]) -> Any:
         raise InputError(f"{path}: cannot be read ({error}); remove it, what it says is found again") from error
 
 
-def note(root: Path, question: str, of: Mapping[str, Any], found: Any) -> None:
-    """Keep an answer.
+def write(root: Path, name: str, inputs: Mapping[str, Any], result: Any) -> None:
+    """Keep a result.
 
     Raises:
         InputError: it cannot be written.
     """
-    path = _path(root, question, of)
+    path = _path(root, name, inputs)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+        write_text(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
 
 
-def _path(root: Path, question: str, of: Mapping[str, Any]) -> Path:
-    key = {"of": of, "source": _source(), "versions": _versions(), "python": platform.python_version()}
-    return root / STAGE / f"{question}-{digest(key)[:16]}.json"
+def _path(root: Path, name: str, inputs: Mapping[str, Any]) -> Path:
+    key = {"of": inputs, "source": _source(), "versions": _versions(), "python": platform.python_version()}
+    return root / STAGE / f"{name}-{digest(key)[:16]}.json"
 
 
 @cache
 def _source() -> str:
-    """SHA-256 of what this project's answers are computed with."""
+    """SHA-256 of what this project's results are computed with."""
     folders = [Path(str(import_module(name).__file__)).parent for name in PACKAGES]
     files = (path for folder in folders for path in folder.rglob("*") if "__pycache__" not in path.parts)
     return content(path for path in files if path.is_file())
@@ -107,17 +102,7 @@ def content(paths: Iterable[Path]) -> str:
     return hasher.hexdigest()
 
 
-def of_model(model: str) -> str | None:
+def folder_content(model: str) -> str | None:
     """The content of a model folder; None for a hub name, behind which the model may change."""
     folder = Path(model)
     return content(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else None
-
-
-def of_scores(config: StudyConfig) -> dict[str, Any]:
-    """The settings that shape scores: all but those that are known not to."""
-    plain = json.loads(json.dumps(asdict(config), default=_plain))
-    return {name: value for name, value in plain.items() if name not in AFTER_SCORES}
-
-
-def _plain(value: Any) -> Any:
-    return value.value if isinstance(value, Enum) else str(value)

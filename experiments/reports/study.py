@@ -14,7 +14,7 @@ from experiments.reports.correlation import draw, grids, record
 from experiments.stages import students
 from experiments.stages.evaluation import BASE
 from experiments.study import aggregates
-from experiments.study.study import Measured
+from experiments.study.study import StudyResult
 from rsr.metrics import METRICS, Metric, select
 from rsr.stats.effect import interval_text
 
@@ -22,7 +22,7 @@ DRAWN = ("rsr", "avg_surprisal", "avg_rank_clipped", "avg_token_length")
 BESIDE = ("rsr", "avg_surprisal", "verified_accuracy")  # in the table of teachers
 
 
-def report(found: Measured, config: CorrelationConfig, folder: Path) -> None:
+def report(found: StudyResult, config: CorrelationConfig, folder: Path) -> None:
     """Write and show everything a study has measured, of the cells that did not fail.
 
     Raises:
@@ -82,7 +82,7 @@ def _with_an_order(tables: Sequence[Table]) -> tuple[list[Table], str]:
     return kept, f"The same for all teachers, and left out: {', '.join(flat)}." if flat else ""
 
 
-def _left_out(found: Measured) -> str:
+def _left_out(found: StudyResult) -> str:
     teachers = aggregates.incomplete(found)
     return f"Left out of the correlations, since a cell of theirs failed: {', '.join(teachers)}." if teachers else ""
 
@@ -185,7 +185,7 @@ def _generations(accuracies: pl.DataFrame) -> list[str]:
     return ["## The same order in another generation?", result_folder.markdown_list(lines)] if lines else []
 
 
-def _times(found: Measured, config: CorrelationConfig) -> list[str]:
+def _times(found: StudyResult, config: CorrelationConfig) -> list[str]:
     lines = []
     if config.student.recipe is not None:
         seconds = students.seconds_to_make(config.student, config.paths)

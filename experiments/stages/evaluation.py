@@ -41,8 +41,8 @@ def identities(config: EvaluateConfig) -> list[dict[str, Any]]:
     copies = [] if data is None else [data / f"{name}.jsonl" for name in chosen.benchmarks]
     if not copies or not all(path.is_file() for path in copies):
         return find()
-    of = {"benchmarks": chosen.benchmarks, "limit": chosen.limit, "content": [memo.content([p]) for p in copies]}
-    return list(memo.answer(config.paths.outputs, "benchmarks", of, find))
+    inputs = {"benchmarks": chosen.benchmarks, "limit": chosen.limit, "content": [memo.content([p]) for p in copies]}
+    return list(memo.memoised(config.paths.outputs, "benchmarks", inputs, find))
 
 
 def _data(config: EvaluateConfig) -> Path | None:

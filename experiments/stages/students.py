@@ -131,12 +131,12 @@ def base_of(student: Student, scoring: ScoringConfig, paths: Paths) -> Base:
         student.template_variables,
         scoring.trust_remote_code,
     )
-    content = memo.of_model(model)
+    content = memo.folder_content(model)
     if content is None:
         return base
     template = load_template(student.template) if student.template else None
-    of = {"content": content, "template": [template, student.template_variables, scoring.trust_remote_code]}
-    return replace(base, known=memo.answer(paths.outputs, "student", of, base.identity))
+    inputs = {"content": content, "template": [template, student.template_variables, scoring.trust_remote_code]}
+    return replace(base, known=memo.memoised(paths.outputs, "student", inputs, base.identity))
 
 
 def load(student: Student, scoring: ScoringConfig, paths: Paths) -> rsr_student.Student:

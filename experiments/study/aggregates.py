@@ -11,7 +11,7 @@ from experiments.paper.metric_table import Aggregates, Result, compare
 from experiments.stages import verification
 from experiments.stages.evaluation import BASE
 from experiments.stages.random_selection import GENERATION
-from experiments.study.study import Measured
+from experiments.study.study import StudyResult
 from rsr.metrics import Metric
 from rsr.metrics.teacher import VERIFIED_ACCURACY
 from rsr.stats.correlation import correlate
@@ -22,7 +22,7 @@ def of_teachers(accuracies: pl.DataFrame) -> pl.DataFrame:
     return accuracies.filter(pl.col("teacher") != BASE, pl.col("generation") != GENERATION)
 
 
-def verified_by_teacher(measured: Measured, config: CorrelationConfig) -> pl.DataFrame:
+def verified_by_teacher(measured: StudyResult, config: CorrelationConfig) -> pl.DataFrame:
     """teacher, generation, value (share of right trajectories, null where no answer is known), error, n."""
     rows = verification.verified(measured.data, config.teachers.answer, config.teachers.grader, config.paths.outputs)
     share = pl.col("correct").mean()
@@ -31,12 +31,12 @@ def verified_by_teacher(measured: Measured, config: CorrelationConfig) -> pl.Dat
     )
 
 
-def incomplete(measured: Measured) -> list[str]:
+def incomplete(measured: StudyResult) -> list[str]:
     """Teachers of which a generation has no accuracy, since a cell failed: a mean over the others would not compare."""
-    return sorted({of.teacher for name, of in measured.learners.items() if name not in {BASE, *measured.grades}})
+    return sorted({of.teacher for name, of in measured.students.items() if name not in {BASE, *measured.grades}})
 
 
-def aggregates(measured: Measured, accuracies: pl.DataFrame, verified: pl.DataFrame, student: str) -> Aggregates:
+def aggregates(measured: StudyResult, accuracies: pl.DataFrame, verified: pl.DataFrame, student: str) -> Aggregates:
     """Scores and accuracies of teachers: means over their generations (as in the paper); without those `incomplete`."""
     assert measured.scores is not None
     complete = ~pl.col("teacher").is_in(incomplete(measured))

@@ -11,8 +11,9 @@ from experiments.app.config import Assumptions, StudyConfig
 from experiments.app.result_folder import markdown_table
 from experiments.stages import students
 from experiments.study import cost_model
+from experiments.study.cells import processes_of
 from experiments.study.cost_model import Budget
-from experiments.study.study import cells, processes_of
+from experiments.study.study import cells
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.store.artefacts import MANIFEST

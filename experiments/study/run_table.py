@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table as Grid
 
+from rsr.data.trajectories import dataset_name
 from rsr.errors import InputError
 
 STATES = {"missing": "", "running": "…", "failed": "FAILED"}  # the others are written as they are
@@ -34,8 +35,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        dataset = f"{self.teacher}/{self.generation}" if self.generation else self.teacher
-        return f"{self.stage} {dataset}"
+        return f"{self.stage} {dataset_name(self.teacher, self.generation)}"
 
     def text(self) -> str:
         if self.state == "running":
@@ -82,7 +82,7 @@ class RunTable:
         for cell in self.cells.values():
             rows.setdefault((cell.teacher, cell.generation), {})[cell.stage] = cell.text()
         for (teacher, generation), texts in rows.items():
-            grid.add_row(f"{teacher}/{generation}".strip("/"), *(texts.get(stage, "") for stage in stages))
+            grid.add_row(dataset_name(teacher, generation), *(texts.get(stage, "") for stage in stages))
         return grid
 
     def failed(self) -> list[Cell]:

@@ -1,31 +1,35 @@
-"""A study: datasets that are scored, trained on and evaluated; what is there already is found."""
+"""A study: datasets that are scored, trained on and evaluated; finished cells are reused."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from experiments.app import memo
-from experiments.app.config import CorrelationConfig, OnFailure, Study, StudyConfig
-from experiments.app.processes import Job, Outcome, alone, cores, has_gpu, run_all
+from experiments.app.config import CorrelationConfig, StudyConfig
+from experiments.app.processes import Job, alone, has_gpu
 from experiments.stages import evaluation, metric_scores, scoring, students, teacher_data, training
+from experiments.study.cells import cell_job, run_cells
 from experiments.study.run_table import Cell, RunTable
-from experiments.study.trained import Learned, Learner
+from experiments.study.trained import TrainedStudent, TrainedStudents
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.metrics.score_tables import DATASETS
 from rsr.metrics.teacher import VERIFIED_ACCURACY
-from rsr.store.artefacts import MANIFEST, Artefact, write_text
+from rsr.store.artefacts import MANIFEST, Artefact
 from train.sft import MODEL, Base
 
+# Settings that say what becomes of scores, not what they are.
+AFTER_SCORES = ("source", "metric", "run", "study", "plan", "evaluation", "tracking", "paths")
 ALL = "all teachers"  # scoring is one cell: the student is loaded once for every dataset
 
 
 @dataclass(frozen=True)
-class Measured(Learned):
+class StudyResult(TrainedStudents):
     """What a study has measured of teachers.
 
     Attributes:
@@ -37,19 +41,19 @@ class Measured(Learned):
     scores: pl.DataFrame | None
 
 
-def measure(config: CorrelationConfig) -> Measured:
+def measure(config: CorrelationConfig) -> StudyResult:
     """Score, train on and evaluate the dataset of every teacher.
 
     Raises:
         InputError: what is wrong with student, data or settings before any cell can start.
     """
     data = teacher_data.load(config.teachers, config.scoring, config.paths)
-    study = _Study(config, [Learner(dataset) for dataset in data], scored=True)
-    learned = study.run()
-    return Measured(learned.learners, learned.grades, learned.runs, data, study.scores)
+    study = _Study(config, [TrainedStudent(dataset) for dataset in data], scored=True)
+    trained = study.run()
+    return StudyResult(trained.students, trained.grades, trained.runs, data, study.scores)
 
 
-def learn(config: StudyConfig, data: Sequence[Dataset], seeds: Sequence[int] = ()) -> Learned:
+def learn(config: StudyConfig, data: Sequence[Dataset], seeds: Sequence[int] = ()) -> TrainedStudents:
     """Train the student on each dataset, with each seed, and evaluate it; the base is evaluated beside them.
 
     Datasets of the same content are trained on once. They need not be the teachers' own: what was selected or cut has no
@@ -62,7 +66,7 @@ def learn(config: StudyConfig, data: Sequence[Dataset], seeds: Sequence[int] = (
         InputError: what is wrong with student, data or settings before any cell can start.
     """
     each: Sequence[int | None] = seeds or [None]
-    return _Study(config, [Learner(dataset, seed) for dataset in data for seed in each]).run()
+    return _Study(config, [TrainedStudent(dataset, seed) for dataset in data for seed in each]).run()
 
 
 def cells(config: StudyConfig) -> list[Cell]:
@@ -72,20 +76,9 @@ def cells(config: StudyConfig) -> list[Cell]:
         InputError: see `measure`.
     """
     data = teacher_data.load(config.teachers, config.scoring, config.paths)
-    study = _Study(config, [Learner(dataset) for dataset in data], scored=True)
+    study = _Study(config, [TrainedStudent(dataset) for dataset in data], scored=True)
     study.missing()
     return list(study.runs.cells.values())
-
-
-def processes_of(study: Study) -> int:
-    """Cells at a time."""
-    return study.processes or (1 if has_gpu() else cores())
-
-
-def logs_of(config: StudyConfig) -> Path:
-    """Folder of what this worker's cells print."""
-    folder = config.paths.outputs / "runs" / config.student.name
-    return folder / f"worker-{config.study.worker}" if config.study.worker else folder
 
 
 @dataclass
@@ -93,33 +86,33 @@ class _Study:
     """The cells of a study and the jobs that fill them."""
 
     config: StudyConfig
-    trained: Sequence[Learner]
+    trained: Sequence[TrainedStudent]
     scored: bool = False  # whether the teachers' datasets are scored as well
-    learners: dict[str, Learner] = field(init=False)
+    students: dict[str, TrainedStudent] = field(init=False)
     scores: pl.DataFrame | None = None
     runs: RunTable = field(init=False)
 
     def __post_init__(self) -> None:
-        if evaluation.BASE in {learner.teacher for learner in self.trained}:
+        if evaluation.BASE in {student.teacher for student in self.trained}:
             raise InputError(f"a teacher cannot be called {evaluation.BASE!r}, which is the student before training")
         if self.scored:
-            _refuse_twins([learner.dataset for learner in self.trained if learner.dataset is not None])
+            _refuse_twins([student.dataset for student in self.trained if student.dataset is not None])
         if self.config.student.recipe and students.seconds_to_make(self.config.student, self.config.paths) is None:
             alone(students.model_of, self.config.student, self.config.paths)
         self._benchmarks = evaluation.identities(self.config)
-        self.learners = {learner.name: learner for learner in [Learner(), *self.trained]}
-        if len(self.learners) <= len(self.trained):
+        self.students = {student.name: student for student in [TrainedStudent(), *self.trained]}
+        if len(self.students) <= len(self.trained):
             raise InputError("two datasets have the same teacher and generation: name them apart")
         self._artefacts = {
-            name: training.find(learner.configured(self.config), self.base, learner.dataset)
-            for name, learner in self.learners.items()
-            if learner.dataset is not None
+            name: training.find(student.configured(self.config), self.base, student.dataset)
+            for name, student in self.students.items()
+            if student.dataset is not None
         }
         cells = [Cell(ALL, "", "score")] if self.scored else []
         cells.append(Cell(evaluation.BASE, "", "evaluate"))
         for name in self._first_of_each():
-            learner = self.learners[name]
-            cells += [Cell(learner.teacher, learner.generation, stage) for stage in ("train", "evaluate")]
+            student = self.students[name]
+            cells += [Cell(student.teacher, student.generation, stage) for stage in ("train", "evaluate")]
         self.runs = RunTable(cells)
 
     @cached_property
@@ -127,40 +120,32 @@ class _Study:
         return students.base_of(self.config.student, self.config.scoring, self.config.paths)
 
     def _first_of_each(self) -> list[str]:
-        """Names of learners without those that learn the same."""
+        """Names of students without those that learn the same."""
         first: dict[str, str] = {}
         for name, artefact in self._artefacts.items():
             first.setdefault(artefact.id.rpartition("-")[2], name)
         return list(first.values())
 
-    def run(self) -> Learned:
+    def run(self) -> TrainedStudents:
         """Run what is missing and collect what all have left."""
-        with self.runs.shown():
-            run_all(
-                self.missing(),
-                processes_of(self.config.study),
-                started=self.started,
-                advanced=lambda job, done, of: self.runs.update(job.name, progress=done / of),
-                put_off=lambda job: self.runs.update(job.name, state="elsewhere"),
-                ended=self.ended,
-            )
-        found = {name: grades for name in self.learners if (grades := self.grades(name)) is not None}
-        return Learned(self.learners, found, self.runs)
+        run_cells(self.config, self.runs, self.missing(), self._note_scores)
+        grades = {name: grades for name in self.students if (grades := self.grades(name)) is not None}
+        return TrainedStudents(self.students, grades, self.runs)
 
     # --- what is there -------------------------------------------------------------------------------------------------
 
     def grades(self, name: str) -> list[Artefact] | None:
         """Grades of a model on every benchmark; None where one is missing."""
-        found = evaluation.find_grades(self.config, self._label(name), self._identity(name), self._benchmarks)
-        return found if all(artefact.manifest is not None for artefact in found) else None
+        grades = evaluation.find_grades(self.config, self._label(name), self._identity(name), self._benchmarks)
+        return grades if all(artefact.manifest is not None for artefact in grades) else None
 
     def sampled(self, name: str) -> bool:
         """Whether a model has answered every benchmark, so that it need not be there."""
-        found = evaluation.find_samples(self.config, self._label(name), self._identity(name), self._benchmarks)
-        return all(artefact.manifest is not None for artefact in found)
+        samples = evaluation.find_samples(self.config, self._label(name), self._identity(name), self._benchmarks)
+        return all(artefact.manifest is not None for artefact in samples)
 
     def _label(self, name: str) -> str:
-        return f"{self.base.name}-{name}".replace("/", "-").replace(" ", "-")
+        return f"{self.base.name}-{name}"
 
     def _identity(self, name: str) -> dict[str, Any]:
         if name == evaluation.BASE:
@@ -172,86 +157,67 @@ class _Study:
     def missing(self) -> list[Job]:
         """The jobs that can start at once; the cells of what is there are marked."""
         jobs = []
-        if self.scored and not self._found_scores():
+        if self.scored and not self._reuse_scores():
             jobs.append(self._job(f"score {ALL}", _score, (self.config,)))
         for name in [evaluation.BASE, *self._first_of_each()]:
             grades, trained = self.grades(name), self._artefacts.get(name)
             if trained is not None and trained.manifest is not None:
-                self._found(f"train {name}", trained.facts["seconds"])
+                self._finished(f"train {name}", trained.facts["seconds"])
             elif trained is not None and self.sampled(name):
                 self.runs.cells[f"train {name}"].state = "not needed"
             if grades is not None:
-                self._found(f"evaluate {name}", sum(artefact.facts["seconds"] for artefact in grades))
+                self._finished(f"evaluate {name}", sum(artefact.facts["seconds"] for artefact in grades))
             elif trained is None or trained.manifest is not None or self.sampled(name):
                 jobs.append(self._evaluate(name))
             else:
                 jobs.append(self._train(name))
         return jobs
 
-    def _found_scores(self) -> bool:
+    def _reuse_scores(self) -> bool:
         """Whether the scores are known, and everything that they were made from is there."""
-        found = memo.recall(self.config.paths.outputs, "scores", self._of_scores) if self._of_scores else None
-        if found is None or not all((self.config.paths.outputs / path / MANIFEST).is_file() for path in found["made"]):
+        inputs, outputs = self._score_inputs, self.config.paths.outputs
+        result = memo.read(outputs, "scores", inputs) if inputs else None
+        if result is None or not all((outputs / path / MANIFEST).is_file() for path in result["made"]):
             return False
-        self.scores = pl.read_parquet(self.config.paths.outputs / found["made"][0] / DATASETS)
-        self._found(f"score {ALL}", found["seconds"])
+        self._read_scores(result)
+        self._finished(f"score {ALL}", result["seconds"])
         return True
 
     @cached_property
-    def _of_scores(self) -> dict[str, Any] | None:
+    def _score_inputs(self) -> dict[str, Any] | None:
         """What the scores follow from; None where that is not known: behind a hub name or a server, which may change."""
-        data = [learner.dataset for learner in self.trained if learner.dataset is not None]
-        model, settings = memo.of_model(self.base.model), memo.of_scores(self.config)
+        data = [student.dataset for student in self.trained if student.dataset is not None]
+        model, settings = memo.folder_content(self.base.model), score_settings(self.config)
         if model is None or self.config.judge.endpoint or self.config.influence.reference:
             return None
         named = [[d.teacher, d.generation, d.digest(), len(d.skipped)] for d in data]
         return settings | {"model": model, "data": named, "template": self.base.identity(), "gpu": has_gpu()}
 
-    def _found(self, cell: str, seconds: float) -> None:
+    def _finished(self, cell: str, seconds: float) -> None:
         self.runs.cells[cell].state, self.runs.cells[cell].seconds = "done", seconds
 
     def _train(self, name: str) -> Job:
-        learner = self.learners[name]
-        arguments = (learner.configured(self.config), learner.dataset)
+        student = self.students[name]
+        arguments = (student.configured(self.config), student.dataset)
         return self._job(f"train {name}", _train, arguments, then=lambda result: [self._evaluate(name)])
 
     def _evaluate(self, name: str) -> Job:
-        learner = self.learners[name]
-        arguments = (learner.configured(self.config), self._label(name), learner.dataset, self._identity(name))
+        student = self.students[name]
+        arguments = (student.configured(self.config), self._label(name), student.dataset, self._identity(name))
         return self._job(f"evaluate {name}", _evaluate, arguments)
 
-    def _job(self, name: str, run: Any, arguments: tuple[Any, ...], then: Any = lambda result: ()) -> Job:
-        return Job(name, run, arguments, self._beside(name, "log"), then)
+    def _job(self, cell: str, run: Any, arguments: tuple[Any, ...], then: Any = lambda result: ()) -> Job:
+        return cell_job(self.config, cell, run, arguments, then)
 
-    def started(self, job: Job) -> None:
-        """Make room for what a job leaves beside its artefacts."""
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        for kind in ("log", "error"):
-            self._beside(job.name, kind).unlink(missing_ok=True)
-        self.runs.update(job.name, state="running")
+    def _note_scores(self, job: Job, result: dict[str, Any]) -> None:
+        """Take the scores from the job that made them."""
+        if job.run is _score:
+            self._read_scores(result)
+            if self._score_inputs:
+                memo.write(self.config.paths.outputs, "scores", self._score_inputs, result)
 
-    def _beside(self, name: str, kind: str) -> Path:
-        return logs_of(self.config) / f"{name.replace('/', '-').replace(' ', '-')}.{kind}"
-
-    def ended(self, job: Job, outcome: Outcome) -> bool:
-        """Note how a cell ended; whether the others are to go on."""
-        if outcome.error is None:
-            if job.run is _score:
-                self.scores = pl.read_parquet(self.config.paths.outputs / outcome.result["made"][0] / DATASETS)
-                if self._of_scores:
-                    memo.note(self.config.paths.outputs, "scores", self._of_scores, outcome.result)
-            # Of the work, whichever worker did it.
-            seconds = outcome.result["seconds"]
-            self.runs.update(job.name, state="done", seconds=seconds)
-            return True
-        self.runs.update(job.name, state="failed", seconds=outcome.seconds, error=outcome.error)
-        write_text(self._beside(job.name, "error"), f"{outcome.error}\nlog: {job.log}\n")
-        if self.config.study.on_error is OnFailure["continue"]:
-            return True
-        for cell in self.runs.cells.values():
-            if cell.state == "running":  # is ended as well
-                cell.state = "missing"
-        return False
+    def _read_scores(self, result: dict[str, Any]) -> None:
+        self.scores = pl.read_parquet(self.config.paths.outputs / result["made"][0] / DATASETS)
 
 
 def _refuse_twins(data: Sequence[Dataset]) -> None:
@@ -261,6 +227,16 @@ def _refuse_twins(data: Sequence[Dataset]) -> None:
         other = first.setdefault(dataset.digest(), dataset.name)
         if other != dataset.name:
             raise InputError(f"{other} and {dataset.name} hold the same trajectories: take one of them out")
+
+
+def score_settings(config: StudyConfig) -> dict[str, Any]:
+    """The settings that shape scores: all but those that are known not to."""
+    plain = json.loads(json.dumps(asdict(config), default=_plain))
+    return {name: value for name, value in plain.items() if name not in AFTER_SCORES}
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else str(value)
 
 
 # --- jobs, each in a process of its own --------------------------------------------------------------------------------

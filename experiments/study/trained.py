@@ -8,12 +8,12 @@ from eval import performance
 from experiments.app.config import StudyConfig
 from experiments.stages.evaluation import BASE
 from experiments.study.run_table import RunTable
-from rsr.data.trajectories import Dataset
+from rsr.data.trajectories import Dataset, dataset_name
 from rsr.store.artefacts import Artefact
 
 
 @dataclass(frozen=True)
-class Learner:
+class TrainedStudent:
     """The student before training, or as it is trained on a dataset.
 
     Attributes:
@@ -36,10 +36,10 @@ class Learner:
 
     @property
     def name(self) -> str:
-        return f"{self.teacher}/{self.generation}" if self.generation else self.teacher
+        return dataset_name(self.teacher, self.generation)
 
     def configured(self, config: StudyConfig) -> StudyConfig:
-        """The study's settings with this learner's seed."""
+        """The study's settings with this student's seed."""
         if self.seed is None:
             return config
         trained = replace(config.student.training, seed=self.seed)
@@ -47,31 +47,31 @@ class Learner:
 
 
 @dataclass(frozen=True)
-class Learned:
+class TrainedStudents:
     """What students have learned.
 
     Attributes:
-        learners: by name, the base first.
-        grades: by name, one artefact a benchmark; without the learners of which a cell failed.
+        students: by name, the base first.
+        grades: by name, one artefact a benchmark; without the students of which a cell failed.
         runs: the run table.
     """
 
-    learners: dict[str, Learner]
+    students: dict[str, TrainedStudent]
     grades: dict[str, list[Artefact]]
     runs: RunTable
 
     def performance(self, *, resamples: int = 10_000, seed: int = 0) -> pl.DataFrame:
-        """One row per learner, the base first: teacher, generation, seed, benchmarks, problems, k, accuracy with its interval
+        """One row per student, the base first: teacher, generation, seed, benchmarks, problems, k, accuracy with its interval
         and error over problems, mean length and what could not be counted; shares in percent.
         """
         rows = []
         for name, tables in self._tables().items():
-            learner = self.learners[name]
+            student = self.students[name]
             rows.append(
                 {
-                    "teacher": learner.teacher,
-                    "generation": learner.dataset.generation if learner.dataset else "",
-                    "seed": learner.seed,
+                    "teacher": student.teacher,
+                    "generation": student.dataset.generation if student.dataset else "",
+                    "seed": student.seed,
                     "benchmarks": "+".join(artefact.facts["benchmark"] for artefact in self.grades[name]),
                     **vars(performance.overall(tables, resamples=resamples, seed=seed)),
                 }
@@ -80,19 +80,19 @@ class Learned:
         return pl.DataFrame(rows, schema_overrides={"seed": pl.Int64}).with_columns(pl.col(shares) * 100)
 
     def answers(self) -> pl.DataFrame:
-        """One row per learner, benchmark and problem: teacher, generation, seed, benchmark, problem, correct (share of right
+        """One row per student, benchmark and problem: teacher, generation, seed, benchmark, problem, correct (share of right
         samples); what paired comparisons are made of.
         """
         parts = []
         for name, tables in self._tables().items():
-            learner = self.learners[name]
+            student = self.students[name]
             for artefact, grades in zip(self.grades[name], tables, strict=True):
                 by_problem = grades.group_by("problem", maintain_order=True).agg(pl.col("correct").mean())
                 parts.append(
                     by_problem.select(
-                        pl.lit(learner.teacher).alias("teacher"),
-                        pl.lit(learner.dataset.generation if learner.dataset else "").alias("generation"),
-                        pl.lit(learner.seed, pl.Int64).alias("seed"),
+                        pl.lit(student.teacher).alias("teacher"),
+                        pl.lit(student.dataset.generation if student.dataset else "").alias("generation"),
+                        pl.lit(student.seed, pl.Int64).alias("seed"),
                         pl.lit(artefact.facts["benchmark"]).alias("benchmark"),
                         "problem",
                         "correct",
@@ -101,4 +101,7 @@ class Learned:
         return pl.concat(parts)
 
     def _tables(self) -> dict[str, list[pl.DataFrame]]:
-        return {name: [pl.read_parquet(a.path / performance.GRADES) for a in of] for name, of in self.grades.items()}
+        return {
+            name: [pl.read_parquet(artefact.path / performance.GRADES) for artefact in artefacts]
+            for name, artefacts in self.grades.items()
+        }

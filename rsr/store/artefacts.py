@@ -91,12 +91,13 @@ def locate(root: Path, stage: str, label: str, key: Mapping[str, Any]) -> Artefa
     if complete is not None:
         return complete
     short = digest(key)[:8]
-    partial = root / stage / f"{_path_safe(label)}-{short}{claims.PARTIAL}"
+    partial = root / stage / f"{path_safe(label)}-{short}{claims.PARTIAL}"
     begun = claims.begun(partial, short)
     return Artefact(begun[0] if begun else partial, key, None)
 
 
-def _path_safe(label: str) -> str:
+def path_safe(label: str) -> str:
+    """A label as part of a file's name: a slash, a comma or a space becomes a hyphen."""
     return re.sub(r"[/,\s]+", "-", label)
 
 
