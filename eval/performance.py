@@ -10,6 +10,7 @@ import polars as pl
 
 from eval import samples
 from rsr.grading.grader import VERSION, Grader, Kind, Outcome
+from rsr.stats.bootstrap import percentile_interval, resampled_sums, standard_error
 from rsr.store.artefacts import Artefact, begin, digest, locate
 from rsr.store.claims import claiming
 from rsr.store.parquet import write_parquet
@@ -81,20 +82,16 @@ def grade(drawn: Artefact, root: Path) -> Artefact:
     )
 
 
-def performance(
-    grades: pl.DataFrame, *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
-) -> Performance:
+def performance(grades: pl.DataFrame, *, resamples: int = 10_000, seed: int = 0) -> Performance:
     """Acc@k with a percentile bootstrap over problems.
 
     Args:
         grades: rows of `grade`.
     """
-    return overall([grades], resamples=resamples, confidence=confidence, seed=seed)
+    return overall([grades], resamples=resamples, seed=seed)
 
 
-def overall(
-    tables: Sequence[pl.DataFrame], *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
-) -> Performance:
+def overall(tables: Sequence[pl.DataFrame], *, resamples: int = 10_000, seed: int = 0) -> Performance:
     """The unweighted mean over benchmarks, as the paper's score; problems are resampled within each benchmark.
 
     Args:
@@ -106,10 +103,8 @@ def overall(
     ]
     means = np.zeros(resamples)
     for table in by_problem:
-        weights = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), resamples)
-        means += weights @ table["correct"].to_numpy() / len(table) / len(tables)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
+        means += resampled_sums(table["correct"].to_numpy(), resamples, rng) / len(table) / len(tables)
+    low, high = percentile_interval(means)
 
     def mean(of: Callable[[pl.DataFrame], pl.Series]) -> float:
         return float(np.mean([of(grades).to_numpy().mean() for grades in tables]))
@@ -118,9 +113,9 @@ def overall(
         problems=sum(len(table) for table in by_problem),
         k=max(int(table["len"].to_numpy().max()) for table in by_problem),
         accuracy=float(np.mean([table["correct"].to_numpy().mean() for table in by_problem])),
-        low=float(low),
-        high=float(high),
-        error=float(means.std(ddof=1)),
+        low=low,
+        high=high,
+        error=standard_error(means),
         mean_length=mean(lambda grades: grades["tokens"]),
         truncated=mean(lambda grades: grades["finish_reason"] == "length"),
         unanswered=mean(lambda grades: grades["outcome"] == Outcome.NO_ANSWER.value),

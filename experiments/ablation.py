@@ -27,6 +27,7 @@ from rsr.errors import InputError
 from rsr.metrics import METRICS, Parts, select
 from rsr.metrics.token import avg_rsr_token_filtered, rsr
 from rsr.stats.correlation import correlate
+from rsr.stats.effect import interval_text
 from rsr.tokens.token_store import TokenStore, of_each
 from rsr.tokens.tokens import Tokens, divide
 
@@ -94,7 +95,7 @@ def _printed_row(r: Result) -> list[str]:
     shown = [p for p in r.prints if p.table in ("5", "14")]
     return [
         r.label,
-        f"{c.value:+.3f} [{c.low:+.2f}, {c.high:+.2f}]",
+        f"{c.value:+.3f} {interval_text(c.low, c.high)}",
         ", ".join(p.value for p in shown),
         ", ".join(p.verdict for p in shown),
     ]

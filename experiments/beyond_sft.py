@@ -5,15 +5,16 @@
     python experiments/beyond_sft.py student=qwen3b teachers=FOLDER run=true
 
 Every student is reinforced on the teachers' problems, with 1 for a right answer and 0 for any other, and evaluated again.
-Writes a table, findings and a figure to results/beyond_sft/<student>/.
+Writes a table, conclusions and a figure to results/beyond_sft/<student>/.
 """
 
 import sys
+from dataclasses import replace
 
 import polars as pl
 
 from experiments.app.command_configs import BeyondSftConfig
-from experiments.app.conclusions import Finding, conclude
+from experiments.app.conclusions import Conclusion, conclude
 from experiments.app.entry import entry
 from experiments.app.result_folder import folder_of, markdown_table
 from experiments.stages.evaluation import BASE
@@ -22,7 +23,7 @@ from experiments.study.reinforcement import Reinforced, reinforce_all
 from experiments.study.study import Measured, measure
 from rsr.metrics import METRICS
 from rsr.stats.correlation import Correlation, correlation
-from rsr.stats.paired import detectable
+from rsr.stats.effect import interval_text
 from rsr.views.plots import Panel, scatter
 
 BEFORE, AFTER = "before", "after"
@@ -47,8 +48,10 @@ def report(config: BeyondSftConfig, taught: Measured, reinforced: Reinforced) ->
     """Write what came out."""
     table = accuracies(config, taught, reinforced)
     teachers = table.filter(pl.col("teacher") != BASE)
-    findings = [survival(teachers, config)] if _ordered(teachers, BEFORE) else []
-    findings += [prediction(teachers, name, config) for name in _scores(teachers) if _ordered(teachers, BEFORE, name)]
+    conclusions = [survival(teachers, config)] if _ordered(teachers, BEFORE) else []
+    conclusions += [
+        prediction(teachers, name, config) for name in _scores(teachers) if _ordered(teachers, BEFORE, name)
+    ]
     folder = folder_of(config, "beyond_sft")
     panels = [Panel("", "Accuracy after fine-tuning (%)", "Accuracy after GRPO (%)", *_points(teachers, BEFORE))]
     panels += [
@@ -59,11 +62,11 @@ def report(config: BeyondSftConfig, taught: Measured, reinforced: Reinforced) ->
     conclude(
         folder,
         "Beyond fine-tuning: GRPO with the right answer as the reward",
-        findings,
+        conclusions,
         [
             config.teachers.caveat or "",
             _table(table),
-            "" if findings else "Fewer than three teachers, or accuracies that are all equal: there is no order.",
+            "" if conclusions else "Fewer than three teachers, or accuracies that are all equal: there is no order.",
         ],
         {"accuracies.csv": table},
         reinforcement=config.reinforcement.identity(),
@@ -110,7 +113,7 @@ def _points(table: pl.DataFrame, x: str) -> tuple[list[str], list[float], list[f
     return table["teacher"].to_list(), table[x].to_list(), table[AFTER].to_list()
 
 
-def survival(teachers: pl.DataFrame, config: BeyondSftConfig) -> Finding:
+def survival(teachers: pl.DataFrame, config: BeyondSftConfig) -> Conclusion:
     """Spearman of accuracies before and after."""
     found = correlation(teachers[BEFORE], teachers[AFTER], "spearman", resamples=config.bootstrap.resamples)
     verdict = "keeps" if found.low > 0 else "is not shown to keep"
@@ -119,27 +122,27 @@ def survival(teachers: pl.DataFrame, config: BeyondSftConfig) -> Finding:
         f"GRPO {verdict} the order of the {found.n} teachers; accuracies lie {spread[0]} points apart before and {spread[1]} "
         "after."
     )
-    return _finding("Does the order of teachers survive reinforcement?", answer, found)
+    return _conclusion("Does the order of teachers survive reinforcement?", answer, found)
 
 
-def prediction(teachers: pl.DataFrame, name: str, config: BeyondSftConfig) -> Finding:
+def prediction(teachers: pl.DataFrame, name: str, config: BeyondSftConfig) -> Conclusion:
     """Spearman of a score with the accuracies after reinforcement, beside that before."""
     metric = METRICS[name]
     before, after = (
         correlation(teachers[name], teachers[when], "spearman", resamples=config.bootstrap.resamples)
         for when in (BEFORE, AFTER)
     )
-    right = after.value * metric.expected_sign > 0 and (after.low > 0 or after.high < 0)
+    right = after.value * metric.expected_sign > 0 and after.excludes_zero
     answer = (
         f"{metric.title} {'orders' if right else 'is not shown to order'} the teachers after GRPO; after fine-tuning it had "
-        f"{before.value:+.2f} [{before.low:+.2f}, {before.high:+.2f}]."
+        f"{before.text()}."
     )
-    return _finding(f"Does {metric.title} predict the order after reinforcement?", answer, after)
+    return _conclusion(f"Does {metric.title} predict the order after reinforcement?", answer, after)
 
 
-def _finding(question: str, answer: str, found: Correlation) -> Finding:
+def _conclusion(question: str, answer: str, found: Correlation) -> Conclusion:
     basis = f"n = {found.n} teachers, bootstrap over them; one run each"
-    return Finding(question, answer, found.value, found.low, found.high, detectable(found.n), "Spearman", basis)
+    return Conclusion(question, answer, replace(found, basis=basis), "Spearman")
 
 
 def _table(table: pl.DataFrame) -> str:
@@ -153,7 +156,7 @@ def _table(table: pl.DataFrame) -> str:
     ]
     rows = []
     for row in table.iter_rows(named=True):
-        percent = [f"{row[w]:.1f} % [{row[f'low_{w}']:.1f}, {row[f'high_{w}']:.1f}]" for w in (BEFORE, AFTER)]
+        percent = [f"{row[w]:.1f} % {interval_text(row[f'low_{w}'], row[f'high_{w}'], '.1f')}" for w in (BEFORE, AFTER)]
         reward = f"{row['reward_first']:.2f}, {row['reward_last']:.2f}"
         scores = ["" if row[name] is None else f"{row[name]:.3f}" for name in names]
         rows.append([row["teacher"], *percent, reward, f"{row['idle']:.0%}", *scores])

@@ -49,14 +49,10 @@ def of_print(config: CorrelationConfig) -> None:
             for part in table.by_student_and_average()
             for result in compare(part, prints, config.bootstrap)
         ] or _printed_only(metric, students, prints, required=metric.name in names)
-    findings = [
-        *(finding for table in tables for finding in warnings.of_scores(table)),
-        *warnings.of_signs(results),
-        *warnings.of_count(len(teachers)),
-    ]
+    raised = warnings.raised_by(tables, results, len(teachers))
     folder = folder_of(config)
-    write(folder, config, results, tables, findings)
-    show(results, findings, folder)
+    write(folder, config, results, tables, raised)
+    show(results, raised, folder)
 
 
 def of_measurements(config: CorrelationConfig) -> None:

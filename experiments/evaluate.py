@@ -28,6 +28,7 @@ from experiments.stages.evaluation import (
     load_benchmarks,
 )
 from rsr.errors import InputError
+from rsr.stats.effect import estimate_text
 from rsr.store.artefacts import Artefact
 from train.sft import MODEL
 
@@ -72,7 +73,7 @@ def main(config: EvaluateConfig) -> None:
 def _line(name: str, grades: Artefact) -> str:
     p = grades.facts["performance"]
     return (
-        f"{name}, {grades.facts['benchmark']}: {p['accuracy']:.1%} [{p['low']:.1%}, {p['high']:.1%}] Acc@{p['k']} over "
+        f"{name}, {grades.facts['benchmark']}: {estimate_text(p['accuracy'], p['low'], p['high'], '.1%')} Acc@{p['k']} over "
         f"{p['problems']} problems, {p['mean_length']:.0f} tokens, {p['truncated']:.1%} truncated, {p['unanswered']:.1%} "
         f"unanswered, {p['ungradable']:.1%} ungradable"
     )

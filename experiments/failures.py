@@ -8,7 +8,7 @@ a small closed set have RSR (k + 1) / (2 ln k). Writes results/failures/<student
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from experiments.analysis import failure_examples
 from experiments.analysis.failure_examples import Answer, Examples
 from experiments.app import result_folder
 from experiments.app.command_configs import FailuresConfig
-from experiments.app.conclusions import Finding, conclude
+from experiments.app.conclusions import Conclusion, conclude
 from experiments.app.config import Bootstrap
 from experiments.app.entry import entry
 from experiments.simulation import closed_set
@@ -32,7 +32,8 @@ from experiments.stages.scoring import settings_of
 from rsr.data.trajectories import Message
 from rsr.errors import InputError
 from rsr.metrics.token import rsr
-from rsr.stats.effect import Effect, of_draws
+from rsr.stats.bootstrap import resampled_sums
+from rsr.stats.effect import Effect, estimate_text, of_draws
 from rsr.student.chat import RenderedChat
 from rsr.tokens.tokens import Tokens, divide
 from rsr.views.plots import Curve, Estimate, curves, forest
@@ -60,9 +61,10 @@ class Measured:
 
     def draws(self, bootstrap: Bootstrap) -> Floats:
         """Bootstrap over answers: those to the same problems are drawn alike."""
-        n = len(self.rank)
-        weights = np.random.default_rng(bootstrap.seed).multinomial(n, np.full(n, 1 / n), bootstrap.resamples)
-        return divide(weights @ self.rank, weights @ self.surprisal)
+        rank, surprisal = (
+            resampled_sums(means, bootstrap.resamples, bootstrap.seed) for means in (self.rank, self.surprisal)
+        )
+        return divide(rank, surprisal)
 
     def effect(self, bootstrap: Bootstrap) -> Effect:
         return of_draws(self.value, self.draws(bootstrap))
@@ -131,7 +133,7 @@ def main(config: FailuresConfig) -> None:
     conclude(
         folder,
         f"Where RSR goes wrong, {config.student.name}",
-        [finding for one in found for finding in one.findings],
+        [conclusion for one in found for conclusion in one.conclusions],
         [part for one in found for part in one.parts],
         {f"{one.name}.csv": one.table for one in found},
         examples=config.examples,
@@ -144,7 +146,7 @@ class Mechanism:
     """What is said of one mechanism; its figure is drawn where it is measured."""
 
     name: str
-    findings: Sequence[Finding]
+    conclusions: Sequence[Conclusion]
     parts: Sequence[str]
     table: pl.DataFrame
 
@@ -183,7 +185,7 @@ def digits(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Pa
         limits=(0.9 * min(r["low"] for r in rows), 1.05 * max(r["high"] for r in rows)),
     )
     return Mechanism(
-        "digits", [_finding("Does RSR prefer digits that cannot be known?", answer, change, config)], parts, table
+        "digits", [_conclusion("Does RSR prefer digits that cannot be known?", answer, change, config)], parts, table
     )
 
 
@@ -198,7 +200,7 @@ def fluent(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Pa
         OWN: list(_continued(scorer, shown, most)),
         NOISE: [(p, r + shown.joint + shown.noise(most, rng)) for p, r in shown.known.answers],
     }
-    rows, findings = [], []
+    rows, conclusions = [], []
     for name, answers in appended.items():
         longer = scored(scorer, answers)
         own = float(longer.tokens.surprisal.sum() - plain.tokens.surprisal.sum()) / (
@@ -222,7 +224,7 @@ def fluent(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Pa
             else f"{most} {name} after a solution move its RSR from {solution.value:.2f} to {measured.value:.2f}: "
             f"{_verdict(change)}, though the solution is the same."
         )
-        findings.append(_finding(f"What do {name} after a solution do to its RSR?", answer, change, config))
+        conclusions.append(_conclusion(f"What do {name} after a solution do to its RSR?", answer, change, config))
     table = pl.DataFrame(rows).drop("label")
     drawn = []
     for name in appended:
@@ -243,7 +245,7 @@ def fluent(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Pa
         "have rank 5.5 and ln 10 nats.",
         _grid(table, ["appended", "tokens"]),
     ]
-    return Mechanism("fluent", findings, parts, table)
+    return Mechanism("fluent", conclusions, parts, table)
 
 
 def _continued(scorer: "Scorer", shown: Examples, tokens: int) -> Iterator[Answer]:
@@ -305,7 +307,7 @@ def closed(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Pa
     )
     parts = ["## Small closed sets", _grid(table, ["label", "rank", "surprisal"])]
     return Mechanism(
-        "closed", [_finding("Does RSR prefer chance to a solution?", answer, change, config)], parts, table
+        "closed", [_conclusion("Does RSR prefer chance to a solution?", answer, change, config)], parts, table
     )
 
 
@@ -330,7 +332,7 @@ def _grid(table: pl.DataFrame, columns: Sequence[str]) -> str:
         return f"{value:.2f}" if isinstance(value, float) else str(value)
 
     rows = [
-        [*(cell(row[name]) for name in columns), f"{row['rsr']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"]
+        [*(cell(row[name]) for name in columns), estimate_text(row["rsr"], row["low"], row["high"], ".2f")]
         + ["" if row["closed_form"] is None else f"{row['closed_form']:.2f}"]
         for row in table.iter_rows(named=True)
     ]
@@ -338,14 +340,14 @@ def _grid(table: pl.DataFrame, columns: Sequence[str]) -> str:
 
 
 def _verdict(change: Effect) -> str:
-    if not change.told:
+    if not change.excludes_zero:
         return "not to be told from no change"
     return "better, as RSR has it" if change.value < 0 else "worse, as RSR has it"
 
 
-def _finding(question: str, answer: str, change: Effect, config: FailuresConfig) -> Finding:
+def _conclusion(question: str, answer: str, change: Effect, config: FailuresConfig) -> Conclusion:
     basis = f"difference of RSR, {config.examples} problems, bootstrap over them, {config.student.name}"
-    return Finding.of(question, answer, change, "ranks per nat", basis)
+    return Conclusion(question, answer, replace(change, basis=basis), "ranks per nat")
 
 
 if __name__ == "__main__":

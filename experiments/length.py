@@ -9,6 +9,8 @@ all. Writes results/length/<student>-<teachers>/.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,14 @@ from experiments.analysis.lengths_trained import trained
 from experiments.analysis.prefixes import AFTER, ALL, BEFORE, Answers, Resampled, answers, marks, prefix, resampled
 from experiments.app import result_folder
 from experiments.app.command_configs import LengthConfig
-from experiments.app.conclusions import Finding, conclude
+from experiments.app.conclusions import Conclusion, conclude
 from experiments.app.entry import entry
 from experiments.stages import students, teacher_data
 from experiments.stages.evaluation import BASE
 from experiments.stages.scoring import token_stores
 from experiments.study import study
 from rsr.errors import InputError
+from rsr.stats.bootstrap import resampled_statistic
 from rsr.stats.correlation import correlate
 from rsr.stats.effect import Effect, of_draws
 from rsr.tokens.tokens import divide
@@ -41,19 +44,19 @@ def main(config: LengthConfig) -> None:
     if len(data) < 3:
         raise InputError(f"an order needs at least 3 datasets: {len(data)} are too few")
     scores = resampled(data, config.bootstrap)
-    findings, parts = _order(data, scores, config)
+    conclusions, parts = _order(data, scores, config)
     tables = {"parts.csv": _table(data, scores), "bins.csv": _bins(data, config.bins)}
     found, told = _within(data, config)
-    findings, parts = findings + found, parts + told
+    conclusions, parts = conclusions + found, parts + told
     folder = config.paths.results / "length" / f"{config.student.name}-{config.teachers.name}"
     if config.run:
         accuracies = _accuracies(config)
         found, told, table = trained(data, accuracies, folder, config.bootstrap)
-        findings, parts, tables["accuracy.csv"] = found + findings, told + parts, table
+        conclusions, parts, tables["accuracy.csv"] = found + conclusions, told + parts, table
     conclude(
         folder,
         f"Length, {config.student.name}, teachers {config.teachers.name}",
-        findings,
+        conclusions,
         parts,
         tables,
         mark=config.mark,
@@ -85,11 +88,12 @@ def _accuracies(config: LengthConfig) -> pl.DataFrame:
 
 def _order(
     data: Sequence[Answers], scores: Mapping[str, Resampled], config: LengthConfig
-) -> tuple[list[Finding], list[str]]:
+) -> tuple[list[Conclusion], list[str]]:
     """How far the order of datasets from a part of each trajectory agrees with the order from all of it."""
     longest = max(int(of.lengths.max()) for of in data)
     cuts = [k for k in sorted(config.prefixes) if k < longest]
     shorter = {k: float(np.mean([(of.lengths <= k).mean() for of in data])) for k in cuts}
+    basis = f"{len(data)} datasets, bootstrap over problems"
     rows, effects = [], {}
     for name in [*(prefix(k) for k in cuts), BEFORE, AFTER]:
         if np.isnan(scores[name].value).any():
@@ -97,11 +101,10 @@ def _order(
         if not np.ptp(scores[name].value):
             rows.append([name, "all datasets alike: no order", ""])
             continue
-        effects[name] = agreement(scores[name], scores[ALL])
+        effects[name] = replace(agreement(scores[name], scores[ALL]), basis=basis)
         whole = next((f"{share:.0%}" for k, share in shorter.items() if prefix(k) == name), "")
         rows.append([name, effects[name].text(), whole])
-    basis = f"{len(data)} datasets, bootstrap over problems"
-    findings = []
+    conclusions = []
     if ordered := [k for k in cuts if prefix(k) in effects]:
         settled = [k for k in ordered if all(effects[prefix(n)].value >= SETTLED for n in ordered if n >= k)]
         first = effects[prefix(ordered[0])]
@@ -113,13 +116,13 @@ def _order(
         )
         answer += f"; after {ordered[0]} tokens the agreement is {first.value:+.2f}."
         question = "How early is the order of datasets by RSR known?"
-        findings.append(Finding.of(question, answer, first, f"Spearman after {ordered[0]} tokens", basis))
+        conclusions.append(Conclusion(question, answer, first, f"Spearman after {ordered[0]} tokens"))
     for name, question in (
         (BEFORE, "Is what stands before the answer's mark enough for the order?"),
         (AFTER, "Is the answer from its mark on enough for the order?"),
     ):
         if of := effects.get(name):
-            findings.append(Finding.of(question, f"The agreement is {of.value:+.2f}.", of, "Spearman", basis))
+            conclusions.append(Conclusion(question, f"The agreement is {of.value:+.2f}.", of, "Spearman"))
     shares = {of.name: f"{(of.parts[AFTER][:, 1] > 0).mean():.0%}" for of in data}
     marked = ", ".join(f"{name} {share}" for name, share in shares.items())
     if len(set(shares.values())) == 1:
@@ -134,7 +137,7 @@ def _order(
         f"Trajectories with the mark `{config.mark}`: {marked}."
         + ("" if AFTER in effects else " A dataset without it leaves no order to compare."),
     ]
-    return findings, parts
+    return conclusions, parts
 
 
 def agreement(part: Resampled, whole: Resampled) -> Effect:
@@ -147,25 +150,25 @@ def agreement(part: Resampled, whole: Resampled) -> Effect:
 # --- long and short trajectories of one dataset --------------------------------------------------------------------------
 
 
-def _within(data: Sequence[Answers], config: LengthConfig) -> tuple[list[Finding], list[str]]:
+def _within(data: Sequence[Answers], config: LengthConfig) -> tuple[list[Conclusion], list[str]]:
     """Within each dataset: is a longer trajectory's RSR lower?"""
     rng = np.random.default_rng(config.bootstrap.seed)
     values, drawn = [], []
     for of in (of for of in data if len(set(of.lengths.tolist())) > 1):
         ratios, n = divide(*of.parts[ALL].T), len(of.lengths)
         values.append(float(correlate(of.lengths, ratios, "spearman")))
-        sample = rng.integers(0, n, (min(config.bootstrap.resamples, 1000), n))
-        drawn.append([float(correlate(of.lengths[s], ratios[s], "spearman")) for s in sample])
+        spearman = partial(_spearman_of, of.lengths, ratios)
+        drawn.append(resampled_statistic(spearman, n, min(config.bootstrap.resamples, 1000), rng))
     if not values:
         return [], []
-    within = of_draws(float(np.mean(values)), np.mean(drawn, axis=0))
+    basis = f"mean over {len(values)} datasets, bootstrap over trajectories"
+    within = of_draws(float(np.mean(values)), np.mean(drawn, axis=0), basis)
     same = sum(value < 0 for value in values)
-    finding = Finding.of(
+    conclusion = Conclusion(
         "Within a dataset, is the RSR of a longer trajectory lower?",
         f"Spearman between tokens and RSR is {within.value:+.2f} on average, negative in {same} of {len(values)} datasets.",
         within,
         "Spearman",
-        f"mean over {len(values)} datasets, bootstrap over trajectories",
     )
     bins = _bins(data, config.bins)
     rows = [
@@ -178,7 +181,11 @@ def _within(data: Sequence[Answers], config: LengthConfig) -> tuple[list[Finding
         "RSR of each dataset's trajectories from short to long, in bins of equal size (mean tokens in brackets).",
         result_folder.markdown_table(header, [[str(cell) for cell in row] for row in rows]),
     ]
-    return [finding], parts
+    return [conclusion], parts
+
+
+def _spearman_of(lengths: NDArray[np.int64], ratios: Floats, chosen: NDArray[np.int64]) -> Floats:
+    return correlate(lengths[chosen], ratios[chosen], "spearman")
 
 
 def _bins(data: Sequence[Answers], count: int) -> pl.DataFrame:

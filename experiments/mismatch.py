@@ -24,7 +24,7 @@ from experiments.app.config import ROOT, Dtype, Source, Student
 from experiments.app.entry import OPEN_GROUPS, entry
 from experiments.paper import published
 from experiments.paper.metric_table import Aggregates
-from experiments.reports.transfer import cells, draw, findings, report, rows
+from experiments.reports.transfer import cells, conclusions, draw, report, rows
 from experiments.stages import scoring, teacher_data
 from experiments.stages.evaluation import BASE
 from experiments.study import study
@@ -45,7 +45,7 @@ def main(config: MismatchConfig) -> None:
     conclude(
         folder,
         f"Scores under one student, performance of another: {', '.join(own.student for own in crossed[0].own)}",
-        findings(crossed, found),
+        conclusions(crossed, found),
         report(crossed, found),
         tables,
         source=config.source.value,

@@ -95,7 +95,7 @@ def html(results: Path) -> str:
     found = found.replace("</table>", "</table></div>")
     parts = [
         _about(),
-        f'<section id="findings"><h2>{FOUND}</h2>{found}</section>' if found else "",
+        f'<section id="conclusions"><h2>{FOUND}</h2>{found}</section>' if found else "",
         f'<nav aria-label="contents"><ul>{contents}</ul></nav>',
     ]
     for i, section in enumerate(SECTIONS):

@@ -9,6 +9,7 @@ results/robustness/<student>/.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,8 +21,9 @@ from experiments.paper import published
 from experiments.paper.metric_table import Aggregates, Table
 from rsr.metrics import select
 from rsr.metrics.token import rsr
-from rsr.stats.correlation import correlate
-from rsr.stats.paired import detectable, difference, leave_one_out, pairwise_accuracy, partial_spearman, regret
+from rsr.stats.correlation import correlate, minimum_detectable_correlation
+from rsr.stats.effect import estimate_text
+from rsr.stats.paired import difference, leave_one_out, pairwise_accuracy, partial_spearman, regret
 
 
 @entry("robustness", RobustnessConfig)
@@ -81,7 +83,7 @@ def report(rows: pl.DataFrame, students: Sequence[str], n: int) -> str:
         result_folder.markdown_table(header, [_cells(row, len(students) == 1) for row in rows.iter_rows(named=True)]),
         result_folder.markdown_list(
             [
-                f"With {n} teachers, one student's Spearman must reach {detectable(n):.2f} in absolute value to be told "
+                f"With {n} teachers, one student's Spearman must reach {minimum_detectable_correlation(n):.2f} in absolute value to be told "
                 "from 0 (two-sided, 5 %, in 80 % of such studies).",
                 f"The 95 % interval of the difference excludes 0 for {len(above)} of {len(baselines)} metrics"
                 + (f": {', '.join(above['metric'])}." if len(above) else "."),
@@ -94,12 +96,12 @@ def report(rows: pl.DataFrame, students: Sequence[str], n: int) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(row: dict[str, float | None], single: bool) -> list[str]:
+def _cells(row: dict[str, Any], single: bool) -> list[str]:
     def number(name: str, form: str = "+.2f") -> str:
         value = row[name]
         return "" if value is None else f"{value:{form}}"
 
-    interval = "" if row["rsr_less_this"] is None else f" [{number('difference_low')}, {number('difference_high')}]"
+    paired = [row[name] for name in ("rsr_less_this", "difference_low", "difference_high")]
     return [
         str(row["metric"]),
         *(number(name) for name in ("spearman", "kendall")),
@@ -107,7 +109,7 @@ def _cells(row: dict[str, float | None], single: bool) -> list[str]:
         *(number(name, ".1f") for name in ("regret_1", "regret_2")),
         f"{number('left_out_low')} to {number('left_out_high')}",
         number("given_log_length"),
-        number("rsr_less_this") + interval,
+        "" if None in paired else estimate_text(*paired),
         *([number("p_dependent", ".3f")] if single else []),
     ]
 

@@ -86,7 +86,7 @@ HEADER = [
 ]
 
 
-def _findings(table: pl.DataFrame) -> list[str]:
+def _comparisons(table: pl.DataFrame) -> list[str]:
     surprisal = table.filter(metric="avg_surprisal")
     return [
         f"{row['student']}: no teacher of the family {row['family']}: nothing to compare"
@@ -101,7 +101,7 @@ def _markdown(table: pl.DataFrame) -> str:
     parts = [
         "# Scores of teachers of the student's own family beside those of others",
         result_folder.markdown_table(HEADER, _rows(table)),
-        result_folder.markdown_list(_findings(table)),
+        result_folder.markdown_list(_comparisons(table)),
         f"Made by `{command_line()}`.",
     ]
     return "\n\n".join(parts) + "\n"

@@ -9,7 +9,7 @@ each, and compares the predicted with the measured order. Writes results/validat
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import factorial
 
 import numpy as np
@@ -18,7 +18,7 @@ import polars as pl
 from experiments.analysis.selection import accuracy
 from experiments.app import result_folder
 from experiments.app.command_configs import ValidationConfig
-from experiments.app.conclusions import Finding, conclude, contrast
+from experiments.app.conclusions import Conclusion, conclude, contrast
 from experiments.app.entry import entry
 from experiments.stages import teacher_data, training_sets
 from experiments.study.plan import refuse_or_go
@@ -28,8 +28,10 @@ from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.metrics import Metric, by_name
 from rsr.metrics.score_tables import Scores
+from rsr.stats.bootstrap import percentile_interval, resampled_sums
 from rsr.stats.correlation import correlation
-from rsr.stats.paired import detectable, pairwise_accuracy
+from rsr.stats.effect import Effect
+from rsr.stats.paired import pairwise_accuracy
 from rsr.views.plots import Panel, scatter
 
 RESAMPLES = 2000
@@ -132,8 +134,7 @@ def resampled_accuracies(found: Compared, seed: int = 0) -> "np.ndarray[tuple[in
     drawn = []
     for (benchmark,), _ in means[0].group_by("benchmark", maintain_order=True):
         shares = np.stack([of.filter(benchmark=benchmark)["correct"].to_numpy() for of in means], axis=1)
-        weights = rng.multinomial(len(shares), np.full(len(shares), 1 / len(shares)), RESAMPLES)
-        drawn.append(weights @ shares / len(shares))
+        drawn.append(resampled_sums(shares, RESAMPLES, rng) / len(shares))
     return np.asarray(np.mean(drawn, axis=0))
 
 
@@ -145,19 +146,15 @@ def by_chance(n: int, right: float) -> float:
     return float(counts[int(np.ceil(right - 1e-9)) :].sum() / factorial(n))
 
 
-def findings(found: Compared, metric: Metric) -> list[Finding]:
+def conclusions(found: Compared, metric: Metric) -> list[Conclusion]:
     """The order and the pairs, where accuracies have an order, and what the predicted best costs."""
     best = int(np.argmax(found.accuracies))
     lost = contrast(found.answers[best], found.answers[0])
-    cost = Finding(
+    cost = Conclusion(
         "What does training on the predicted best teacher lose?",
         f"{found.teachers[0]} is predicted to be the best, {found.teachers[best]} is.",
-        lost.value,
-        lost.low,
-        lost.high,
-        lost.detectable,
+        replace(lost, basis=f"{lost.basis}; the best is known afterwards"),
         "points of accuracy lost",
-        f"{lost.basis}; the best is known afterwards",
     )
     return [*_of_order(found, metric), cost] if has_order(found) else [cost]
 
@@ -166,37 +163,31 @@ def has_order(found: Compared) -> bool:
     return len(set(found.accuracies)) > 1 and len(set(found.scores)) > 1
 
 
-def _of_order(found: Compared, metric: Metric) -> list[Finding]:
+def _of_order(found: Compared, metric: Metric) -> list[Conclusion]:
     oriented = [metric.expected_sign * score for score in found.scores]
     n, pairs = len(oriented), len(oriented) * (len(oriented) - 1) // 2
     order = correlation(oriented, found.accuracies, "spearman")
     share = pairwise_accuracy(oriented, found.accuracies)
-    low, high = np.nanquantile([pairwise_accuracy(oriented, of) for of in resampled_accuracies(found)], [0.025, 0.975])
+    low, high = percentile_interval(np.array([pairwise_accuracy(oriented, of) for of in resampled_accuracies(found)]))
     least = next((k for k in range(pairs + 1) if by_chance(n, k) <= 0.05), pairs)
-    smallest = detectable(n)
     # With so few teachers a bootstrap's interval is too short: the permutation test decides.
     said = "Told from none" if order.p_value <= 0.05 else "It cannot be told from none"
     chance = by_chance(n, share * pairs)
+    basis = (
+        "bootstrap over problems for these teachers; the last number is the least that chance reaches in 5 % or less"
+    )
     return [
-        Finding(
+        Conclusion(
             f"Does {metric.title} order these {n} teachers?",
-            f"{said}: with {n} teachers only a Spearman beyond {smallest:.2f} can be.",
-            order.value,
-            order.low,
-            order.high,
-            smallest,
+            f"{said}: with {n} teachers only a Spearman beyond {order.minimum_detectable:.2f} can be.",
+            replace(order, basis=f"{n} teachers, bootstrap over them; permutation p {order.p_value:.2f}"),
             "Spearman (positive: as predicted)",
-            f"{n} teachers, bootstrap over them; permutation p {order.p_value:.2f}",
         ),
-        Finding(
+        Conclusion(
             "How many pairs of teachers are in the predicted order?",
             f"{share * pairs:.0f} of {pairs}; so many or more come by chance with probability {chance:.2f}.",
-            2 * share - 1,
-            2 * float(low) - 1,
-            2 * float(high) - 1,
-            2 * least / pairs - 1,
+            Effect(2 * share - 1, 2 * low - 1, 2 * high - 1, 2 * least / pairs - 1, basis),
             "of the pairs right less wrong",
-            "bootstrap over problems for these teachers; the last number is the least that chance reaches in 5 % or less",
         ),
     ]
 
@@ -206,7 +197,7 @@ def write(found: Compared, metric: Metric, learned: Learned, of: int, config: Va
     places = np.argsort(np.argsort(-np.array(found.accuracies), kind="stable")) + 1
     intervals = [accuracy(answers) for answers in found.answers]
     rows = [
-        [name, f"{score:.3f}", str(i + 1), f"{a.value:.1f} [{a.low:.1f}, {a.high:.1f}]", str(place)]
+        [name, f"{score:.3f}", str(i + 1), a.text(".1f"), str(place)]
         for i, (name, score, a, place) in enumerate(zip(found.teachers, found.scores, intervals, places, strict=True))
     ]
     asked = "asked for by name" if config.validation.teachers else f"spread over the order of {of} teachers' scores"
@@ -236,7 +227,7 @@ def write(found: Compared, metric: Metric, learned: Learned, of: int, config: Va
         }
     )
     tables = {"teachers.csv": table, "runs.csv": learned.runs.frame()}
-    conclude(folder, f"Validation of {metric.title}: {config.student.name}", findings(found, metric), parts, tables)
+    conclude(folder, f"Validation of {metric.title}: {config.student.name}", conclusions(found, metric), parts, tables)
 
 
 if __name__ == "__main__":

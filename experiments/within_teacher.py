@@ -15,9 +15,8 @@ import polars as pl
 from experiments.analysis.selection import accuracy
 from experiments.app import result_folder
 from experiments.app.command_configs import WithinConfig
-from experiments.app.conclusions import Finding, conclude, contrast
+from experiments.app.conclusions import Conclusion, conclude, contrast
 from experiments.app.entry import entry
-from experiments.reports.selection import interval
 from experiments.stages import teacher_data, training_sets
 from experiments.stages.evaluation import BASE
 from experiments.stages.random_selection import RANDOM
@@ -30,7 +29,7 @@ from rsr.errors import InputError
 from rsr.metrics import by_name
 from rsr.metrics.score_tables import Scores
 from rsr.selection.rules import Rule
-from rsr.stats.effect import Effect
+from rsr.stats.effect import Effect, estimate_text
 from rsr.views.plots import Estimate, ranges
 
 ALL = "all problems"
@@ -123,14 +122,14 @@ def pairs(arms: Sequence[Arm], learned: Learned, metric: str) -> dict[str, list[
     }
 
 
-def findings(found: dict[str, list[tuple[Arm, Arm]]], answers: pl.DataFrame, metric: str) -> list[Finding]:
+def conclusions(found: dict[str, list[tuple[Arm, Arm]]], answers: pl.DataFrame, metric: str) -> list[Conclusion]:
     """Of every question the difference of score and chance, averaged over teachers."""
     made = []
     for question, of in found.items():
         difference = contrast(*(over_teachers(list(side), answers) for side in zip(*of, strict=True)))
         names = ", ".join(by_score.teacher for by_score, _ in of)
         made.append(
-            Finding.of(
+            Conclusion(
                 f"{question}: is the choice by {by_name(metric).title} better than by chance?",
                 f"{difference.verdict}, over {names}.",
                 difference,
@@ -162,8 +161,10 @@ def write(arms: Sequence[Arm], learned: Learned, config: WithinConfig) -> None:
             r["what"],
             "" if r["what"] == ALL else by_name(metric).title if r["by"] == metric else "chance",
             str(r["trajectories"]),
-            f"{r['accuracy']:.1f} [{r['low']:.1f}, {r['high']:.1f}]",
-            "" if r["less_chance"] is None else interval(r["less_chance"], r["less_chance_low"], r["less_chance_high"]),
+            estimate_text(r["accuracy"], r["low"], r["high"], ".1f"),
+            ""
+            if r["less_chance"] is None
+            else estimate_text(r["less_chance"], r["less_chance_low"], r["less_chance_high"], "+.1f"),
         ]
         for r in table.iter_rows(named=True)
     ]
@@ -180,7 +181,7 @@ def write(arms: Sequence[Arm], learned: Learned, config: WithinConfig) -> None:
     title = f"Accuracy of {config.student.name} after training on a part of one teacher's trajectories, 95 % intervals"
     ranges(estimates, title, "accuracy after training (%)", folder / "accuracy.png")
     tables = {"arms.csv": table, "runs.csv": learned.runs.frame()}
-    conclude(folder, f"Within one teacher: {config.student.name}", findings(found, answers, metric), parts, tables)
+    conclude(folder, f"Within one teacher: {config.student.name}", conclusions(found, answers, metric), parts, tables)
 
 
 def _row(arm: Arm, a: Effect, less: Effect | None) -> dict[str, object]:
@@ -195,7 +196,7 @@ def _row(arm: Arm, a: Effect, less: Effect | None) -> dict[str, object]:
         "less_chance": less and less.value,
         "less_chance_low": less and less.low,
         "less_chance_high": less and less.high,
-        "detectable": less and less.detectable,
+        "detectable": less and less.minimum_detectable,
     }
 
 

@@ -1,6 +1,7 @@
 """Scores against accuracy where the same teachers write at several lengths: within each, over all, and paired."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ from numpy.typing import NDArray
 
 from experiments.analysis.prefixes import ALL, SURPRISAL, Answers
 from experiments.app import result_folder
-from experiments.app.conclusions import Finding
+from experiments.app.conclusions import Conclusion
 from experiments.app.config import Bootstrap
+from rsr.stats.bootstrap import resampled_statistic
 from rsr.stats.correlation import correlate, correlation
 from rsr.stats.effect import Effect, of_draws
-from rsr.stats.paired import detectable, partial_spearman
+from rsr.stats.paired import partial_spearman
 from rsr.views.plots import Panel, scatter
 
 Floats = NDArray[np.float64]
@@ -23,8 +25,8 @@ CELL = "Spearman with accuracy, signs turned so that larger is better"
 
 def trained(
     data: Sequence[Answers], accuracies: pl.DataFrame, folder: Path, bootstrap: Bootstrap
-) -> tuple[list[Finding], list[str], pl.DataFrame]:
-    """Findings, text and the table of scores and accuracies; draws accuracy.png.
+) -> tuple[list[Conclusion], list[str], pl.DataFrame]:
+    """Conclusions, text and the table of scores and accuracies; draws accuracy.png.
 
     Args:
         accuracies: teacher, generation, accuracy (percent), of every dataset.
@@ -34,9 +36,9 @@ def trained(
     generations = table["generation"].unique(maintain_order=True).to_list()
     teachers = table["teacher"].unique(maintain_order=True).to_list()
     cube = {name: _cube(table, name, teachers, generations) for name in (*SIGN, "accuracy")}
-    findings = _pooled(cube, bootstrap)
+    conclusions = _pooled(cube, bootstrap)
     if len(generations) > 1:
-        findings += _paired(cube, generations, bootstrap)
+        conclusions += _paired(cube, generations, bootstrap)
     parts = [
         "## Trained: every length by itself and all together",
         f"{CELL}; intervals over {len(teachers)} teachers (over all: a teacher's datasets come and go together).",
@@ -44,7 +46,7 @@ def trained(
         result_folder.markdown_table(*_datasets(cube, teachers, generations)),
     ]
     _draw(cube, teachers, generations, folder)
-    return findings, parts, table
+    return conclusions, parts, table
 
 
 def _scores(data: Sequence[Answers]) -> pl.DataFrame:
@@ -73,16 +75,19 @@ def _cube(table: pl.DataFrame, column: str, teachers: Sequence[str], generations
 def _over_all(scores: Floats, accuracy: Floats, bootstrap: Bootstrap) -> Effect:
     """Spearman over every dataset; teachers are drawn with all that they wrote."""
     n = scores.shape[1]
-    drawn = np.random.default_rng(bootstrap.seed).integers(0, n, (bootstrap.resamples, n))
-    x, y = (np.moveaxis(of[:, drawn], 0, -1).reshape(len(drawn), -1) for of in (scores, accuracy))
-    boot = correlate(x, y, "spearman")
-    return of_draws(float(correlate(scores.ravel(), accuracy.ravel(), "spearman")), boot)
+
+    def of_teachers(chosen: NDArray[np.int64]) -> Floats:
+        x, y = (np.moveaxis(values[:, chosen], 0, -1).reshape(len(chosen), -1) for values in (scores, accuracy))
+        return correlate(x, y, "spearman")
+
+    drawn = resampled_statistic(of_teachers, n, bootstrap.resamples, bootstrap.seed)
+    return of_draws(float(correlate(scores.ravel(), accuracy.ravel(), "spearman")), drawn)
 
 
-def _pooled(cube: dict[str, Floats], bootstrap: Bootstrap) -> list[Finding]:
+def _pooled(cube: dict[str, Floats], bootstrap: Bootstrap) -> list[Conclusion]:
     accuracy, length = cube["accuracy"], np.log(cube["token length"])
     g, n = accuracy.shape
-    findings = []
+    conclusions = []
     for name, sign in SIGN.items():
         found = _over_all(sign * cube[name], accuracy, bootstrap)
         each = [float(correlate(sign * s, a, "spearman")) for s, a in zip(cube[name], accuracy, strict=True)]
@@ -93,44 +98,47 @@ def _pooled(cube: dict[str, Floats], bootstrap: Bootstrap) -> list[Finding]:
             answer += f"; given log length {partial_spearman(sign * cube[name].ravel(), accuracy.ravel(), length.ravel()):+.2f}"
         question = f"Does {name} order datasets whatever their length?"
         basis = f"{CELL}; {g * n} datasets of {n} teachers, bootstrap over teachers, one training seed"
-        findings.append(Finding.of(question, f"{answer}.", found, "Spearman", basis))
-    return findings
+        conclusions.append(Conclusion(question, f"{answer}.", replace(found, basis=basis), "Spearman"))
+    return conclusions
 
 
-def _paired(cube: dict[str, Floats], generations: Sequence[str], bootstrap: Bootstrap) -> list[Finding]:
+def _mean(values: Floats, bootstrap: Bootstrap) -> Effect:
+    """Mean over teachers."""
+    drawn = resampled_statistic(
+        lambda chosen: values[chosen].mean(axis=1), len(values), bootstrap.resamples, bootstrap.seed
+    )
+    return of_draws(float(values.mean()), drawn)
+
+
+def _paired(cube: dict[str, Floats], generations: Sequence[str], bootstrap: Bootstrap) -> list[Conclusion]:
     """From the first to the last length, paired over teachers."""
     change = {name: of[-1] - of[0] for name, of in cube.items()}
     n = len(change["RSR"])
-    drawn = np.random.default_rng(bootstrap.seed).integers(0, n, (bootstrap.resamples, n))
     basis = f"{n} teachers, paired, one training seed"
     way = f"from {generations[0]} to {generations[-1]}"
-    findings = []
+    conclusions = []
     for name, unit in (("RSR", "ranks per nat"), ("accuracy", "points of accuracy")):
-        found = of_draws(float(change[name].mean()), change[name][drawn].mean(axis=1))
+        found = _mean(change[name], bootstrap)
         up = int((change[name] > 0).sum())
         answer = f"{name} changes by {found.value:+.2f} on average and rises for {up} of {n} teachers."
-        findings.append(Finding.of(f"Does {name} change {way}?", answer, found, unit, basis))
+        conclusions.append(Conclusion(f"Does {name} change {way}?", answer, replace(found, basis=basis), unit))
     together = correlation(-change["RSR"], change["accuracy"], "spearman", resamples=bootstrap.resamples)
-    told = (
+    relation = (
         "together"
         if together.low > 0
         else "against each other"
         if together.high < 0
         else "not to be told from unrelated"
     )
-    findings.append(
-        Finding(
+    conclusions.append(
+        Conclusion(
             f"Do RSR and accuracy move together {way}?",
-            f"Spearman between the fall of RSR and the rise of accuracy is {together.value:+.2f}: {told}.",
-            together.value,
-            together.low,
-            together.high,
-            detectable(n),
+            f"Spearman between the fall of RSR and the rise of accuracy is {together.value:+.2f}: {relation}.",
+            replace(together, basis=basis),
             "Spearman",
-            basis,
         )
     )
-    return findings
+    return conclusions
 
 
 def _grid(
@@ -141,7 +149,7 @@ def _grid(
         cells = []
         for scores, accuracy in zip(sign * cube[name], cube["accuracy"], strict=True):
             of = correlation(scores, accuracy, "spearman", resamples=bootstrap.resamples, seed=bootstrap.seed)
-            cells.append(f"{of.value:+.2f} [{of.low:+.2f}, {of.high:+.2f}]")
+            cells.append(of.text())
         rows.append([name, *cells, _over_all(sign * cube[name], cube["accuracy"], bootstrap).text()])
     return ["metric", *generations, "all"], rows
 

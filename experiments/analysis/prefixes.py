@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from experiments.app.config import Bootstrap
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.metrics.token import avg_surprisal, rsr
+from rsr.stats.bootstrap import percentile_interval, resampled_sums
 from rsr.student.chat import ChatRenderer
 from rsr.tokens.token_store import TokenStore
 from rsr.tokens.tokens import Tokens, divide
@@ -119,23 +120,21 @@ class Resampled:
     drawn: Floats
 
     def interval(self, dataset: int) -> tuple[float, float]:
-        low, high = np.nanquantile(self.drawn[:, dataset], [0.025, 0.975])
-        return float(low), float(high)
+        return percentile_interval(self.drawn[:, dataset])
 
 
 def resampled(data: Sequence[Answers], bootstrap: Bootstrap) -> dict[str, Resampled]:
     """Every part, with problems drawn for all datasets and parts at once."""
     problems = {problem: i for i, problem in enumerate(dict.fromkeys(p for of in data for p in of.problems))}
     n = len(problems)
-    rng = np.random.default_rng(bootstrap.seed)
-    weights = rng.multinomial(n, np.full(n, 1 / n), bootstrap.resamples).astype(np.float64)
     at = [np.array([problems[problem] for problem in of.problems]) for of in data]
     found = {}
     for name in data[0].parts:
-        sums = np.stack([_by_problem(of.parts[name], where, n) for of, where in zip(data, at, strict=True)])
-        total = sums.sum(axis=1)
-        drawn = np.einsum("rp,dpc->rdc", weights, sums, optimize=True)
-        found[name] = Resampled(divide(*total.T), divide(drawn[..., 0], drawn[..., 1]))
+        columns = [_by_problem(of.parts[name], where, n) for of, where in zip(data, at, strict=True)]
+        sums = np.concatenate(columns, axis=1)  # numerator and denominator of each dataset in turn
+        drawn = resampled_sums(sums, bootstrap.resamples, bootstrap.seed)
+        value = divide(*sums.sum(axis=0).reshape(-1, 2).T)
+        found[name] = Resampled(value, divide(drawn[:, ::2], drawn[:, 1::2]))
     return found
 
 

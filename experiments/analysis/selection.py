@@ -8,8 +8,7 @@ import polars as pl
 
 from experiments.app import result_folder
 from experiments.app.command_configs import SelectionConfig
-from experiments.app.conclusions import Finding, conclude, contrast
-from experiments.reports.selection import interval
+from experiments.app.conclusions import Conclusion, conclude, contrast
 from experiments.stages import teacher_data, training_sets, verification
 from experiments.stages.evaluation import BASE
 from experiments.stages.random_selection import KEYS, RANDOM
@@ -21,7 +20,7 @@ from rsr.data.trajectories import Dataset
 from rsr.metrics import by_name
 from rsr.metrics.score_tables import Scores, of_metric
 from rsr.selection.rules import Rule
-from rsr.stats.effect import Effect
+from rsr.stats.effect import Effect, estimate_text, interval_text
 from rsr.views.plots import Estimate, ranges
 
 TEACHER = "best single teacher"
@@ -126,10 +125,11 @@ def by_method(found: Measured) -> pl.DataFrame:
 
 def _columns(contrasts: Mapping[str, Effect | None]) -> dict[str, Any]:
     columns: dict[str, Any] = {}
-    for name, of in contrasts.items():
-        for part in ("value", "low", "high", "detectable"):
-            column = name if part == "value" else f"{name}_{part}"
-            columns[column] = None if of is None else getattr(of, part)
+    for name, effect in contrasts.items():
+        columns[name] = effect and effect.value
+        columns[f"{name}_low"] = effect and effect.low
+        columns[f"{name}_high"] = effect and effect.high
+        columns[f"{name}_detectable"] = effect and effect.minimum_detectable
     return columns
 
 
@@ -159,7 +159,7 @@ def winners(found: Measured) -> pl.DataFrame:
     )
 
 
-def findings(found: Measured) -> list[Finding]:
+def conclusions(found: Measured) -> list[Conclusion]:
     """RSR against chance and against the best single teacher in every setting, and the best other method against RSR."""
     made = []
     for label in dict.fromkeys(selection.label for selection in found.selections):
@@ -173,19 +173,19 @@ def findings(found: Measured) -> list[Finding]:
         if RANDOM in methods:
             difference = contrast(rsr, found.method(label, RANDOM))
             question = f"{label}: does selecting by RSR beat selecting at random?"
-            made.append(Finding.of(question, f"{difference.verdict}; {taken}.", difference))
+            made.append(Conclusion(question, f"{difference.verdict}; {taken}.", difference))
         if len(single := found.of(found.best)):
             difference = contrast(rsr, single)
             question = f"{label}: does selecting by RSR beat the best single teacher, known afterwards?"
             made.append(
-                Finding.of(question, f"{difference.verdict}; that teacher is {found.best.teacher}.", difference)
+                Conclusion(question, f"{difference.verdict}; that teacher is {found.best.teacher}.", difference)
             )
         others = [m for m in methods if m not in ("rsr", RANDOM, NONE)]
         if others:
             best = max(others, key=lambda m: accuracy(found.method(label, m)).value)
             difference = contrast(rsr, found.method(label, best))
             question = f"{label}: does selecting by RSR beat the best other score, known afterwards?"
-            made.append(Finding.of(question, f"{difference.verdict}; that is {title(best).lower()}.", difference))
+            made.append(Conclusion(question, f"{difference.verdict}; that is {title(best).lower()}.", difference))
     return made
 
 
@@ -208,7 +208,7 @@ def write(found: Measured, teachers: Learned, learned: Learned, config: Selectio
         "Ties: problems decided by the hash of the content.",
         ""
         if best is None
-        else f"{TEACHER.capitalize()}: {found.best.name}, {best.value:.1f} % [{best.low:.1f}, {best.high:.1f}], the best of "
+        else f"{TEACHER.capitalize()}: {found.best.name}, {best.value:.1f} % {interval_text(best.low, best.high, '.1f')}, the best of "
         f"{len(teachers.learners) - 1} after training on all of them, so that its lead is too large by choice.",
         "## Who wins a problem",
         "Share of the problems that each teacher's candidate wins, in percent.",
@@ -240,7 +240,7 @@ def write(found: Measured, teachers: Learned, learned: Learned, config: Selectio
     conclude(
         folder,
         f"Trajectory selection: {config.student.name}",
-        findings(found),
+        conclusions(found),
         parts,
         tables,
         left_out=dict(found.left_out),
@@ -251,12 +251,12 @@ def _setting_markdown(label: object, table: pl.DataFrame) -> str:
     rows = []
     for r in table.sort("accuracy", descending=True).iter_rows(named=True):
         differences = [
-            "" if r[of] is None else interval(r[of], r[f"{of}_low"], r[f"{of}_high"])
+            "" if r[of] is None else estimate_text(r[of], r[f"{of}_low"], r[f"{of}_high"], "+.1f")
             for of in ("less_random", "less_best_teacher")
         ]
         right = "" if r["verified_accuracy"] is None else f"{r['verified_accuracy']:.1f}"
         made = [f"{r['rsr']:.2f}", f"{r['tokens']:.0f}", right, str(r["ties"])]
-        accuracy = f"{r['accuracy']:.1f} [{r['accuracy_low']:.1f}, {r['accuracy_high']:.1f}]"
+        accuracy = estimate_text(r["accuracy"], r["accuracy_low"], r["accuracy_high"], ".1f")
         rows.append([title(r["method"]), accuracy, *differences, *made])
     header = ["method", "accuracy", "less random", f"less {TEACHER}", "RSR", "tokens", "right", "ties"]
     return f"## {label}\n\n" + result_folder.markdown_table(header, rows)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from experiments.app.config import Bootstrap
 from rsr.metrics import Metric
+from rsr.stats.bootstrap import resampled_statistic
 from rsr.stats.correlation import correlate
 from rsr.stats.effect import Effect, of_draws
 
@@ -67,15 +68,12 @@ def losses(of: Crossed, bootstrap: Bootstrap) -> dict[str, Effect]:
     """Mean loss under another student and under another dtype, and the fall: loss per unit of distance (least squares through
     0). Teachers are drawn anew for all settings and students at once; distances stay.
     """
-    rng = np.random.default_rng(bootstrap.seed)
-    drawn = rng.integers(0, of.scores.shape[1], (bootstrap.resamples, of.scores.shape[1]))
-    boot = np.stack(
-        [
-            np.stack([correlate(scores[drawn], accuracy[drawn], "spearman") for accuracy in of.accuracy], axis=-1)
-            for scores in of.scores
-        ],
-        axis=1,
-    )
+
+    def matrices(chosen: NDArray[np.int64]) -> Floats:
+        scores, accuracy = of.scores[:, None, chosen], of.accuracy[None, :, chosen]
+        return np.moveaxis(correlate(scores, accuracy, "spearman"), -1, 0)
+
+    boot = resampled_statistic(matrices, of.scores.shape[1], bootstrap.resamples, bootstrap.seed)
     lost, drawn_lost = of.loss(of.matrix), of.loss(boot)
     found = {}
     for kind in (STUDENT, DTYPE):

@@ -11,23 +11,28 @@ from rsr.metrics.token import avg_surprisal
 FEW_TEACHERS = 5
 
 
+def raised_by(tables: Sequence[Table], results: Sequence[Result], teachers: int) -> list[str]:
+    """Every warning about a study of so many teachers."""
+    return [*(message for table in tables for message in of_scores(table)), *of_signs(results), *of_count(teachers)]
+
+
 def of_scores(table: Table) -> list[str]:
     """Scores closer to one another than their own error, and surprisals that cannot be."""
-    findings = []
+    messages = []
     for student, scores, errors in zip(table.students, table.scores, table.errors, strict=True):
         if np.std(scores) <= np.median(errors):
-            findings.append(
+            messages.append(
                 f"{table.metric.name} does not tell the teachers of {student} apart: its scores spread by "
                 f"{np.std(scores):.3g} (standard deviation), the error of each is {np.median(errors):.3g}; look at the "
                 "rank computation (1 + the number of strictly larger logits)"
             )
         zero = [t for t, score in zip(table.teachers, scores, strict=True) if score <= 0]
         if table.metric is avg_surprisal and zero:
-            findings.append(
+            messages.append(
                 f"{table.metric.name} of {', '.join(zero)} for {student} is not above 0; look at the numerics "
                 "(log-sum-exp in float32, finite logits, a response mask that is not empty)"
             )
-    return findings
+    return messages
 
 
 def of_signs(results: Sequence[Result]) -> list[str]:
@@ -37,10 +42,8 @@ def of_signs(results: Sequence[Result]) -> list[str]:
         if r.coefficient != "spearman" or r.correlation is None or r.student == AVERAGE:
             continue
         if r.correlation.value * r.metric.expected_sign < 0:
-            excluded = r.correlation.low > 0 or r.correlation.high < 0
-            against.setdefault(r.label, []).append(
-                f"{r.student} {r.correlation.value:+.2f}{' (interval excludes 0)' if excluded else ''}"
-            )
+            interval = " (interval excludes 0)" if r.correlation.excludes_zero else ""
+            against.setdefault(r.label, []).append(f"{r.student} {r.correlation.value:+.2f}{interval}")
     if not against:
         return []
     found = "; ".join(f"{label}: {', '.join(students)}" for label, students in against.items())

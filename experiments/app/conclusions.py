@@ -1,8 +1,8 @@
-"""What an experiment found: one sentence, its interval, and the smallest effect it could have told from none."""
+"""What an experiment concludes: one sentence, the effect with its interval, and the minimum detectable effect."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +15,52 @@ from rsr.errors import InputError
 from rsr.stats.effect import Effect, of_error
 from rsr.store.artefacts import write_text, writing
 
-FINDINGS = "findings.json"
+CONCLUSIONS = "conclusions.json"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Conclusion:
     """An answer to a question, whatever it is.
 
     Attributes:
         answer: one sentence of what was found.
-        estimate, low, high: of the effect, with its 95 % interval.
-        detectable: the smallest effect that this experiment tells from none with 80 % power (two-sided, 5 %).
-        unit: of these numbers, such as "points of accuracy" or "Spearman".
-        basis: what the interval is over: how many teachers, problems, seeds.
+        unit: of the effect, such as "points of accuracy" or "Spearman".
     """
 
     question: str
     answer: str
-    estimate: float
-    low: float
-    high: float
-    detectable: float
-    unit: str
-    basis: str
-
-    @classmethod
-    def of(
-        cls, question: str, answer: str, effect: Effect, unit: str = "points of accuracy", basis: str = ""
-    ) -> "Finding":
-        """Of an effect, whose own basis is taken where none is given."""
-        numbers = (effect.value, effect.low, effect.high, effect.detectable)
-        return cls(question, answer, *numbers, unit, basis or effect.basis)
+    effect: Effect
+    unit: str = "points of accuracy"
 
     def text(self) -> str:
+        effect = self.effect
         return (
-            f"**{self.question}** {self.answer} {self.estimate:+.2f} [{self.low:+.2f}, {self.high:+.2f}] {self.unit} "
-            f"({self.basis}); an effect of {self.detectable:.2f} could have been told from none."
+            f"**{self.question}** {self.answer} {effect.text()} {self.unit} ({effect.basis}); "
+            f"minimum detectable effect {effect.minimum_detectable:.2f}."
         )
+
+    def row(self) -> dict[str, str | float]:
+        """Everything side by side, as files keep it."""
+        return {
+            "question": self.question,
+            "answer": self.answer,
+            "estimate": self.effect.value,
+            "low": self.effect.low,
+            "high": self.effect.high,
+            "detectable": self.effect.minimum_detectable,
+            "unit": self.unit,
+            "basis": self.effect.basis,
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Conclusion":
+        """The inverse of `row`.
+
+        Raises:
+            KeyError: a field is missing.
+        """
+        effect = Effect(row["estimate"], row["low"], row["high"], row["detectable"], row["basis"])
+        return cls(row["question"], row["answer"], effect, row["unit"])
 
 
 def contrast(one: pl.DataFrame, other: pl.DataFrame) -> Effect:
@@ -94,41 +103,45 @@ def _by_seed(answers: pl.DataFrame) -> "np.ndarray[Any, np.dtype[np.float64]]":
 def conclude(
     folder: Path,
     title: str,
-    findings: Sequence[Finding],
+    conclusions: Sequence[Conclusion],
     parts: Sequence[str],
     tables: Mapping[str, pl.DataFrame],
     **facts: Any,
 ) -> None:
-    """Write and show an experiment: its findings first, then tables; findings.json beside them is what the summary reads.
+    """Write and show an experiment: its conclusions first, then tables. The summary reads conclusions.json beside them.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    text = [f"# {title}", result_folder.markdown_list(finding.text() for finding in findings), *parts]
+    text = [f"# {title}", result_folder.markdown_list(conclusion.text() for conclusion in conclusions), *parts]
     text.append(f"Made by `{command_line()}`; commit and versions are in run.json, all digits in the .csv files.")
+    rows = [conclusion.row() for conclusion in conclusions]
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / FINDINGS, json.dumps([asdict(f) for f in findings], indent=2, ensure_ascii=False) + "\n")
+        write_text(folder / CONCLUSIONS, json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
     result_folder.publish(folder, "\n\n".join(part for part in text if part) + "\n", tables, **facts)
 
 
 def summary(results: Path) -> str:
-    """Every finding under a folder of results as one Markdown table, by experiment; "" where there is none.
+    """Every conclusion under a folder of results as one Markdown table, by experiment; "" where there is none.
 
     Raises:
-        InputError: a file of findings cannot be read.
+        InputError: a file of conclusions cannot be read.
     """
     rows = []
-    for path in sorted(results.rglob(FINDINGS)):
+    for path in sorted(results.rglob(CONCLUSIONS)):
         try:
-            found = [Finding(**finding) for finding in json.loads(path.read_text(encoding="utf-8"))]
-        except (OSError, ValueError, TypeError) as error:
-            raise InputError(f"{path}: no findings that can be read ({error}); run its experiment again") from error
-        rows += [[str(path.parent.relative_to(results)), *_row(finding)] for finding in found]
-    header = ["experiment", "question", "found", "effect [95 %]", "could have been told from none", "basis"]
+            conclusions = [Conclusion.from_row(row) for row in json.loads(path.read_text(encoding="utf-8"))]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{path}: no conclusions that can be read ({error!r}); run its experiment again"
+            ) from error
+        rows += [[str(path.parent.relative_to(results)), *_cells(conclusion)] for conclusion in conclusions]
+    header = ["experiment", "question", "found", "effect [95 %]", "minimum detectable effect", "basis"]
     return result_folder.markdown_table(header, rows) if rows else ""
 
 
-def _row(f: Finding) -> list[str]:
-    effect = f"{f.estimate:+.2f} [{f.low:+.2f}, {f.high:+.2f}] {f.unit}"
-    return [f.question, f.answer, effect, f"{f.detectable:.2f}", f.basis]
+def _cells(conclusion: Conclusion) -> list[str]:
+    effect = conclusion.effect
+    numbers = [f"{effect.text()} {conclusion.unit}", f"{effect.minimum_detectable:.2f}"]
+    return [conclusion.question, conclusion.answer, *numbers, effect.basis]

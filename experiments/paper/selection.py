@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
-from experiments.app.conclusions import Finding
+from experiments.app.conclusions import Conclusion
 from experiments.paper.published import Published, read_cells
 from rsr.stats.correlation import correlation
 from rsr.stats.effect import Effect, of_error
@@ -63,7 +63,7 @@ def differences(accuracies: Mapping[str, Sequence[float]], reference: str = RSR)
                 "rsr_less_it": contrast.value,
                 "low": contrast.low,
                 "high": contrast.high,
-                "detectable": contrast.detectable,
+                "detectable": contrast.minimum_detectable,
                 "rsr_wins": int((gap > 0).sum()),
                 "students": len(values),
                 "regret": float(np.mean(best - values)),
@@ -129,9 +129,9 @@ def composition(folder: Path, prints: Published, students: Sequence[str]) -> pl.
     return pl.DataFrame(found)
 
 
-def findings(
+def conclusions(
     table: pl.DataFrame, main: Mapping[str, Sequence[float]], single: pl.DataFrame, students: Sequence[str]
-) -> list[Finding]:
+) -> list[Conclusion]:
     variants = by_method(table, VARIANTS, MATHS, students)
     others = np.max([values for method, values in main.items() if method != RSR], axis=0)
     asked = {
@@ -145,5 +145,5 @@ def findings(
     for question, gap in asked.items():
         contrast = over_students(gap)
         answer = f"{contrast.verdict}; it is ahead for {int((np.asarray(gap) > 0).sum())} of {len(students)} students."
-        found.append(Finding.of(question, answer, contrast))
+        found.append(Conclusion(question, answer, contrast))
     return found

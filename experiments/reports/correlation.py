@@ -14,7 +14,8 @@ from experiments.app.entry import command_line
 from experiments.paper.metric_table import NO_INPUTS, Print, Result, Table
 from experiments.paper.published import AVERAGE
 from rsr.metrics.token import rsr
-from rsr.stats.paired import detectable
+from rsr.stats.correlation import minimum_detectable_correlation
+from rsr.stats.effect import interval_text
 from rsr.views.plots import Estimate, Panel, forest, scatter
 
 SIGNS = {"equal": "=", "attainable": "~", "not attainable": "x", "undecided": "?", NO_INPUTS: "-"}
@@ -25,7 +26,7 @@ LEGEND = (
 MAX_PANELS = 4  # of one figure with named points
 
 
-def show(results: Sequence[Result], findings: Sequence[str], folder: Path) -> None:
+def show(results: Sequence[Result], warnings: Sequence[str], folder: Path) -> None:
     """Print the tables, the cells that are not attainable, the diagnosis and where the files are."""
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -38,8 +39,8 @@ def show(results: Sequence[Result], findings: Sequence[str], folder: Path) -> No
     for line in [LEGEND, *_summary(results)]:
         console.print(line, markup=False, soft_wrap=True)
     console.print("\nDiagnosis", style="bold")
-    for finding in findings or ["nothing conspicuous"]:
-        console.print(f"- {finding}", markup=False, soft_wrap=True)
+    for warning in warnings or ["nothing conspicuous"]:
+        console.print(f"- {warning}", markup=False, soft_wrap=True)
     console.print(f"\nWritten to {folder}", markup=False, soft_wrap=True)
 
 
@@ -48,14 +49,14 @@ def write(
     config: CorrelationConfig,
     results: Sequence[Result],
     tables: Sequence[Table],
-    findings: Sequence[str],
+    warnings: Sequence[str],
 ) -> None:
     """Write table.csv, table.md, figures and run.json."""
     folder.mkdir(parents=True, exist_ok=True)
     pl.DataFrame([record(r, p) for r in results for p in r.prints or (None,)], infer_schema_length=None).write_csv(
         folder / "table.csv", float_precision=6
     )
-    (folder / "table.md").write_text(_markdown(results, findings), encoding="utf-8")
+    (folder / "table.md").write_text(_markdown(results, warnings), encoding="utf-8")
     draw(folder, results, tables)
     result_folder.write_record(
         folder,
@@ -153,7 +154,7 @@ def _estimate_text(r: Result | None) -> list[str]:
     if r is None or r.correlation is None:
         return ["", ""]
     c = r.correlation
-    return [f"{c.value:+.3f} [{c.low:+.2f}, {c.high:+.2f}]", f"{c.p_value:.4f}"]
+    return [f"{c.value:+.3f} {interval_text(c.low, c.high)}", f"{c.p_value:.4f}"]
 
 
 def _value(r: Result | None) -> str:
@@ -184,7 +185,7 @@ def _summary(results: Sequence[Result]) -> list[str]:
     if n > 3:
         lines.insert(
             0,
-            f"With n = {n} a Spearman must reach {detectable(n):.2f} in absolute value to be told from 0 (two-sided 5 %, "
+            f"With n = {n} a Spearman must reach {minimum_detectable_correlation(n):.2f} in absolute value to be told from 0 (two-sided 5 %, "
             "power 80 %).",
         )
     for r in results:
@@ -199,7 +200,7 @@ def _summary(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def _markdown(results: Sequence[Result], findings: Sequence[str]) -> str:
+def _markdown(results: Sequence[Result], warnings: Sequence[str]) -> str:
     parts = ["# Correlation of scores with accuracy after training"]
     for title, header, rows in grids(results):
         parts += [f"## {title}", result_folder.markdown_table(header, rows)]
@@ -207,7 +208,7 @@ def _markdown(results: Sequence[Result], findings: Sequence[str]) -> str:
         LEGEND,
         result_folder.markdown_list(_summary(results)),
         "## Diagnosis",
-        result_folder.markdown_list(findings or ["nothing conspicuous"]),
+        result_folder.markdown_list(warnings or ["nothing conspicuous"]),
         f"Made by `{command_line()}`; commit and versions are in run.json, all digits in table.csv.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -246,7 +247,7 @@ def _panel(table: Table, r: Result) -> Panel:
     c = r.correlation
     unit = f" ({table.metric.unit})" if table.metric.unit else ""
     return Panel(
-        title=f"{table.student}: {r.label}, Spearman {c.value:+.2f} [{c.low:+.2f}, {c.high:+.2f}], n = {c.n}",
+        title=f"{table.student}: {r.label}, Spearman {c.text()}, n = {c.n}",
         x_label=f"{r.label}{unit}, {table.metric.direction} is better",
         y_label="accuracy after training (%)",
         names=table.teachers,

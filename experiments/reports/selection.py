@@ -22,9 +22,10 @@ from experiments.paper.selection import (
     by_method,
     cells,
     composition,
+    conclusions,
     differences,
-    findings,
 )
+from rsr.stats.effect import estimate_text
 from rsr.views.plots import Estimate, ranges
 
 
@@ -67,16 +68,11 @@ def report(config: SelectionConfig) -> None:
         results / "differences.png",
         marks={"no difference": 0.0},
     )
-    found = findings(table, main, single, students) if len(students) > 1 else []
+    found = conclusions(table, main, single, students) if len(students) > 1 else []
     tables = {"accuracies.csv": table, "differences.csv": gaps, "teachers.csv": single, "composition.csv": made}
     conclude(
         results, f"Trajectory selection as printed: {config.student.name}", found, parts, tables, source="published"
     )
-
-
-def interval(value: float, low: float, high: float) -> str:
-    """Points of accuracy with their interval, where there is one."""
-    return f"{value:+.1f}" + ("" if np.isnan(low) else f" [{low:+.1f}, {high:+.1f}]")
 
 
 def _estimate(row: Mapping[str, Any]) -> Estimate:
@@ -92,7 +88,7 @@ def differences_markdown(table: pl.DataFrame) -> str:
     rows = [
         [
             r["method"],
-            "" if r["method"] == RSR else interval(r["rsr_less_it"], r["low"], r["high"]),
+            "" if r["method"] == RSR else estimate_text(r["rsr_less_it"], r["low"], r["high"], "+.1f"),
             "" if r["method"] == RSR else f"{r['rsr_wins']} of {r['students']}",
             f"{r['regret']:.1f}",
             f"{r['best_of']} of {r['students']}",
@@ -119,9 +115,7 @@ def _single_markdown(table: pl.DataFrame) -> str:
 
 
 def _composition_parts(made: pl.DataFrame, folder: Path) -> list[str]:
-    def with_interval(r: Mapping[str, Any], name: str) -> str:
-        return f"{r[name]:+.2f} [{r[name + '_low']:+.2f}, {r[name + '_high']:+.2f}]"
-
+    correlations = ("share_and_low_rsr", "share_and_accuracy")
     rows = [
         [
             r["student"],
@@ -129,8 +123,7 @@ def _composition_parts(made: pl.DataFrame, folder: Path) -> list[str]:
             f"{r['most_selected']} ({r['its_share']:.1f} %)",
             str(r["its_place_by_rsr"]),
             str(r["its_place_by_accuracy"]),
-            with_interval(r, "share_and_low_rsr"),
-            with_interval(r, "share_and_accuracy"),
+            *(estimate_text(r[name], r[f"{name}_low"], r[f"{name}_high"]) for name in correlations),
         ]
         for r in made.iter_rows(named=True)
     ]

@@ -16,6 +16,7 @@ from experiments.stages.evaluation import BASE
 from experiments.study import aggregates
 from experiments.study.study import Measured
 from rsr.metrics import METRICS, Metric, select
+from rsr.stats.effect import interval_text
 
 DRAWN = ("rsr", "avg_surprisal", "avg_rank_clipped", "avg_token_length")
 BESIDE = ("rsr", "avg_surprisal", "verified_accuracy")  # in the table of teachers
@@ -52,7 +53,9 @@ def report(found: Measured, config: CorrelationConfig, folder: Path) -> None:
         parts += _generations(accuracies)
         parts += [
             "## Diagnosis",
-            result_folder.markdown_list(_findings(compared, results, teachers) or ["nothing conspicuous"]),
+            result_folder.markdown_list(
+                warnings.raised_by(compared, results, len(teachers)) or ["nothing conspicuous"]
+            ),
         ]
         tables |= {
             "table.csv": pl.DataFrame([record(r, None) for r in results], infer_schema_length=None),
@@ -91,8 +94,8 @@ def meaning(results: Sequence[Result]) -> str:
     if rsr is None or rsr.correlation is None:
         return ""
     c = rsr.correlation
-    value = f"Spearman {c.value:+.2f} [{c.low:+.2f}, {c.high:+.2f}], n = {c.n} teachers"
-    if c.low <= 0 <= c.high:
+    value = f"Spearman {c.text()}, n = {c.n} teachers"
+    if not c.excludes_zero:
         said = f"**RSR does not tell these teachers apart**: {value}; the interval includes 0."
     elif c.value * rsr.metric.expected_sign > 0:
         said = f"**RSR orders these teachers as the paper says**, lower before better: {value}."
@@ -102,7 +105,7 @@ def meaning(results: Sequence[Result]) -> str:
     if strongest is not rsr and strongest.correlation:
         s = strongest.correlation
         said += (
-            f" The largest coefficient of the {len(spearman)} compared is {s.value:+.2f} [{s.low:+.2f}, {s.high:+.2f}] of "
+            f" The largest coefficient of the {len(spearman)} compared is {s.text()} of "
             f"{strongest.label}; it is the largest by choice after the fact."
         )
     return said
@@ -129,7 +132,7 @@ def _accuracies(accuracies: pl.DataFrame, aggregated: Aggregates | None, config:
             else f"{row['teacher']}/{row['generation']}".strip("/")
         )
         shares = [f"{row[column]:.1f} %" for column in ("truncated", "unanswered", "ungradable")]
-        accuracy = f"{row['accuracy']:.1f} % [{row['low']:.1f}, {row['high']:.1f}]"
+        accuracy = f"{row['accuracy']:.1f} % {interval_text(row['low'], row['high'], '.1f')}"
         values = [scores[of].get(row["teacher"]) for of in scores]
         rows.append(
             [name, accuracy, f"{row['mean_length']:.0f}", *shares, *("" if v is None else f"{v:.3f}" for v in values)]
@@ -171,9 +174,7 @@ def _correlations(
 
 
 def _interval(r: Result | None) -> str:
-    if r is None or r.correlation is None:
-        return ""
-    return f"{r.correlation.value:+.2f} [{r.correlation.low:+.2f}, {r.correlation.high:+.2f}]"
+    return r.correlation.text() if r and r.correlation else ""
 
 
 def _generations(accuracies: pl.DataFrame) -> list[str]:
@@ -182,14 +183,6 @@ def _generations(accuracies: pl.DataFrame) -> list[str]:
         for one, other, n, value in aggregates.stability(accuracies)
     ]
     return ["## The same order in another generation?", result_folder.markdown_list(lines)] if lines else []
-
-
-def _findings(tables: Sequence[Table], results: Sequence[Result], teachers: Sequence[str]) -> list[str]:
-    return [
-        *(finding for table in tables for finding in warnings.of_scores(table)),
-        *warnings.of_signs(results),
-        *warnings.of_count(len(teachers)),
-    ]
 
 
 def _times(found: Measured, config: CorrelationConfig) -> list[str]:

@@ -1,14 +1,14 @@
-"""What a mismatch experiment says: findings, tables and figures."""
+"""What a mismatch experiment says: conclusions, tables and figures."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from experiments.analysis.transfer import DTYPE, STUDENT, Crossed
 from experiments.app import result_folder
-from experiments.app.conclusions import Finding
+from experiments.app.conclusions import Conclusion
 from rsr.stats.correlation import correlate
 from rsr.stats.effect import Effect
 from rsr.views.plots import Panel, heatmap, scatter
@@ -16,9 +16,9 @@ from rsr.views.plots import Panel, heatmap, scatter
 DRAWN = ("rsr", "avg_surprisal", "g_norm")
 
 
-def findings(crossed: Sequence[Crossed], found: Mapping[str, Mapping[str, Effect]]) -> list[Finding]:
+def conclusions(crossed: Sequence[Crossed], found: Mapping[str, Mapping[str, Effect]]) -> list[Conclusion]:
     """Of RSR and mean surprisal: what scores of another student, or in another dtype, lose; and how fast RSR's fall."""
-    told = []
+    conclusions = []
     for of in crossed:
         n, title = of.scores.shape[1], of.metric.title
         basis = f"{n} teachers, {len(of.own)} students, bootstrap over teachers"
@@ -34,19 +34,20 @@ def findings(crossed: Sequence[Crossed], found: Mapping[str, Mapping[str, Effect
                 + (f" (the students' accuracies agree with {between.mean():+.2f})." if kind == STUDENT else ".")
             )
             question = f"Does {title} lose by being computed under {kind}?"
-            told.append(Finding.of(question, answer, effect, "Spearman", basis))
+            conclusions.append(Conclusion(question, answer, replace(effect, basis=basis), "Spearman"))
         if of.metric.name == "rsr" and (effect := found["rsr"].get("fall")):
             answer = (
                 f"Per unit of 1 - rank correlation of scores (here {of.distance[of.away(STUDENT)].mean():.2f} between students) "
                 f"the coefficient changes by {-effect.value:+.2f}: {_verdict(effect)}."
             )
             question = "How fast does RSR's correlation fall with the distance between students?"
-            told.append(Finding.of(question, answer, effect, "Spearman lost per unit of distance", basis))
-    return told
+            unit = "Spearman lost per unit of distance"
+            conclusions.append(Conclusion(question, answer, replace(effect, basis=basis), unit))
+    return conclusions
 
 
 def _verdict(effect: Effect) -> str:
-    if not effect.told:
+    if not effect.excludes_zero:
         return "a loss cannot be told from none"
     return "a loss" if effect.value > 0 else "a gain, if anything"
 
@@ -64,17 +65,17 @@ def report(crossed: Sequence[Crossed], found: Mapping[str, Mapping[str, Effect]]
     for of in crossed:
         losses, effect = of.loss(of.matrix), found[of.metric.name]
         own = (of.matrix + losses)[0]
-        losing = [f"{of.matrix[of.away(kind)].mean():+.2f}; {effect[kind].text()}" for kind in kinds]
+        lost = [f"{of.matrix[of.away(kind)].mean():+.2f}; {effect[kind].text()}" for kind in kinds]
         best = int((losses >= -1e-12).all(axis=0).sum())
         fall = effect["fall"].text() if "fall" in effect else ""
-        lines.append([of.metric.title, f"{own.mean():+.2f}", *losing, f"{best} of {len(of.own)}", fall])
-    told = [of.metric.title for of in crossed if found[of.metric.name][STUDENT].low > 0]
+        lines.append([of.metric.title, f"{own.mean():+.2f}", *lost, f"{best} of {len(of.own)}", fall])
+    losing = [of.metric.title for of in crossed if found[of.metric.name][STUDENT].low > 0]
     return [
         "## Every metric that depends on the student",
         "Spearman with accuracy, signs turned so that larger is better; means over students.",
         result_folder.markdown_table(header, lines),
-        f"Of {len(crossed)} metrics {len(told)} lose under another student by an interval that excludes 0"
-        + (f": {', '.join(told)}" if told else "")
+        f"Of {len(crossed)} metrics {len(losing)} lose under another student by an interval that excludes 0"
+        + (f": {', '.join(losing)}" if losing else "")
         + ". The comparisons share teachers and accuracies and are not corrected for their number.",
         *[part for of in crossed if of.metric.name in DRAWN for part in _matrix(of)],
     ]
@@ -108,8 +109,8 @@ def cells(of: Crossed) -> Iterator[dict[str, object]]:
 
 def rows(of: Crossed, found: Mapping[str, Mapping[str, Effect]]) -> Iterator[dict[str, object]]:
     for name, effect in found[of.metric.name].items():
-        numbers = {column: getattr(effect, column) for column in ("value", "low", "high", "detectable")}
-        yield {"metric": of.metric.name, "loss_under": name, **numbers}
+        numbers = {"value": effect.value, "low": effect.low, "high": effect.high}
+        yield {"metric": of.metric.name, "loss_under": name, **numbers, "detectable": effect.minimum_detectable}
 
 
 def draw(crossed: Sequence[Crossed], folder: Path) -> None:

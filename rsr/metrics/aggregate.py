@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from rsr.features.extractor import COMMON, FeatureTable
 from rsr.metrics.base import METRICS, Metric, Parts
+from rsr.stats.bootstrap import percentile_interval, resampled_sums, standard_error
 from rsr.tokens.token_store import TokenStore
 from rsr.tokens.tokens import Tokens, divide
 
@@ -34,9 +35,6 @@ DATASET_SCHEMA = {
     "tokens": pl.Float64,
     "artefact": pl.String,
 }
-
-
-BLOCK = 500  # resamples that are drawn at a time
 
 
 def token_metrics() -> list[Metric]:
@@ -133,9 +131,7 @@ def _columns(parts: Parts) -> dict[str, pl.Series | pl.Expr]:
     }
 
 
-def dataset_scores(
-    trajectories: pl.DataFrame, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> pl.DataFrame:
+def dataset_scores(trajectories: pl.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pl.DataFrame:
     """Scores of datasets: a mean over trajectories, or a ratio of means where a metric is a ratio (Eq. 9).
 
     The interval is a percentile bootstrap over problems: all answers to a problem come and go together, in every dataset
@@ -151,7 +147,6 @@ def dataset_scores(
     if trajectories.is_empty():
         return pl.DataFrame(schema=DATASET_SCHEMA)
     problems = {problem: i for i, problem in enumerate(trajectories["problem"].unique().sort())}
-    tail = (1 - confidence) / 2
     key = ["student", "teacher", "generation", "metric", "preset"]
     rows = []
     sums = []
@@ -173,27 +168,10 @@ def dataset_scores(
     for i, row in enumerate(rows):
         if row["n"]:
             drawn = divide(*resampled[:, 2 * i : 2 * i + 2].T)
-            drawn = drawn[~np.isnan(drawn)]
             row["value"] = float(divide(*sums[i].sum(axis=0)[:, None])[0])
-            row["low"], row["high"] = np.quantile(drawn, [tail, 1 - tail])
-            row["error"] = drawn.std(ddof=1)
+            row["low"], row["high"] = percentile_interval(drawn)
+            row["error"] = standard_error(drawn)
     return pl.DataFrame(rows, schema=DATASET_SCHEMA)
-
-
-def resampled_sums(by_problem: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
-    """Sums over problems drawn with replacement, the same problems in every column.
-
-    Args:
-        by_problem: shape (problems, columns).
-
-    Returns:
-        Shape (resamples, columns). The draws are made block by block: of 5,000 problems they would fill 400 MB.
-    """
-    n = len(by_problem)
-    rng = np.random.default_rng(seed)
-    blocks = [min(BLOCK, resamples - start) for start in range(0, resamples, BLOCK)]
-    drawn = (rng.multinomial(n, np.full(n, 1 / n), size).astype(np.float64) for size in blocks)
-    return np.concatenate([weights @ by_problem for weights in drawn])
 
 
 def sums_by_problem(frame: pl.DataFrame, problems: dict[str, int]) -> NDArray[np.float64]:

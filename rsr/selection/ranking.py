@@ -13,9 +13,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rsr.errors import InputError
-from rsr.metrics.aggregate import resampled_sums, sums_by_problem
+from rsr.metrics.aggregate import sums_by_problem
 from rsr.metrics.base import METRICS, Metric, by_name
 from rsr.metrics.score_tables import of_metric
+from rsr.stats.bootstrap import percentile_interval, resampled_sums, standard_error
 from rsr.tokens.tokens import divide
 
 Floats = NDArray[np.float64]
@@ -139,9 +140,8 @@ def rank(
     lengths = rows.filter(pl.col("problem").is_in(shared)).group_by("dataset").agg(pl.col("tokens").mean())
     length = dict(lengths.iter_rows())
     best = _shares_of_best(sign * drawn)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=1)
     places = tuple(
-        Place(name, float(values[i]), float(low[i]), float(high[i]), float(best[i]), float(length[name]))
+        Place(name, float(values[i]), *percentile_interval(drawn[i]), float(best[i]), float(length[name]))
         for i, name in enumerate(names)
     )
     return Ranking(
@@ -193,7 +193,7 @@ def _wins(oriented: Floats) -> Floats:
 def _to_settle(values: Floats, drawn: Floats, n: int) -> int | None:
     if len(values) < 2 or values[0] == values[1]:
         return None
-    error = float((drawn[0] - drawn[1]).std(ddof=1))
+    error = standard_error(drawn[0] - drawn[1])
     needed = n * (Z * error / (values[0] - values[1])) ** 2
     return max(0, int(np.ceil(needed)) - n)
 
@@ -224,10 +224,9 @@ def _length(other: str, moments: Floats, resampled: Floats) -> EqualLength:
     varies = bool(moments[:, 2].any())
     (raw,), (equal,) = _intercept(moments.sum(axis=0)[None], len(moments), varies)
     drawn_raw, drawn_equal = _intercept(resampled, len(moments), varies)
-    low, high = np.quantile(drawn_raw, [0.025, 0.975])
-    told = drawn_equal[~np.isnan(drawn_equal)]
-    equal_low, equal_high = np.quantile(told, [0.025, 0.975]) if len(told) else (np.nan, np.nan)
-    return EqualLength(other, float(raw), float(low), float(high), float(equal), float(equal_low), float(equal_high))
+    return EqualLength(
+        other, float(raw), *percentile_interval(drawn_raw), float(equal), *percentile_interval(drawn_equal)
+    )
 
 
 def _intercept(sums: Floats, n: int, varies: bool) -> tuple[Floats, Floats]:

@@ -6,23 +6,23 @@ Scores are oriented before: larger is meant to be better (see `Metric.expected_s
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from rsr.stats.bootstrap import resampled_statistic
 from rsr.stats.correlation import correlate
+from rsr.stats.effect import Effect, of_draws
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Spearman of one score less that of another, averaged over students where there are several.
+@dataclass(frozen=True, kw_only=True)
+class Difference(Effect):
+    """Spearman of one score less that of another, with its interval over teachers.
+
+    Over several students it is the mean of their differences.
 
     Attributes:
-        value, low, high: the difference and its bootstrap interval over teachers.
         p_value: of the test for dependent correlations, two-sided; NaN over several students.
     """
 
-    value: float
-    low: float
-    high: float
     p_value: float
 
 
@@ -32,7 +32,6 @@ def difference(
     accuracy: ArrayLike,
     *,
     resamples: int = 10_000,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> Difference:
     """Compare two scores by their Spearman correlation with the same accuracies.
@@ -42,21 +41,19 @@ def difference(
     """
     a, b, y = (np.atleast_2d(np.asarray(values, float)) for values in (one, other, accuracy))
     students, n = y.shape
-    drawn = np.random.default_rng(seed).integers(0, n, (resamples, n))
-    boot = np.mean(
-        [
-            correlate(a[s][drawn], y[s][drawn], "spearman") - correlate(b[s][drawn], y[s][drawn], "spearman")
-            for s in range(students)
-        ],
-        axis=0,
-    )
-    low, high = np.quantile(boot[~np.isnan(boot)], [(1 - confidence) / 2, (1 + confidence) / 2])
+
+    def of_teachers(chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+        first, second, accuracies = a[:, chosen], b[:, chosen], y[:, chosen]
+        gap = correlate(first, accuracies, "spearman") - correlate(second, accuracies, "spearman")
+        return np.asarray(gap.mean(axis=0))
+
     first, second = correlate(a, y, "spearman"), correlate(b, y, "spearman")
     between = correlate(a, b, "spearman")
     p_value = (
         dependent_correlations(float(first[0]), float(second[0]), float(between[0]), n) if students == 1 else np.nan
     )
-    return Difference(float((first - second).mean()), float(low), float(high), p_value)
+    effect = of_draws(float((first - second).mean()), resampled_statistic(of_teachers, n, resamples, seed))
+    return Difference(**vars(effect), p_value=p_value)
 
 
 def dependent_correlations(first: float, second: float, between: float, n: int) -> float:
@@ -102,15 +99,3 @@ def regret(scores: ArrayLike, accuracy: ArrayLike, k: int = 1) -> float:
     """Accuracy lost by training on the best of the k teachers that a score puts first, against the best of all."""
     x, y = np.asarray(scores, float), np.asarray(accuracy, float)
     return float(y.max() - y[np.argsort(-x, kind="stable")[:k]].max())
-
-
-def detectable(n: int, *, significance: float = 0.05, power: float = 0.8) -> float:
-    """The smallest |Spearman| that a two-sided test over n teachers tells from 0 with this power (Fisher's z, with the
-    variance 1.06 / (n - 3) of Fieller, Hartley and Pearson 1957); 1 for 3 teachers, whom no test tells.
-    """
-    if n <= 3:
-        return 1.0
-    from scipy.stats import norm
-
-    quantiles = norm.ppf(1 - significance / 2) + norm.ppf(power)
-    return float(np.tanh(quantiles * np.sqrt(1.06 / (n - 3))))

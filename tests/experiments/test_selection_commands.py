@@ -8,7 +8,7 @@ import sys
 import polars as pl
 import pytest
 
-from experiments.app.conclusions import FINDINGS
+from experiments.app.conclusions import CONCLUSIONS
 from experiments.app.config import ROOT
 from experiments.miniature import words
 from tests.models import save
@@ -65,8 +65,8 @@ def run(folder, script, *more):
     return done, folder / "res" / script.removesuffix(".py") / "tiny-data"
 
 
-def findings(results):
-    return {f["question"]: f for f in json.loads((results / FINDINGS).read_text())}
+def conclusions(results):
+    return {f["question"]: f for f in json.loads((results / CONCLUSIONS).read_text())}
 
 
 def test_a_study_of_selections_and_what_follows_from_it(folder):
@@ -78,7 +78,7 @@ def test_a_study_of_selections_and_what_follows_from_it(folder):
     won = pl.read_csv(results / "winners.csv").group_by("method").agg(pl.col("share").sum())
     assert won["share"].to_list() == pytest.approx([100] * 3)
     assert "LLM-judged quality is left out: needs judge.endpoint and judge.model" in (results / "table.md").read_text()
-    assert len(findings(results)) == 2 and (results / "accuracy.png").stat().st_size > 5000
+    assert len(conclusions(results)) == 2 and (results / "accuracy.png").stat().st_size > 5000
     performance = pl.read_csv(results / "performance.csv")
     assert performance.filter(teacher="rsr")["seed"].to_list() == [0, 1]
 
@@ -87,7 +87,7 @@ def test_a_study_of_selections_and_what_follows_from_it(folder):
     assert "train" not in done.stderr
     table = pl.read_csv(results / "teachers.csv")
     assert table["score"].is_sorted() and len(table) == 3  # lower RSR is predicted to be better
-    assert len(findings(results)) == 1  # it has learned nothing, from nobody
+    assert len(conclusions(results)) == 1  # it has learned nothing, from nobody
     assert "there is no order to compare" in (results / "table.md").read_text()
 
     _, results = run(folder, "within_teacher.py", "within.teachers=[b]", "within.shares=[0.5]", "within.seeds=[0]")
@@ -97,4 +97,4 @@ def test_a_study_of_selections_and_what_follows_from_it(folder):
         "best of 2": 8,
         "50 % of problems": 4,
     }
-    assert table.filter(by="rsr")["less_chance"].null_count() == 0 and len(findings(results)) == 2
+    assert table.filter(by="rsr")["less_chance"].null_count() == 0 and len(conclusions(results)) == 2

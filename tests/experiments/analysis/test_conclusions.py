@@ -1,4 +1,4 @@
-"""Contrasts of ways to train, and how findings are written."""
+"""Contrasts of ways to train, and how conclusions are written."""
 
 import json
 
@@ -6,8 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from experiments.app.conclusions import FINDINGS, Finding, conclude, contrast, summary
+from experiments.app.conclusions import CONCLUSIONS, Conclusion, conclude, contrast, summary
 from rsr.errors import InputError
+from rsr.stats.effect import Effect
 
 rng = np.random.default_rng(0)
 
@@ -29,15 +30,15 @@ def test_a_way_does_not_differ_from_itself():
 
 def test_ways_that_never_differ_are_not_known_to_be_one():
     found = contrast(answers(0.0, 1, 50), answers(0.0, 1, 50))
-    assert found.low < -2 and found.high > 2 and found.detectable > 4
-    assert np.isfinite(contrast(answers(0.0, 2, 1), answers(0.0, 2, 1)).detectable)
+    assert found.low < -2 and found.high > 2 and found.minimum_detectable > 4
+    assert np.isfinite(contrast(answers(0.0, 2, 1), answers(0.0, 2, 1)).minimum_detectable)
 
 
 def test_it_changes_sign_with_the_order_of_ways_and_not_with_that_of_rows():
     one, other = answers(0.6, 3), answers(0.4, 2)
     there, back = contrast(one, other), contrast(other.sample(fraction=1, shuffle=True, seed=1), one)
     assert there.value == pytest.approx(-back.value) and there.low == pytest.approx(-back.high)
-    assert there.detectable == pytest.approx(back.detectable)
+    assert there.minimum_detectable == pytest.approx(back.minimum_detectable)
 
 
 def test_one_seed_says_what_its_interval_leaves_out():
@@ -74,25 +75,28 @@ def test_other_problems_are_no_comparison():
         contrast(answers(0.5, 1, 10), answers(0.5, 1, 11))
 
 
-def test_findings_are_told_first_and_kept_for_the_summary(tmp_path, capsys):
-    finding = Finding("Does it?", "No.", -0.5, -1.0, 0.2, 0.9, "points of accuracy", "7 problems")
-    conclude(tmp_path / "f", "An experiment", [finding], ["## More", "text"], {"table.csv": pl.DataFrame({"a": [1]})})
+def test_conclusions_stand_first_and_kept_for_the_summary(tmp_path, capsys):
+    conclusion = Conclusion("Does it?", "No.", Effect(-0.5, -1.0, 0.2, 0.9, "7 problems"))
+    conclude(
+        tmp_path / "f", "An experiment", [conclusion], ["## More", "text"], {"table.csv": pl.DataFrame({"a": [1]})}
+    )
     text = (tmp_path / "f" / "table.md").read_text()
     assert text.index("Does it?") < text.index("## More")
-    assert "-0.50 [-1.00, +0.20] points of accuracy" in text and "0.90 could have been told from none" in text
-    assert json.loads((tmp_path / "f" / FINDINGS).read_text())[0]["answer"] == "No."
+    assert "-0.50 [-1.00, +0.20] points of accuracy" in text and "minimum detectable effect 0.90." in text
+    (row,) = json.loads((tmp_path / "f" / CONCLUSIONS).read_text())
+    assert row["answer"] == "No." and Conclusion.from_row(row) == conclusion
     assert "Does it?" in capsys.readouterr().out
 
 
-def test_the_summary_tells_every_finding_and_names_what_cannot_be_read(tmp_path):
+def test_the_summary_has_every_conclusion_and_names_what_cannot_be_read(tmp_path):
     assert summary(tmp_path) == ""
     for name, low in (("a", -1.0), ("b/c", 0.1)):
-        finding = Finding(f"Is {name}?", "So it is.", 0.5, low, 1.0, 0.9, "Spearman", "11 teachers")
+        conclusion = Conclusion(f"Is {name}?", "So it is.", Effect(0.5, low, 1.0, 0.9, "11 teachers"), "Spearman")
         (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / FINDINGS).write_text(json.dumps([vars(finding)]))
+        (tmp_path / name / CONCLUSIONS).write_text(json.dumps([conclusion.row()]))
     lines = summary(tmp_path).splitlines()
     assert len(lines) == 4 and lines[3].startswith("| b/c | Is b/c?")
     assert "+0.50 [+0.10, +1.00] Spearman | 0.90 | 11 teachers" in lines[3]
-    (tmp_path / "a" / FINDINGS).write_text("[{}]")
-    with pytest.raises(InputError, match=r"a/findings\.json: no findings that can be read"):
+    (tmp_path / "a" / CONCLUSIONS).write_text("[{}]")
+    with pytest.raises(InputError, match=r"a/conclusions\.json: no conclusions that can be read"):
         summary(tmp_path)

@@ -71,7 +71,10 @@ def test_answers_without_a_counted_token_weigh_nothing():
 def test_every_mechanism_is_measured_told_and_drawn(scorer, mechanism, tmp_path):
     found = mechanism(scorer, failure_examples.miniature(4, 0), SMALL, tmp_path)
     assert (tmp_path / f"{found.name}.png").stat().st_size > 5000
-    assert all(np.isfinite([f.estimate, f.low, f.high, f.detectable]).all() for f in found.findings)
+    assert all(
+        np.isfinite([c.effect.low, c.effect.value, c.effect.high, c.effect.minimum_detectable]).all()
+        for c in found.conclusions
+    )
     for row in found.table.iter_rows(named=True):
         assert row["low"] <= row["rsr"] <= row["high"]
         assert row["rsr"] == pytest.approx(row["rank"] / row["surprisal"])

@@ -93,7 +93,7 @@ def test_the_command_on_ones_own_data(folder, run, tmp_path):
     done = run("length.py", *paths, "bootstrap.resamples=100", "mark=boxed", "scoring.dtype=float32")
     assert done.returncode == 0, done.stderr
     (results,) = (tmp_path / "length").iterdir()
-    assert len(json.loads((results / "findings.json").read_text())) == 4
+    assert len(json.loads((results / "conclusions.json").read_text())) == 4
     parts = pl.read_csv(results / "parts.csv")
     assert {"all", "first 4", BEFORE, AFTER} <= set(parts["part"]) and not parts["value"].has_nulls()
     assert pl.read_csv(results / "bins.csv")["n"].sum() == 3 * 8 and (results / "prefixes.png").exists()
@@ -118,9 +118,9 @@ def test_scores_and_accuracies_by_length(tmp_path):
     accuracies = pl.DataFrame(rows, schema=["teacher", "generation", "accuracy"], orient="row").sample(
         fraction=1, shuffle=True, seed=1
     )
-    findings, _, table = trained(data, accuracies, tmp_path, Bootstrap(resamples=200))
-    assert findings[0].estimate == findings[-1].estimate == pytest.approx(1) and len(table) == 18
-    assert findings[-3].estimate == pytest.approx(-findings[-2].estimate)  # RSR falls as accuracy rises
+    conclusions, _, table = trained(data, accuracies, tmp_path, Bootstrap(resamples=200))
+    assert conclusions[0].effect.value == conclusions[-1].effect.value == pytest.approx(1) and len(table) == 18
+    assert conclusions[-3].effect.value == pytest.approx(-conclusions[-2].effect.value)  # RSR falls as accuracy rises
 
 
 @pytest.mark.parametrize("name", [name for name, of in TEACHERS.items() if not of.alien])

@@ -30,7 +30,7 @@ def test_what_is_lost_under_another_student_and_another_dtype():
     assert of.matrix.tolist() == [[1, -1], [1, -1], [-1, 1]]
     found = losses(of, BOOTSTRAP)
     assert (found[STUDENT].value, found[DTYPE].value, found["fall"].value) == pytest.approx((2, 0, 1))
-    assert found[STUDENT].told and not found[DTYPE].told
+    assert found[STUDENT].excludes_zero and not found[DTYPE].excludes_zero
 
 
 def test_scores_that_are_all_alike_lose_nothing():
@@ -49,7 +49,9 @@ def test_the_matrix_from_print_is_a_plain_recomputation(run, tmp_path):
     for row in cells.filter(metric="rsr").iter_rows(named=True):
         both = scores.filter(student=row["student"]).join(accuracy.filter(student=row["performance_of"]), on="teacher")
         assert row["spearman"] == pytest.approx(-spearmanr(both["value"], both["accuracy"])[0], abs=1e-6)
-    assert len(cells) == 2 * 25 and len(json.loads((tmp_path / "mismatch" / "all" / "findings.json").read_text())) == 3
+    assert (
+        len(cells) == 2 * 25 and len(json.loads((tmp_path / "mismatch" / "all" / "conclusions.json").read_text())) == 3
+    )
 
 
 def test_other_students_go_by_name_or_folder():

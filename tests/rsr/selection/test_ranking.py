@@ -5,8 +5,7 @@ import polars as pl
 import pytest
 
 from rsr.errors import InputError
-from rsr.metrics import aggregate
-from rsr.metrics.aggregate import SCHEMA, dataset_scores, resampled_sums
+from rsr.metrics.aggregate import SCHEMA, dataset_scores
 from rsr.selection.ranking import rank
 
 
@@ -100,11 +99,3 @@ def test_generations_of_a_teacher_go_together():
     assert [p.dataset for p in ranking.places] == ["a", "b"]
     own = both.filter(teacher="a", metric="rsr")
     assert ranking.places[0].value == pytest.approx(own["numerator"].sum() / own["denominator"].sum())
-
-
-@pytest.mark.parametrize("block", [1, 7, 100, 1000])
-def test_resamples_do_not_depend_on_the_blocks_they_are_drawn_in(monkeypatch, block):
-    sums = np.random.default_rng(1).normal(size=(9, 3))
-    weights = np.random.default_rng(2).multinomial(9, np.full(9, 1 / 9), 100)
-    monkeypatch.setattr(aggregate, "BLOCK", block)
-    np.testing.assert_allclose(resampled_sums(sums, 100, seed=2), weights @ sums, rtol=1e-12)

@@ -5,13 +5,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from rsr.errors import InputError
-from rsr.stats.correlation import COEFFICIENTS, correlate, correlation
+from rsr.stats.correlation import COEFFICIENTS, correlate, correlation, minimum_detectable_correlation
 
 SCIPY = {
     "spearman": lambda x, y: stats.spearmanr(x, y).statistic,
     "pearson": lambda x, y: stats.pearsonr(x, y).statistic,
     "kendall": lambda x, y: stats.kendalltau(x, y).statistic,
 }
+TESTS = {"spearman": "spearmanr", "pearson": "pearsonr", "kendall": "kendalltau"}
 
 # Few distinct values, so that ties are the rule.
 columns = (
@@ -108,3 +109,21 @@ def test_resamples_without_a_value_are_counted():
 def test_what_has_no_correlation_is_refused(x, y, message):
     with pytest.raises(InputError, match=message):
         correlation(x, y, "spearman")
+
+
+@pytest.mark.parametrize("coefficient", COEFFICIENTS)
+def test_fewer_teachers_detect_less_and_three_nothing(coefficient):
+    smallest = [minimum_detectable_correlation(n, coefficient) for n in range(3, 40)]
+    assert smallest[0] == 1 and smallest[1:] == sorted(smallest[1:], reverse=True) and smallest[-1] > 0
+
+
+@pytest.mark.parametrize("coefficient", COEFFICIENTS)
+def test_the_minimum_detectable_correlation_has_its_power(coefficient):
+    n, rng = 25, np.random.default_rng(4)
+    smallest = minimum_detectable_correlation(n, coefficient)
+    # The Pearson of a normal pair with that coefficient.
+    rho = {"spearman": 2 * np.sin(np.pi / 6 * smallest), "pearson": smallest, "kendall": np.sin(np.pi / 2 * smallest)}
+    covariance = [[1, rho[coefficient]], [rho[coefficient], 1]]
+    pairs = rng.multivariate_normal([0, 0], covariance, (400, n))
+    detected = [getattr(stats, TESTS[coefficient])(*pair.T).pvalue < 0.05 for pair in pairs]
+    assert np.mean(detected) == pytest.approx(0.8, abs=0.08)

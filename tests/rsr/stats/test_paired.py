@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rsr.stats.correlation import correlate, correlation
+from rsr.stats.correlation import correlate
 from rsr.stats.paired import (
     dependent_correlations,
-    detectable,
     difference,
     leave_one_out,
     pairwise_accuracy,
@@ -69,17 +68,3 @@ def test_pairwise_accuracy_is_kendall_without_ties():
 def test_regret_of_first_choices():
     assert regret([3, 2, 1], [10, 30, 20], 1) == 20
     assert regret([3, 2, 1], [10, 30, 20], 2) == 0
-
-
-def test_three_teachers_are_told_by_no_test():
-    assert detectable(3) == 1 > detectable(4) > detectable(5)
-
-
-def test_the_detectable_correlation_has_its_power():
-    n, rng = 11, np.random.default_rng(4)
-    rho = 2 * np.sin(np.pi / 6 * detectable(n))  # the Pearson of a normal pair with that Spearman
-    found = 0
-    for _ in range(150):
-        x, y = rng.multivariate_normal([0, 0], [[1, rho], [rho, 1]], n).T
-        found += correlation(x, y, "spearman", resamples=500).p_value < 0.05
-    assert found / 150 == pytest.approx(0.8, abs=0.12)

@@ -1,0 +1,72 @@
+"""The bootstrap: what a statistic would have been on other problems, or with other teachers.
+
+Units (problems, teachers, answers) are drawn with replacement. Whatever was measured on a unit comes and goes with it.
+Draws are made in blocks, so that memory stays bounded. A seed gives the same draws whatever the size of a block.
+
+`scipy.stats.bootstrap` draws units as `resampled_statistic` does. It is not called, for two reasons. Its interval is
+NaN as soon as one resample has no value, as a correlation over equal scores has none. And sums over thousands of
+problems are faster by counts of problems (`resampled_sums`), which are other draws.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Seed = int | np.random.Generator  # a generator goes on where it stands, so that several statistics draw in turn
+
+BLOCK = 500  # resamples that are drawn at a time
+TAILS = (0.025, 0.975)  # of a 95 % interval
+
+
+def resampled_statistic(
+    statistic: Callable[[NDArray[np.int64]], Floats], units: int, resamples: int, seed: Seed
+) -> Floats:
+    """A statistic of every resample.
+
+    Args:
+        statistic: takes which units are drawn, shape (block, units), and returns values, shape (block, ...).
+
+    Returns:
+        Shape (resamples, ...).
+    """
+    rng = np.random.default_rng(seed)
+    values = [statistic(rng.integers(0, units, (size, units))) for size in _blocks(resamples)]
+    return np.ascontiguousarray(np.concatenate(values))  # sums over values must not depend on a statistic's layout
+
+
+def resampled_sums(by_unit: Floats, resamples: int, seed: Seed) -> Floats:
+    """Sums over the units of every resample, the same units in every column.
+
+    Args:
+        by_unit: shape (units,) or (units, columns).
+
+    Returns:
+        Shape (resamples,) or (resamples, columns).
+    """
+    rng, n = np.random.default_rng(seed), len(by_unit)
+    counts = (rng.multinomial(n, np.full(n, 1 / n), size).astype(np.float64) for size in _blocks(resamples))
+    return np.concatenate([count @ by_unit for count in counts])
+
+
+def percentile_interval(drawn: Floats) -> tuple[float, float]:
+    """95 % interval of a statistic from its resamples.
+
+    Resamples without a value (NaN) are left out. Where none has a value, the ends are NaN.
+    """
+    defined = drawn[~np.isnan(drawn)]
+    if not len(defined):
+        return np.nan, np.nan
+    low, high = np.quantile(defined, TAILS)
+    return float(low), float(high)
+
+
+def standard_error(drawn: Floats) -> float:
+    """Standard deviation over the resamples that have a value."""
+    return float(drawn[~np.isnan(drawn)].std(ddof=1))
+
+
+def _blocks(resamples: int) -> Iterator[int]:
+    """Sizes of the blocks."""
+    return (min(BLOCK, resamples - start) for start in range(0, resamples, BLOCK))
