@@ -58,7 +58,7 @@ def scoring(folder: Path, size: int) -> Run:
 
 def ablation(folder: Path, size: int) -> Run:
     """Every variant of Tables 5 and 14 over the store, and what it reads."""
-    from experiments.ablation import measured
+    from experiments.analysis.ablation import measured
 
     found = stores(folder, size)
 

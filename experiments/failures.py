@@ -26,7 +26,7 @@ from experiments.app.command_configs import FailuresConfig
 from experiments.app.conclusions import Conclusion, conclude
 from experiments.app.config import Bootstrap
 from experiments.app.entry import entry
-from experiments.simulation import closed_set
+from experiments.paper.simulation import closed_set
 from experiments.stages import students
 from experiments.stages.scoring import settings_of
 from rsr.data.trajectories import Message

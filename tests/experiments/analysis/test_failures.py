@@ -11,7 +11,7 @@ from experiments.app.command_configs import FailuresConfig
 from experiments.app.config import Bootstrap, Student
 from experiments.failures import Measured, Scored
 from experiments.miniature import words
-from experiments.simulation import closed_set
+from experiments.paper.simulation import closed_set
 from rsr.student import student as students
 from rsr.tokens.engine import Scorer, Scoring
 from rsr.tokens.tokens import Tokens
