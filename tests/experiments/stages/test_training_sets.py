@@ -11,12 +11,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import experiments.trajectory_selection  # noqa: F401  registers its schema
+from experiments.analysis.validation import by_chance
 from experiments.app.command_configs import Setting
 from experiments.app.config import ROOT
 from experiments.stages import metric_scores, random_selection, teacher_data, training_sets
 from experiments.stages.random_selection import GENERATION, RANDOM
 from experiments.stages.training_sets import NONE
-from experiments.validation import by_chance
 from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
 from rsr.metrics import by_name
