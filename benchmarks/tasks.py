@@ -112,7 +112,7 @@ def selection(folder: Path, size: int) -> Run:
 
 def report(folder: Path, size: int) -> Run:
     """The page of so many results, and the page."""
-    from experiments.report import html, markdown
+    from experiments.reports.results_page import html, markdown
 
     root = _fresh(folder / f"results-{size}")
     for i in range(size):

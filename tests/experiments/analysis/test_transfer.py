@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 from scipy.stats import spearmanr
 
+from experiments.analysis.mismatch import configured
 from experiments.analysis.transfer import DTYPE, STUDENT, Crossed, Setting, losses
 from experiments.app.command_configs import MismatchConfig
 from experiments.app.config import ROOT, Bootstrap
-from experiments.mismatch import configured
 from experiments.paper.published import read
 from rsr.metrics import METRICS
 
