@@ -59,7 +59,7 @@ def scoring(folder: Path, size: int) -> Run:
 
 def ablation(folder: Path, size: int) -> Run:
     """Every variant of Tables 5 and 14 over the store, and what it reads."""
-    from experiments.ablation import measured
+    from experiments.analysis.ablation import measured
 
     token_stores = stores(folder, size)
 
@@ -113,7 +113,7 @@ def selection(folder: Path, size: int) -> Run:
 
 def report(folder: Path, size: int) -> Run:
     """The page of so many results, and the page."""
-    from experiments.report import html, markdown
+    from experiments.reports.results_page import html, markdown
 
     root = _fresh(folder / f"results-{size}")
     for i in range(size):

@@ -13,7 +13,7 @@ from rich.console import Console
 from experiments.app import result_folder
 from experiments.app.command_configs import CaseStudyConfig
 from experiments.app.entry import command_line, entry
-from experiments.app.page import page
+from experiments.app.page import BODY, page
 from experiments.stages import students, teacher_data
 from experiments.stages.scoring import settings_of
 from rsr.cli.terminal import coloured
@@ -24,7 +24,6 @@ from rsr.store.artefacts import writing
 from rsr.tokens.tokens import Tokens
 from rsr.views.heatmap import Token, to_html, tokens_of
 
-BODY = "body.html"
 EXTREMES = 8
 
 

@@ -6,103 +6,17 @@ The printed GPU-hours as ratios to RSR's, and the seconds and tokens that the me
 results/cost/.
 """
 
-import json
-from collections.abc import Iterator
-from typing import Any
-
 from experiments.app import result_folder
 from experiments.app.command_configs import CostConfig
-from experiments.app.config import Paths
-from experiments.app.entry import command_line, entry
-from experiments.paper import consistency, published
-from rsr.metrics import METRICS
-from rsr.metrics.base import Need
-from rsr.store.artefacts import MANIFEST
+from experiments.app.entry import entry
+from experiments.reports.cost import report
 
 
 @entry("cost", CostConfig)
 def main(config: CostConfig) -> None:
-    text = _report(config.paths)
+    text = report(config.paths)
     folder = config.paths.results / "cost"
     result_folder.publish(folder, text)
-
-
-# Folders of measurements, and the need of the metrics that are computed from them.
-STAGES: dict[str, Need] = {
-    "tokens": "tokens",
-    "text": "text",
-    "steps": "steps",
-    "gradients": "gradients",
-    "curvature": "influence",  # made once; the trajectories follow
-    "influence": "influence",
-    "judgements": "endpoint",
-}
-
-
-def measured_rows(paths: Paths) -> list[list[str]]:
-    """Per student and measurement: datasets, tokens read and seconds, from the manifests of runs that read any.
-
-    The ratio to RSR is that of seconds over the datasets that both were measured for, on one machine as it was then; what
-    needs no pass of the student is compared with its first RSR. The curvature has no ratio, being made once for all
-    datasets.
-    """
-    found = [run for stage in STAGES for run in _runs(paths, stage)]
-    rsr: dict[tuple[str, str], float] = {}
-    for run in found:
-        if run["stage"] == "tokens":
-            for name in (run["student"], run["student"].split(", ")[0]):
-                rsr.setdefault((name, run["data"]), run["seconds"])
-    rows = []
-    for student, stage in dict.fromkeys((run["student"], run["stage"]) for run in found):
-        runs = [run for run in found if (run["student"], run["stage"]) == (student, stage)]
-        shared = [run for run in runs if (student, run["data"]) in rsr]
-        tokens, seconds = sum(run["tokens"] for run in runs), sum(run["seconds"] for run in runs)
-        of_rsr = sum(rsr[student, run["data"]] for run in shared)
-        ratio = f"{sum(run['seconds'] for run in shared) / of_rsr:.2g}" if of_rsr else "-"
-        metrics = ", ".join(m.title for m in METRICS.values() if m.needs == STAGES[stage])
-        name = f"{stage}: {metrics if stage != 'tokens' else 'RSR and all of ranks, surprisals and entropies'}"
-        rows.append([student, name, f"{len(runs)}", f"{tokens:,.0f}", f"{seconds:,.0f}", ratio])
-    return rows
-
-
-def _runs(paths: Paths, stage: str) -> Iterator[dict[str, Any]]:
-    for path in sorted((paths.outputs / stage).glob(f"*/{MANIFEST}")):
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        identity = facts["key"].get("student", {})
-        if facts["tokens_in_those_seconds"] or stage == "text":
-            yield {
-                "student": ", ".join([facts["student"], *(identity[k] for k in ("dtype", "device") if k in identity)]),
-                "stage": stage,
-                "data": json.dumps(facts["key"]["data"]),
-                "tokens": facts["tokens_in_those_seconds"],
-                "seconds": facts["seconds"],
-            }
-
-
-def _report(paths: Paths) -> str:
-    cells = published.read_cells(paths.published / "cost.csv", ["metric", "quantity"], "value")
-    printed = {(r["metric"], r["quantity"]): float(r["value"]) for r in cells}
-    verdicts = {c.cell: c.verdict for c in consistency.gpu_hours(paths.published)}
-    rows = [
-        [METRICS[m].title, f"{printed[m, 'gpus']:g}", f"{printed[m, 'hours']:g}", f"{printed[m, 'gpu_hours']:g}"]
-        + [f"{printed[m, 'gpu_hours'] / printed['rsr', 'gpu_hours']:g}", verdicts[f"GPU-hours, {m}"]]
-        for m in dict.fromkeys(m for m, _ in printed)
-    ]
-    measured = measured_rows(paths)
-    parts = [
-        "# Cost of scores",
-        "Printed: 5,000 trajectories of DeepSeek-R1, a student of 8B parameters, H200.",
-        result_folder.markdown_table(["metric", "GPUs", "hours", "GPU-hours", "ratio to RSR", "GPUs x hours"], rows),
-        "Measured here, each with the seconds of its last run and the tokens that a model read in them; the ratio is to RSR on "
-        "the same datasets:",
-        result_folder.markdown_table(
-            ["student", "measurement", "datasets", "tokens", "seconds", "ratio to RSR"], measured
-        )
-        if measured
-        else "nothing yet: `python experiments/score.py student=smollm2 teachers=FOLDER` makes it.",
-        f"Made by `{command_line()}`.",
-    ]
-    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

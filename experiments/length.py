@@ -8,49 +8,29 @@ evaluates every dataset besides, and correlates within each generation (of teach
 all. Writes results/length/<student>-<teachers>/.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
-
-import numpy as np
-import polars as pl
-from numpy.typing import NDArray
-
+from experiments.analysis.length import dataset_accuracies, length_bins, measured_answers, part_table
 from experiments.analysis.lengths_trained import trained
-from experiments.analysis.prefixes import AFTER, ALL, BEFORE, Answers, Resampled, answers, marks, prefix, resampled
-from experiments.app import result_folder
+from experiments.analysis.prefixes import resampled
 from experiments.app.command_configs import LengthConfig
-from experiments.app.conclusions import Conclusion, conclude
+from experiments.app.conclusions import conclude
 from experiments.app.entry import entry
-from experiments.stages import students, teacher_data
-from experiments.stages.evaluation import BASE
-from experiments.stages.scoring import token_stores
-from experiments.study import study
+from experiments.reports.length import draw, order, within
 from rsr.errors import InputError
-from rsr.stats.bootstrap import resampled_statistic
-from rsr.stats.correlation import correlate
-from rsr.stats.effect import Effect, of_draws
-from rsr.tokens.tokens import divide
-from rsr.views.plots import Curve, curves
-
-Floats = NDArray[np.float64]
-SETTLED = 0.9  # Spearman with the final order from which on an order counts as known
 
 
 @entry("length", LengthConfig, open_groups=True)
 def main(config: LengthConfig) -> None:
-    data = _measured(config)
+    data = measured_answers(config)
     if len(data) < 3:
         raise InputError(f"an order needs at least 3 datasets: {len(data)} are too few")
     scores = resampled(data, config.bootstrap)
-    conclusions, parts = _order(data, scores, config)
-    tables = {"parts.csv": _table(data, scores), "bins.csv": _bins(data, config.bins)}
-    found, told = _within(data, config)
+    conclusions, parts = order(data, scores, config)
+    tables = {"parts.csv": part_table(data, scores), "bins.csv": length_bins(data, config.bins)}
+    found, told = within(data, config)
     conclusions, parts = conclusions + found, parts + told
     folder = config.paths.results / "length" / f"{config.student.name}-{config.teachers.name}"
     if config.run:
-        accuracies = _accuracies(config)
+        accuracies = dataset_accuracies(config)
         found, told, table = trained(data, accuracies, folder, config.bootstrap)
         conclusions, parts, tables["accuracy.csv"] = found + conclusions, told + parts, table
     conclude(
@@ -61,183 +41,7 @@ def main(config: LengthConfig) -> None:
         tables,
         mark=config.mark,
     )
-    _draw(data, scores, config, folder)
-
-
-def _measured(config: LengthConfig) -> list[Answers]:
-    stores = token_stores(config)
-    assert stores is not None  # there is one process
-    base = students.base_of(config.student, config.scoring, config.paths)
-    read = teacher_data.load(config.teachers, config.scoring, config.paths)
-    longest = stores[0].artefact.key["scoring"]["max_length"]
-    return [
-        answers(store, config.prefixes, marks(dataset, base.renderer, config.mark, longest))
-        for store, dataset in zip(stores, read, strict=True)
-    ]
-
-
-def _accuracies(config: LengthConfig) -> pl.DataFrame:
-    learned = study.learn(config, teacher_data.load(config.teachers, config.scoring, config.paths))
-    learned.runs.refuse_failed()
-    trained = learned.performance(resamples=config.bootstrap.resamples)
-    return trained.filter(pl.col("teacher") != BASE).select("teacher", "generation", "accuracy", "low", "high")
-
-
-# --- the order from a part -----------------------------------------------------------------------------------------------
-
-
-def _order(
-    data: Sequence[Answers], scores: Mapping[str, Resampled], config: LengthConfig
-) -> tuple[list[Conclusion], list[str]]:
-    """How far the order of datasets from a part of each trajectory agrees with the order from all of it."""
-    longest = max(int(of.lengths.max()) for of in data)
-    cuts = [k for k in sorted(config.prefixes) if k < longest]
-    shorter = {k: float(np.mean([(of.lengths <= k).mean() for of in data])) for k in cuts}
-    basis = f"{len(data)} datasets, bootstrap over problems"
-    rows, effects = [], {}
-    for name in [*(prefix(k) for k in cuts), BEFORE, AFTER]:
-        if np.isnan(scores[name].value).any():
-            continue
-        if not np.ptp(scores[name].value):
-            rows.append([name, "all datasets alike: no order", ""])
-            continue
-        effects[name] = replace(agreement(scores[name], scores[ALL]), basis=basis)
-        whole = next((f"{share:.0%}" for k, share in shorter.items() if prefix(k) == name), "")
-        rows.append([name, effects[name].text(), whole])
-    conclusions = []
-    if ordered := [k for k in cuts if prefix(k) in effects]:
-        settled = [k for k in ordered if all(effects[prefix(n)].value >= SETTLED for n in ordered if n >= k)]
-        first = effects[prefix(ordered[0])]
-        answer = (
-            f"From {settled[0]} tokens on the order of datasets agrees with the final one at {SETTLED:g} or more "
-            f"({shorter[settled[0]]:.0%} of the trajectories are no longer than that)"
-            if settled
-            else f"No cut up to {ordered[-1]} tokens reaches an agreement of {SETTLED:g} that lasts"
-        )
-        answer += f"; after {ordered[0]} tokens the agreement is {first.value:+.2f}."
-        question = "How early is the order of datasets by RSR known?"
-        conclusions.append(Conclusion(question, answer, first, f"Spearman after {ordered[0]} tokens"))
-    for name, question in (
-        (BEFORE, "Is what stands before the answer's mark enough for the order?"),
-        (AFTER, "Is the answer from its mark on enough for the order?"),
-    ):
-        if of := effects.get(name):
-            conclusions.append(Conclusion(question, f"The agreement is {of.value:+.2f}.", of, "Spearman"))
-    shares = {of.name: f"{(of.parts[AFTER][:, 1] > 0).mean():.0%}" for of in data}
-    marked = ", ".join(f"{name} {share}" for name, share in shares.items())
-    if len(set(shares.values())) == 1:
-        marked = f"{next(iter(shares.values()))} of every dataset"
-    parts = [
-        "## The order from a part of each trajectory",
-        f"Spearman between RSR over a part and over all tokens, {len(data)} datasets, 95 % intervals over problems; a "
-        "trajectory that is shorter than a prefix counts whole.",
-        result_folder.markdown_table(
-            ["part", "agreement with the final order [95 %]", "trajectories not longer"], rows
-        ),
-        f"Trajectories with the mark `{config.mark}`: {marked}."
-        + ("" if AFTER in effects else " A dataset without it leaves no order to compare."),
-    ]
-    return conclusions, parts
-
-
-def agreement(part: Resampled, whole: Resampled) -> Effect:
-    """Spearman of the order by a part with the order by all, which stays as it is."""
-    return of_draws(
-        float(correlate(part.value, whole.value, "spearman")), correlate(part.drawn, whole.value[None], "spearman")
-    )
-
-
-# --- long and short trajectories of one dataset --------------------------------------------------------------------------
-
-
-def _within(data: Sequence[Answers], config: LengthConfig) -> tuple[list[Conclusion], list[str]]:
-    """Within each dataset: is a longer trajectory's RSR lower?"""
-    rng = np.random.default_rng(config.bootstrap.seed)
-    values, drawn = [], []
-    for of in (of for of in data if len(set(of.lengths.tolist())) > 1):
-        ratios, n = divide(*of.parts[ALL].T), len(of.lengths)
-        values.append(float(correlate(of.lengths, ratios, "spearman")))
-        spearman = partial(_spearman_of, of.lengths, ratios)
-        drawn.append(resampled_statistic(spearman, n, min(config.bootstrap.resamples, 1000), rng))
-    if not values:
-        return [], []
-    basis = f"mean over {len(values)} datasets, bootstrap over trajectories"
-    within = of_draws(float(np.mean(values)), np.mean(drawn, axis=0), basis)
-    same = sum(value < 0 for value in values)
-    conclusion = Conclusion(
-        "Within a dataset, is the RSR of a longer trajectory lower?",
-        f"Spearman between tokens and RSR is {within.value:+.2f} on average, negative in {same} of {len(values)} datasets.",
-        within,
-        "Spearman",
-    )
-    bins = _bins(data, config.bins)
-    rows = [
-        [dataset[0], *(f"{row['rsr']:.2f} ({row['tokens']:.0f})" for row in frame.iter_rows(named=True))]
-        for dataset, frame in bins.group_by("dataset", maintain_order=True)
-    ]
-    header = ["dataset", *(f"{i + 1} of {config.bins}" for i in range(config.bins))]
-    parts = [
-        "## By length within a dataset",
-        "RSR of each dataset's trajectories from short to long, in bins of equal size (mean tokens in brackets).",
-        result_folder.markdown_table(header, [[str(cell) for cell in row] for row in rows]),
-    ]
-    return [conclusion], parts
-
-
-def _spearman_of(lengths: NDArray[np.int64], ratios: Floats, chosen: NDArray[np.int64]) -> Floats:
-    return correlate(lengths[chosen], ratios[chosen], "spearman")
-
-
-def _bins(data: Sequence[Answers], count: int) -> pl.DataFrame:
-    """dataset, bin (from 1, short to long), tokens (mean), n, rsr."""
-    rows = []
-    for of in data:
-        for i, chosen in enumerate(np.array_split(np.argsort(of.lengths, kind="stable"), count)):
-            numerator, denominator = of.parts[ALL][chosen].sum(axis=0)
-            rows.append(
-                {
-                    "dataset": of.name,
-                    "bin": i + 1,
-                    "tokens": float(of.lengths[chosen].mean()) if len(chosen) else None,
-                    "n": len(chosen),
-                    "rsr": float(numerator / denominator) if denominator else None,
-                }
-            )
-    return pl.DataFrame(rows)
-
-
-# --- tables and figures --------------------------------------------------------------------------------------------------
-
-
-def _table(data: Sequence[Answers], scores: Mapping[str, Resampled]) -> pl.DataFrame:
-    rows = []
-    for name, of in scores.items():
-        for i, dataset in enumerate(data):
-            low, high = of.interval(i) if np.isfinite(of.value[i]) else (None, None)
-            value = float(of.value[i]) if np.isfinite(of.value[i]) else None
-            rows.append({"dataset": dataset.name, "part": name, "value": value, "low": low, "high": high})
-    return pl.DataFrame(rows)
-
-
-def _draw(data: Sequence[Answers], scores: Mapping[str, Resampled], config: LengthConfig, folder: Path) -> None:
-    panels = []
-    for generation in dict.fromkeys(of.generation for of in data):
-        drawn = []
-        for i, of in enumerate(data):
-            if of.generation == generation:
-                cuts = [k for k in sorted(config.prefixes) if k < of.lengths.max()]
-                found = [*(scores[prefix(k)] for k in cuts), scores[ALL]]
-                low, high = zip(*(f.interval(i) for f in found), strict=True)
-                drawn.append(Curve(of.teacher, [*cuts, int(of.lengths.max())], [f.value[i] for f in found], low, high))
-        panels.append((generation, drawn))
-    curves(
-        panels,
-        x_label="first tokens of each response",
-        y_label="RSR (lower is meant to be better)",
-        title="RSR of the first tokens; bands: 95 % over problems",
-        path=folder / "prefixes.png",
-        log=True,
-    )
+    draw(data, scores, config, folder)
 
 
 if __name__ == "__main__":

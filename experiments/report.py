@@ -6,76 +6,11 @@ Puts together whatever lies under results/, and names the command for what is no
 self-contained file, and results/report.md.
 """
 
-import base64
-from dataclasses import dataclass
-from html import escape
-from pathlib import Path
-
-from markdown_it import MarkdownIt
-
-from experiments.app import result_folder
 from experiments.app.command_configs import ReportConfig
-from experiments.app.conclusions import summary
 from experiments.app.entry import command_line, entry
 from experiments.app.page import page
-from experiments.case_study import BODY
+from experiments.reports.results_page import html, markdown
 from rsr.store.artefacts import write_text, writing
-
-MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
-FOUND = "What the experiments found"
-NAMES = ("table.md", "scale.md")
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page: the folders whose results it shows, and the command that makes them."""
-
-    title: str
-    folders: str  # pattern under results/
-    command: str
-
-
-SECTIONS = (
-    Section("Every printed number that follows from other print", "tables", "python experiments/tables.py"),
-    Section(
-        "Correlation with accuracy after training", "correlation/*", "python experiments/correlation.py student=all"
-    ),
-    Section("How robust the correlations are", "robustness/*", "python experiments/robustness.py student=all"),
-    Section("Ablations", "ablation/*", "python experiments/ablation.py student=all"),
-    Section("Accuracy by teacher and student", "distillation", "python experiments/distillation.py"),
-    Section("Teacher selection", "teacher_selection", "python experiments/teacher_selection.py"),
-    Section(
-        "Trajectory selection, as printed and measured",
-        "trajectory_selection/*",
-        "python experiments/trajectory_selection.py",
-    ),
-    Section("Validation on a few teachers", "validation/*", "python experiments/validation.py student=miniature"),
-    Section(
-        "Choices within one teacher",
-        "within_teacher/*",
-        "python experiments/within_teacher.py student=miniature 'within.teachers=[mixed]'",
-    ),
-    Section("Scores under another student", "mismatch/*", "python experiments/mismatch.py"),
-    Section("Length", "length/*", "python experiments/length.py student=miniature teachers=miniature_lengths run=true"),
-    Section("Beyond fine-tuning", "beyond_sft/*", "python experiments/beyond_sft.py student=miniature"),
-    Section("Where RSR goes wrong", "failures/*", "python experiments/failures.py"),
-    Section("Simulation", "simulation", "python experiments/simulation.py"),
-    Section("A student's own family", "sanity/*", "python experiments/sanity.py student=all"),
-    Section("Cost", "cost", "python experiments/cost.py"),
-    Section("Speed, memory and growth", "benchmarks/**", "python benchmarks/scoring.py FOLDER"),
-    Section(
-        "Trajectories, token by token",
-        "case_study/*",
-        "python experiments/case_study.py student=smollm2 teachers=FOLDER",
-    ),
-)
-CAPTIONS = {
-    "scatter.png": "Scatter plot of scores against accuracy after training, teachers named; the numbers are in table.csv",
-    "coefficients.png": "Spearman coefficient of each metric with its interval and the printed value, as in the table",
-    "growth.png": "Seconds, peak memory and disk of six tasks over their size, both axes logarithmic, as in the table",
-    "mixture.png": "Bars of predicted probability by rank: the dominant habit holds the first rank, the minor one the second",
-    "grid.png": "Probability that rank over surprisal prefers the minor habit, by Zipf exponent, share and overlap",
-}
 
 
 @entry("report", ReportConfig)
@@ -86,83 +21,6 @@ def main(config: ReportConfig) -> None:
         write_text(results / "report.html", page("The rank-surprisal ratio study", html(results), command_line()))
         write_text(results / "report.md", markdown(results))
     print(f"Written to {results / 'report.html'} and report.md")
-
-
-def html(results: Path) -> str:
-    """The body of the page."""
-    contents = "".join(f'<li><a href="#s{i}">{escape(s.title)}</a></li>' for i, s in enumerate(SECTIONS))
-    found = MARKDOWN.render(summary(results)).replace("<table>", '<div class="scroll"><table>')
-    found = found.replace("</table>", "</table></div>")
-    parts = [
-        _about(),
-        f'<section id="conclusions"><h2>{FOUND}</h2>{found}</section>' if found else "",
-        f'<nav aria-label="contents"><ul>{contents}</ul></nav>',
-    ]
-    for i, section in enumerate(SECTIONS):
-        parts.append(f'<section id="s{i}"><h2>{escape(section.title)}</h2>')
-        folders = _folders(results, section)
-        parts += [_folder_html(folder, results) for folder in folders] or [
-            f'<p class="missing">Not made yet: <code>{escape(section.command)}</code></p>'
-        ]
-        parts.append("</section>")
-    return "\n".join(parts)
-
-
-def _about() -> str:
-    facts = result_folder.provenance()
-    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
-    return (
-        "<p>What the paper (arXiv 2601.14249 v5) prints, what follows from other print, and what was measured here. Verdicts: "
-        "<b>=</b> the printed inputs give the printed number; <b>~</b> other inputs that round to the print do; <b>x</b> none "
-        "do; <b>-</b> the inputs are not printed. Click a column's head to sort by it.</p>"
-        f"<p>Commit <code>{escape(str(facts['commit']))}</code>; Python {escape(facts['python'])}, {escape(versions)}.</p>"
-    )
-
-
-def _folders(results: Path, section: Section) -> list[Path]:
-    """Folders of a section that hold results; the summary over all students comes first."""
-    found = [p for p in results.glob(section.folders) if p.is_dir() and (_texts(p) or (p / BODY).is_file())]
-    return sorted(found, key=lambda p: (p.name != "all", p.name))
-
-
-def _texts(folder: Path) -> list[Path]:
-    return [folder / name for name in NAMES if (folder / name).is_file()]
-
-
-def _body(text: Path) -> str:
-    """Markdown without the mark of its title, its parts one level below."""
-    return text.read_text(encoding="utf-8").replace("\n## ", "\n#### ").removeprefix("# ").strip()
-
-
-def _folder_html(folder: Path, results: Path) -> str:
-    name = escape(str(folder.relative_to(results)))
-    parts = []
-    for text in _texts(folder):
-        rendered = str(MARKDOWN.render("### " + _body(text)))
-        parts.append(rendered.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>"))
-    for figure in sorted(folder.glob("*.png")):
-        data = base64.b64encode(figure.read_bytes()).decode()
-        caption = escape(CAPTIONS.get(figure.name, figure.stem))
-        parts.append(f'<p><img src="data:image/png;base64,{data}" alt="{caption} ({name})"></p>')
-    if (folder / BODY).is_file():
-        parts.append((folder / BODY).read_text(encoding="utf-8"))
-    return "\n".join(parts)
-
-
-def markdown(results: Path) -> str:
-    """The same for those who read text, with links to the figures."""
-    parts = ["# The rank-surprisal ratio study"]
-    if found := summary(results):
-        parts += [f"## {FOUND}", found]
-    for section in SECTIONS:
-        parts.append(f"## {section.title}")
-        folders = [f for f in _folders(results, section) if _texts(f)]  # coloured tokens need the page
-        for folder in folders:
-            parts += ["### " + _body(text) for text in _texts(folder)]
-            parts += [f"![{figure.stem}]({figure.relative_to(results)})" for figure in sorted(folder.glob("*.png"))]
-        if not folders:
-            parts.append(f"Not made yet: `{section.command}`")
-    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main(config: SelectionConfig) -> None:
     if config.source is Source.published:
         published.report(config)
     else:
-        from experiments.analysis import selection as measured
+        from experiments.reports import measured_selection as measured
 
         measured.report(config)
 

@@ -8,33 +8,15 @@ Scores every teacher, takes some that are spread over the order of scores (befor
 each, and compares the predicted with the measured order. Writes results/validation/<student>/.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from math import factorial
-
-import numpy as np
-import polars as pl
-
-from experiments.analysis.selection import accuracy
-from experiments.app import result_folder
+from experiments.analysis.validation import choose, compared, predictions
 from experiments.app.command_configs import ValidationConfig
-from experiments.app.conclusions import Conclusion, conclude, contrast
 from experiments.app.entry import entry
+from experiments.reports.validation import write
 from experiments.stages import teacher_data, training_sets
 from experiments.study.plan import refuse_or_go
 from experiments.study.study import learn
-from experiments.study.trained import TrainedStudents
-from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
-from rsr.metrics import Metric, by_name
-from rsr.metrics.score_tables import Scores
-from rsr.stats.bootstrap import percentile_interval, resampled_sums
-from rsr.stats.correlation import correlation
-from rsr.stats.effect import Effect
-from rsr.stats.paired import pairwise_accuracy
-from rsr.views.plots import Panel, scatter
-
-RESAMPLES = 2000
+from rsr.metrics import by_name
 
 
 @entry("validation", ValidationConfig, open_groups=True)
@@ -53,181 +35,6 @@ def main(config: ValidationConfig) -> None:
         learned.runs.refuse_failed()
     write(compared(chosen, predictions(scores, metric), learned), metric, learned, len(singles), config)
     learned.runs.refuse_failed()
-
-
-def predictions(scores: Scores, metric: Metric) -> dict[tuple[str, str], float]:
-    """Score of each dataset by teacher and generation."""
-    rows = scores.datasets.filter(metric=metric.name, preset="").drop_nulls("value")
-    return {
-        (teacher, generation): value
-        for teacher, generation, value in rows.select("teacher", "generation", "value").rows()
-    }
-
-
-def choose(
-    data: Sequence[Dataset], scores: dict[tuple[str, str], float], metric: Metric, config: ValidationConfig
-) -> list[Dataset]:
-    """The teachers asked for, or some spread over the order of scores, the predicted best first.
-
-    Raises:
-        InputError: one that is asked for is not there, or there are fewer than three.
-    """
-    asked = config.validation.teachers
-    if unknown := sorted({*asked} - {dataset.teacher for dataset in data}):
-        raise InputError(
-            f"validation.teachers names {', '.join(unknown)}: there are {', '.join(d.teacher for d in data)}"
-        )
-    ordered = sorted(
-        (d for d in data if (d.teacher, d.generation) in scores and (not asked or d.teacher in asked)),
-        key=lambda d: -metric.expected_sign * scores[d.teacher, d.generation],
-    )
-    if len(ordered) < 3:
-        raise InputError(f"{len(ordered)} teachers with a score are too few to be put in order: the least is 3")
-    if asked:
-        return ordered
-    places = np.linspace(0, len(ordered) - 1, min(config.validation.count, len(ordered))).round().astype(int)
-    return [ordered[place] for place in places]
-
-
-# --- what was found ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Compared:
-    """Predicted and measured, the predicted best first.
-
-    Attributes:
-        answers: of each teacher, see `TrainedStudents.answers`.
-    """
-
-    teachers: list[str]
-    scores: list[float]
-    answers: list[pl.DataFrame]
-
-    @property
-    def accuracies(self) -> list[float]:
-        """Percent."""
-        return [accuracy(of).value for of in self.answers]
-
-
-def compared(data: Sequence[Dataset], scores: dict[tuple[str, str], float], learned: TrainedStudents) -> Compared:
-    """What there is of both.
-
-    Raises:
-        InputError: fewer than three teachers have an accuracy, since cells failed.
-    """
-    answers = learned.answers()
-    of = [(d, answers.filter(teacher=d.teacher, generation=d.generation)) for d in data]
-    there = [(d, rows) for d, rows in of if len(rows)]
-    if len(there) < 3:
-        learned.runs.refuse_failed()
-    return Compared(
-        [d.teacher for d, _ in there], [scores[d.teacher, d.generation] for d, _ in there], [rows for _, rows in there]
-    )
-
-
-def resampled_accuracies(found: Compared, seed: int = 0) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
-    """Accuracies of the teachers over resampled problems, drawn once for all within each benchmark: resamples x teachers."""
-    rng = np.random.default_rng(seed)
-    key = ["benchmark", "problem"]
-    means = [of.group_by(key).agg(pl.col("correct").mean()).sort(key) for of in found.answers]
-    drawn = []
-    for (benchmark,), _ in means[0].group_by("benchmark", maintain_order=True):
-        shares = np.stack([of.filter(benchmark=benchmark)["correct"].to_numpy() for of in means], axis=1)
-        drawn.append(resampled_sums(shares, RESAMPLES, rng) / len(shares))
-    return np.asarray(np.mean(drawn, axis=0))
-
-
-def by_chance(n: int, right: float) -> float:
-    """Probability that an order of n drawn by chance has at least so many pairs right (exact, by Mahonian numbers)."""
-    counts = np.ones(1)
-    for i in range(2, n + 1):
-        counts = np.convolve(counts, np.ones(i))
-    return float(counts[int(np.ceil(right - 1e-9)) :].sum() / factorial(n))
-
-
-def conclusions(found: Compared, metric: Metric) -> list[Conclusion]:
-    """The order and the pairs, where accuracies have an order, and what the predicted best costs."""
-    best = int(np.argmax(found.accuracies))
-    lost = contrast(found.answers[best], found.answers[0])
-    cost = Conclusion(
-        "What does training on the predicted best teacher lose?",
-        f"{found.teachers[0]} is predicted to be the best, {found.teachers[best]} is.",
-        replace(lost, basis=f"{lost.basis}; the best is known afterwards"),
-        "points of accuracy lost",
-    )
-    return [*_of_order(found, metric), cost] if has_order(found) else [cost]
-
-
-def has_order(found: Compared) -> bool:
-    return len(set(found.accuracies)) > 1 and len(set(found.scores)) > 1
-
-
-def _of_order(found: Compared, metric: Metric) -> list[Conclusion]:
-    oriented = [metric.expected_sign * score for score in found.scores]
-    n, pairs = len(oriented), len(oriented) * (len(oriented) - 1) // 2
-    order = correlation(oriented, found.accuracies, "spearman")
-    share = pairwise_accuracy(oriented, found.accuracies)
-    low, high = percentile_interval(np.array([pairwise_accuracy(oriented, of) for of in resampled_accuracies(found)]))
-    least = next((k for k in range(pairs + 1) if by_chance(n, k) <= 0.05), pairs)
-    # With so few teachers a bootstrap's interval is too short: the permutation test decides.
-    said = "Told from none" if order.p_value <= 0.05 else "It cannot be told from none"
-    chance = by_chance(n, share * pairs)
-    basis = (
-        "bootstrap over problems for these teachers; the last number is the least that chance reaches in 5 % or less"
-    )
-    return [
-        Conclusion(
-            f"Does {metric.title} order these {n} teachers?",
-            f"{said}: with {n} teachers only a Spearman beyond {order.minimum_detectable:.2f} can be.",
-            replace(order, basis=f"{n} teachers, bootstrap over them; permutation p {order.p_value:.2f}"),
-            "Spearman (positive: as predicted)",
-        ),
-        Conclusion(
-            "How many pairs of teachers are in the predicted order?",
-            f"{share * pairs:.0f} of {pairs}; so many or more come by chance with probability {chance:.2f}.",
-            Effect(2 * share - 1, 2 * low - 1, 2 * high - 1, 2 * least / pairs - 1, basis),
-            "of the pairs right less wrong",
-        ),
-    ]
-
-
-def write(found: Compared, metric: Metric, learned: TrainedStudents, of: int, config: ValidationConfig) -> None:
-    """Write results/validation/<student>/ and show it."""
-    places = np.argsort(np.argsort(-np.array(found.accuracies), kind="stable")) + 1
-    intervals = [accuracy(answers) for answers in found.answers]
-    rows = [
-        [name, f"{score:.3f}", str(i + 1), a.text(".1f"), str(place)]
-        for i, (name, score, a, place) in enumerate(zip(found.teachers, found.scores, intervals, places, strict=True))
-    ]
-    asked = "asked for by name" if config.validation.teachers else f"spread over the order of {of} teachers' scores"
-    parts = [
-        config.teachers.caveat or "",
-        "## Predicted and measured",
-        result_folder.markdown_table(
-            ["teacher", metric.title, "predicted place", "accuracy [95 %]", "measured place"], rows
-        ),
-        f"{len(rows)} teachers, {asked} before any accuracy was seen. Accuracy in percent, {intervals[0].basis}. So few "
-        "teachers can show a score to be badly wrong; they can hardly show it to be right.",
-        "" if has_order(found) else "Scores or accuracies are all equal: there is no order to compare.",
-    ]
-    folder = result_folder.folder_of(config, "validation")
-    if config.validation.metric != "rsr":
-        folder = folder.with_name(f"{folder.name}-{config.validation.metric}")
-    title = f"{metric.title} ({metric.direction} is better) against accuracy after training, {config.student.name}"
-    panel = Panel(title, metric.title, "accuracy after training (%)", found.teachers, found.scores, found.accuracies)
-    scatter([panel], folder / "scatter.png")
-    table = pl.DataFrame(
-        {
-            "teacher": found.teachers,
-            "score": found.scores,
-            "accuracy": found.accuracies,
-            "low": [a.low for a in intervals],
-            "high": [a.high for a in intervals],
-        }
-    )
-    tables = {"teachers.csv": table, "runs.csv": learned.runs.frame()}
-    conclude(folder, f"Validation of {metric.title}: {config.student.name}", conclusions(found, metric), parts, tables)
 
 
 if __name__ == "__main__":

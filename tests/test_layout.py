@@ -33,6 +33,8 @@ ROOMS = {
         ]
         + ["api", "__init__", "cli", "__main__"]
     ),
+    # Modules outside these rooms are commands, which nothing imports.
+    "experiments": ["__init__", "app", "miniature", "paper", "stages", "study", "analysis", "reports"],
 }
 # They write on a terminal, or are a process that answers on its own standard output.
 MAY_PRINT = {"rsr.__main__", "rsr.cli", "rsr.grading.math_worker", "rsr.grading.program_worker"}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from experiments.analysis.prefixes import ALL, SURPRISAL, Answers
 from experiments.app import result_folder
 from experiments.app.conclusions import Conclusion
-from experiments.app.config import Bootstrap
+from experiments.app.config import BootstrapConfig
 from rsr.stats.bootstrap import resampled_statistic
 from rsr.stats.correlation import correlate, correlation
 from rsr.stats.effect import Effect, of_draws
@@ -24,7 +24,7 @@ CELL = "Spearman with accuracy, signs turned so that larger is better"
 
 
 def trained(
-    data: Sequence[Answers], accuracies: pl.DataFrame, folder: Path, bootstrap: Bootstrap
+    data: Sequence[Answers], accuracies: pl.DataFrame, folder: Path, bootstrap: BootstrapConfig
 ) -> tuple[list[Conclusion], list[str], pl.DataFrame]:
     """Conclusions, text and the table of scores and accuracies; draws accuracy.png.
 
@@ -72,7 +72,7 @@ def _cube(table: pl.DataFrame, column: str, teachers: Sequence[str], generations
     return np.array([[values[t, g] for t in teachers] for g in generations], float)
 
 
-def _over_all(scores: Floats, accuracy: Floats, bootstrap: Bootstrap) -> Effect:
+def _over_all(scores: Floats, accuracy: Floats, bootstrap: BootstrapConfig) -> Effect:
     """Spearman over every dataset; teachers are drawn with all that they wrote."""
     n = scores.shape[1]
 
@@ -84,7 +84,7 @@ def _over_all(scores: Floats, accuracy: Floats, bootstrap: Bootstrap) -> Effect:
     return of_draws(float(correlate(scores.ravel(), accuracy.ravel(), "spearman")), drawn)
 
 
-def _pooled(cube: dict[str, Floats], bootstrap: Bootstrap) -> list[Conclusion]:
+def _pooled(cube: dict[str, Floats], bootstrap: BootstrapConfig) -> list[Conclusion]:
     accuracy, length = cube["accuracy"], np.log(cube["token length"])
     g, n = accuracy.shape
     conclusions = []
@@ -102,7 +102,7 @@ def _pooled(cube: dict[str, Floats], bootstrap: Bootstrap) -> list[Conclusion]:
     return conclusions
 
 
-def _mean(values: Floats, bootstrap: Bootstrap) -> Effect:
+def _mean(values: Floats, bootstrap: BootstrapConfig) -> Effect:
     """Mean over teachers."""
     drawn = resampled_statistic(
         lambda chosen: values[chosen].mean(axis=1), len(values), bootstrap.resamples, bootstrap.seed
@@ -110,7 +110,7 @@ def _mean(values: Floats, bootstrap: Bootstrap) -> Effect:
     return of_draws(float(values.mean()), drawn)
 
 
-def _paired(cube: dict[str, Floats], generations: Sequence[str], bootstrap: Bootstrap) -> list[Conclusion]:
+def _paired(cube: dict[str, Floats], generations: Sequence[str], bootstrap: BootstrapConfig) -> list[Conclusion]:
     """From the first to the last length, paired over teachers."""
     change = {name: of[-1] - of[0] for name, of in cube.items()}
     n = len(change["RSR"])
@@ -142,7 +142,7 @@ def _paired(cube: dict[str, Floats], generations: Sequence[str], bootstrap: Boot
 
 
 def _grid(
-    cube: dict[str, Floats], generations: Sequence[str], bootstrap: Bootstrap
+    cube: dict[str, Floats], generations: Sequence[str], bootstrap: BootstrapConfig
 ) -> tuple[list[str], list[list[str]]]:
     rows = []
     for name, sign in SIGN.items():

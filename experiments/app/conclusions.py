@@ -71,7 +71,7 @@ def contrast(one: pl.DataFrame, other: pl.DataFrame) -> Effect:
     variance of problems is at least that of one of them answered otherwise: two ways that never differ are not known to be one.
 
     Args:
-        one, other: rows of `Learned.answers` of one way each: benchmark, problem, seed, correct. Benchmarks weigh the same.
+        one, other: rows of `TrainedStudents.answers` of one way each: benchmark, problem, seed, correct. Benchmarks weigh the same.
     """
     key = ["benchmark", "problem"]
     mean = pl.col("correct").mean()

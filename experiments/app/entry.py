@@ -117,7 +117,7 @@ def _is_option(argument: str) -> bool:
 
 
 def _brought(arguments: list[str], config_name: str) -> list[str]:
-    """Options that the chosen student brings for groups of this command that are not given (`Student.brings`).
+    """Options that the chosen student brings for groups of this command that are not given (`StudentConfig.brings`).
 
     Raises:
         InputError: the students of a sweep bring different ones.
@@ -163,9 +163,13 @@ def _header(command: str) -> str:
     return f"# python experiments/{command}.py {REPEAT} FOLDER"
 
 
-def composed() -> str:
-    """The configuration that is running, as a file that `--repeat` takes; default folders are left to the checkout."""
-    assert _running is not None, "no command is running"
+def composed() -> str | None:
+    """The configuration that is running, as a file that `--repeat` takes; None where no command is.
+
+    Default folders are left to the checkout.
+    """
+    if _running is None:
+        return None
     command, composed = _running
     config = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(config, dict)

@@ -2,6 +2,8 @@
 
 from html import escape
 
+BODY = "body.html"  # of a case study, for the page of all results
+
 STYLE = """
 :root { color-scheme: light dark; --text: #1b1b1b; --back: #ffffff; --soft: #f3f4f6; --line: #c8ccd2; --link: #0059b3; }
 @media (prefers-color-scheme: dark) {

@@ -75,7 +75,8 @@ def write_record(folder: Path, **facts: Any) -> None:
     """Write run.json and, for `--repeat`, config.yaml beside the results of a run."""
     record = provenance() | facts
     (folder / "run.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / f"{CONFIG}.yaml").write_text(composed(), encoding="utf-8")
+    if (config := composed()) is not None:
+        (folder / f"{CONFIG}.yaml").write_text(config, encoding="utf-8")
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:

@@ -5,19 +5,21 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from experiments import failures
 from experiments.analysis import failure_examples
+from experiments.analysis.failures import Scored, TokenMeans, continued, scored
 from experiments.app.command_configs import FailuresConfig
-from experiments.app.config import Bootstrap, Student
-from experiments.failures import Measured, Scored
+from experiments.app.config import BootstrapConfig, StudentConfig
 from experiments.miniature import words
-from experiments.simulation import closed_set
+from experiments.paper.simulation import closed_set
+from experiments.reports import failures
 from rsr.student import student as students
 from rsr.tokens.engine import Scorer
 from rsr.tokens.settings import Scoring
 from rsr.tokens.tokens import Tokens
 
-SMALL = FailuresConfig(student=Student(name="tiny"), examples=4, appended=[3, 6], bootstrap=Bootstrap(resamples=100))
+SMALL = FailuresConfig(
+    student=StudentConfig(name="tiny"), examples=4, appended=[3, 6], bootstrap=BootstrapConfig(resamples=100)
+)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def test_a_student_that_knows_nothing_of_a_closed_set_has_the_closed_form():
 
 def test_answers_without_a_counted_token_weigh_nothing():
     one, two = np.array([2.0, 0.0]), np.array([1.0, 0.0])
-    assert Measured("", one, two).value == 2
+    assert TokenMeans("", one, two).value == 2
 
 
 @pytest.mark.full
@@ -84,8 +86,8 @@ def test_every_mechanism_is_measured_told_and_drawn(scorer, mechanism, tmp_path)
 @pytest.mark.full
 def test_what_is_appended_changes_nothing_before_it(scorer):
     shown = failure_examples.miniature(4, 0)
-    plain = failures.scored(scorer, shown.known.answers)
-    longer = failures.scored(scorer, list(failures._continued(scorer, shown, 6)))
+    plain = scored(scorer, shown.known.answers)
+    longer = scored(scorer, list(continued(scorer, shown, 6)))
     assert (longer.tokens.lengths == plain.tokens.lengths + 6).all()
     assert longer.first(plain.tokens.lengths).rank == pytest.approx(plain.measured("", None).rank)
     place = np.concatenate([np.arange(b - 6, b) for b in longer.tokens.offsets[1:]])

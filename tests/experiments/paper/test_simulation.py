@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from experiments.app.command_configs import SimulationConfig
-from experiments.simulation import NAMES, QUANTITIES, closed_set, preference, world
+from experiments.paper.simulation import NAMES, QUANTITIES, closed_set, preference, world
 
 
 def test_exact_moments_are_those_of_many_samples():

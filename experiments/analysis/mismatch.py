@@ -1,0 +1,107 @@
+"""Scores under every student and dtype crossed with the accuracies of every student."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import polars as pl
+from omegaconf import OmegaConf
+
+from experiments.analysis.transfer import Crossed, Setting
+from experiments.app.command_configs import MismatchConfig
+from experiments.app.config import ROOT, Dtype, StudentConfig
+from experiments.app.entry import OPEN_GROUPS
+from experiments.paper import published
+from experiments.paper.metric_table import Aggregates
+from experiments.stages import scoring, teacher_data
+from experiments.stages.evaluation import BASE
+from experiments.study import study
+from experiments.study.plan import refuse_or_go
+from rsr.errors import InputError
+from rsr.metrics import Metric, select
+from rsr.stats.correlation import correlate
+
+
+def published_crossings(config: MismatchConfig) -> Iterator[Crossed]:
+    """The paper's students: every metric whose printed scores depend on the student."""
+    prints = published.read(config.paths.published)
+    aggregates = Aggregates(prints.scores(), prints.performance())
+    teachers = [teacher.name for teacher in config.teachers.teachers]
+    for metric in select(config.compared):
+        tables = aggregates.tables(metric, prints.students(), teachers) if metric.per_student else []
+        for table in (t for t in tables if not t.preset):
+            scores = metric.expected_sign * np.array(table.scores)
+            settings = [Setting(student) for student in table.students]
+            distance = 1 - correlate(scores[:, None], scores[None], "spearman")
+            yield Crossed(metric, settings, settings, scores, np.array(table.accuracy), distance)
+
+
+def measured_crossings(config: MismatchConfig) -> Iterator[Crossed]:
+    """Students that are scored in every dtype, trained and evaluated here; what is there is found.
+
+    Raises:
+        InputError: a study that costs much has not been given run=true, or a cell failed.
+    """
+    students = [config.student, *(configured(name) for name in config.others)]
+    if len(students) < 2:
+        raise InputError("a mismatch is between students: give others=[NAME] besides student=NAME")
+    configs = [replace(config, student=student) for student in students]
+    own = [Setting(of.student.name, (of.scoring.dtype or of.student.dtype).value) for of in configs]
+    accuracies = {of.student.name: _accuracies(of) for of in configs}
+    trajectories, scores = {}, {}
+    for of, setting in zip(configs, own, strict=True):
+        for dtype in dict.fromkeys([setting.dtype, *(dtype.value for dtype in config.dtypes)]):
+            scored = scoring.score(replace(of, scoring=replace(of.scoring, dtype=Dtype(dtype))))
+            assert scored is not None  # there is one process
+            here = Setting(of.student.name, dtype)
+            trajectories[here], scores[here] = scored.trajectories, scored.datasets
+    for metric in (m for m in select(config.compared) if m.per_student and m.needs == "tokens"):
+        yield _cross(metric, own, trajectories, scores, accuracies)
+
+
+def configured(name: str) -> StudentConfig:
+    """A student by the name of its configuration, or a folder or hub name."""
+    path = ROOT / "configs" / "student" / f"{name}.yaml"
+    given: Any = OmegaConf.load(path) if path.is_file() else OPEN_GROUPS["student"](name)
+    return cast(StudentConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StudentConfig), given)))
+
+
+def _accuracies(config: MismatchConfig) -> pl.DataFrame:
+    """teacher, accuracy: means over generations."""
+    refuse_or_go(config)
+    learned = study.learn(config, teacher_data.load(config.teachers, config.scoring, config.paths))
+    learned.runs.refuse_failed()
+    trained = learned.performance(resamples=config.bootstrap.resamples).filter(pl.col("teacher") != BASE)
+    return trained.group_by("teacher", maintain_order=True).agg(pl.col("accuracy").mean())
+
+
+def _cross(
+    metric: Metric,
+    own: Sequence[Setting],
+    trajectories: Mapping[Setting, pl.DataFrame],
+    scores: Mapping[Setting, pl.DataFrame],
+    accuracies: Mapping[str, pl.DataFrame],
+) -> Crossed:
+    teachers = accuracies[own[0].student]["teacher"].to_list()
+    chosen = (pl.col("metric") == metric.name) & (pl.col("preset") == "")
+
+    def by_teacher(frame: pl.DataFrame, column: str) -> list[float]:
+        means = dict(frame.group_by("teacher").agg(pl.col(column).mean()).iter_rows())
+        return [means[teacher] for teacher in teachers]
+
+    key = ["teacher", "generation", "trajectory"]
+    single = {s: frame.filter(chosen).select(*key, "value") for s, frame in trajectories.items()}
+
+    def distance(one: Setting, other: Setting) -> float:
+        both = single[one].join(single[other], on=key).drop_nulls()
+        return 1 - float(correlate(both["value"].to_numpy(), both["value_right"].to_numpy(), "spearman"))
+
+    return Crossed(
+        metric,
+        list(scores),
+        own,
+        metric.expected_sign * np.array([by_teacher(frame.filter(chosen), "value") for frame in scores.values()]),
+        np.array([by_teacher(accuracies[setting.student], "accuracy") for setting in own]),
+        np.array([[distance(setting, of) for of in own] for setting in scores]),
+    )

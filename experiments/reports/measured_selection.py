@@ -1,0 +1,127 @@
+"""Trajectory selection measured: training sets of every method and setting, trained on with several seeds and evaluated."""
+
+import polars as pl
+
+from experiments.analysis.selection import SelectionResult, accuracy, best_of, by_method, conclusions, title, winners
+from experiments.app import result_folder
+from experiments.app.command_configs import SelectionConfig
+from experiments.app.conclusions import conclude
+from experiments.stages import teacher_data, training_sets, verification
+from experiments.stages.evaluation import BASE
+from experiments.study.plan import announce, refuse_or_go
+from experiments.study.study import learn
+from experiments.study.trained import TrainedStudents
+from rsr.selection.rules import Rule
+from rsr.stats.effect import estimate_text, interval_text
+from rsr.views.plots import Estimate, ranges
+
+TEACHER = "best single teacher"
+
+
+def report(config: SelectionConfig) -> None:
+    """Select, train, evaluate, and write results/trajectory_selection/<student>/.
+
+    Raises:
+        InputError: what is wrong with student, data or settings; or a cell failed, after everything else is written.
+    """
+    asked = config.selection
+    refuse_or_go(
+        config,
+        f"trains on one of each teacher once, and on up to {len(asked.settings) * len(asked.methods)} selections and the best "
+        f"teacher with {len(asked.seeds)} seeds",
+    )
+    data = teacher_data.load(config.teachers, config.scoring, config.paths)
+    scores, left_out = training_sets.scored(config, config.selection.methods)
+    chosen = [
+        training_sets.select(method, pool, Rule(), scores, config)
+        for pool in training_sets.pools(config.selection.settings, data, config.teachers.fewer)
+        for method in config.selection.methods
+        if method not in left_out
+    ]
+    singles = training_sets.first_generations(data)
+    teachers = learn(config, singles, config.selection.seeds[:1])
+    if not teachers.grades.keys() - {BASE}:
+        teachers.runs.refuse_failed()
+    best = best_of(teachers, singles)
+    trained = [*(selection.dataset for selection in chosen), best]
+    announce(config, trained, len(config.selection.seeds))
+    learned = learn(config, trained, config.selection.seeds)
+    if not {selection.method for selection in chosen} & {learned.students[name].teacher for name in learned.grades}:
+        learned.runs.refuse_failed()
+    verified = verification.verified(data, config.teachers.answer, config.teachers.grader, config.paths.outputs)
+    write(SelectionResult(chosen, best, learned.answers(), scores, verified, left_out), teachers, learned, config)
+    for of in (teachers, learned):
+        of.runs.refuse_failed()
+
+
+def write(found: SelectionResult, teachers: TrainedStudents, learned: TrainedStudents, config: SelectionConfig) -> None:
+    """Write results/trajectory_selection/<student>/ and show them."""
+    table, won = by_method(found), winners(found)
+    best = accuracy(found.of(found.best)) if len(found.of(found.best)) else None
+    parts = [
+        config.teachers.caveat or "",
+        *(_setting_markdown(label, rows) for (label,), rows in table.group_by("setting", maintain_order=True)),
+        f"Accuracy in percent with its 95 % interval over problems and {len(config.selection.seeds)} training seeds; differences "
+        "in points, over the same problems. RSR, tokens and right (verified accuracy, percent) are those of the training set. "
+        "Ties: problems decided by the hash of the content.",
+        ""
+        if best is None
+        else f"{TEACHER.capitalize()}: {found.best.name}, {best.value:.1f} % {interval_text(best.low, best.high, '.1f')}, the best of "
+        f"{len(teachers.students) - 1} after training on all of them, so that its lead is too large by choice.",
+        "## Who wins a problem",
+        "Share of the problems that each teacher's candidate wins, in percent.",
+        *(_winners_markdown(label, rows) for (label,), rows in won.group_by("setting", maintain_order=True)),
+        result_folder.markdown_list(f"{title(m)} is left out: {reason}." for m, reason in found.left_out.items()),
+    ]
+    folder = result_folder.folder_of(config, "trajectory_selection")
+    groups = {
+        str(label): [
+            Estimate(title(r["method"]), r["accuracy"], r["accuracy_low"], r["accuracy_high"])
+            for r in rows.iter_rows(named=True)
+        ]
+        for (label,), rows in table.group_by("setting", maintain_order=True)
+    }
+    ranges(
+        groups,
+        f"Accuracy of {config.student.name} after training on what each method selects, 95 % intervals",
+        "accuracy after training (%)",
+        folder / "accuracy.png",
+        marks={} if best is None else {f"{TEACHER}: {found.best.teacher}": best.value},
+    )
+    performance = pl.concat([of.performance(resamples=config.bootstrap.resamples) for of in (teachers, learned)])
+    tables = {
+        "methods.csv": table,
+        "winners.csv": won,
+        "performance.csv": performance.unique(maintain_order=True),
+        "runs.csv": learned.runs.frame(),
+    }
+    conclude(
+        folder,
+        f"Trajectory selection: {config.student.name}",
+        conclusions(found),
+        parts,
+        tables,
+        left_out=dict(found.left_out),
+    )
+
+
+def _setting_markdown(label: object, table: pl.DataFrame) -> str:
+    rows = []
+    for r in table.sort("accuracy", descending=True).iter_rows(named=True):
+        differences = [
+            "" if r[of] is None else estimate_text(r[of], r[f"{of}_low"], r[f"{of}_high"], "+.1f")
+            for of in ("less_random", "less_best_teacher")
+        ]
+        right = "" if r["verified_accuracy"] is None else f"{r['verified_accuracy']:.1f}"
+        made = [f"{r['rsr']:.2f}", f"{r['tokens']:.0f}", right, str(r["ties"])]
+        accuracy = estimate_text(r["accuracy"], r["accuracy_low"], r["accuracy_high"], ".1f")
+        rows.append([title(r["method"]), accuracy, *differences, *made])
+    header = ["method", "accuracy", "less random", f"less {TEACHER}", "RSR", "tokens", "right", "ties"]
+    return f"## {label}\n\n" + result_folder.markdown_table(header, rows)
+
+
+def _winners_markdown(label: object, won: pl.DataFrame) -> str:
+    wide = won.pivot("method", index="teacher", values="share").fill_null(0.0)
+    methods = wide.columns[1:]
+    rows = [[r["teacher"], *(f"{r[m]:.1f}" for m in methods)] for r in wide.sort("teacher").iter_rows(named=True)]
+    return f"{label}:\n\n" + result_folder.markdown_table(["teacher", *map(title, methods)], rows)
