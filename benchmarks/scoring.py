@@ -29,8 +29,7 @@ import torch
 
 from benchmarks.contenders import Contender, Numbers, run_together, workers
 from benchmarks.workload import LENGTHS, chat, chats
-from experiments.app.config import ROOT, Paths
-from experiments.app.config import Student as StudentConfig
+from experiments.app.config import ROOT, PathsConfig, StudentConfig
 from experiments.app.result_folder import markdown_table, publish
 from experiments.stages.students import model_of
 from rsr.data import trajectories
@@ -279,7 +278,7 @@ def main() -> None:
     parser.add_argument("--student", help="a model folder instead of SmolLM2-135M")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    model = given.student or model_of(StudentConfig(name="smollm2", model=None, recipe="smollm2"), Paths())
+    model = given.student or model_of(StudentConfig(name="smollm2", model=None, recipe="smollm2"), PathsConfig())
     run = {
         "lengths": partial(lengths, str(model), given.rounds, given.data),
         "profile": partial(profile, str(model), given.rounds),

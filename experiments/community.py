@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from experiments.app.config import Paths
+from experiments.app.config import PathsConfig
 from rsr.errors import InputError
 from rsr.metrics.score_tables import STAGE
 from rsr.store.artefacts import MANIFEST, digest
@@ -73,7 +73,7 @@ def _check_rows(folder: Path, table: pl.DataFrame, key: dict[str, Any], datasets
 
 
 def main() -> None:
-    folders = sorted(p for p in (Paths().results / "community").iterdir() if p.is_dir())
+    folders = sorted(p for p in (PathsConfig().results / "community").iterdir() if p.is_dir())
     try:
         for folder in folders:
             print(f"{folder.name}: {check(folder)} rows")

@@ -12,7 +12,7 @@ from typing import Any
 
 from experiments.app import result_folder
 from experiments.app.command_configs import CostConfig
-from experiments.app.config import Paths
+from experiments.app.config import PathsConfig
 from experiments.app.entry import command_line, entry
 from experiments.paper import consistency, published
 from rsr.metrics import METRICS
@@ -39,7 +39,7 @@ STAGES: dict[str, Need] = {
 }
 
 
-def measured_rows(paths: Paths) -> list[list[str]]:
+def measured_rows(paths: PathsConfig) -> list[list[str]]:
     """Per student and measurement: datasets, tokens read and seconds, from the manifests of runs that read any.
 
     The ratio to RSR is that of seconds over the datasets that both were measured for, on one machine as it was then; what
@@ -65,7 +65,7 @@ def measured_rows(paths: Paths) -> list[list[str]]:
     return rows
 
 
-def _runs(paths: Paths, stage: str) -> Iterator[dict[str, Any]]:
+def _runs(paths: PathsConfig, stage: str) -> Iterator[dict[str, Any]]:
     for path in sorted((paths.outputs / stage).glob(f"*/{MANIFEST}")):
         facts = json.loads(path.read_text(encoding="utf-8"))
         identity = facts["key"].get("student", {})
@@ -79,7 +79,7 @@ def _runs(paths: Paths, stage: str) -> Iterator[dict[str, Any]]:
             }
 
 
-def _report(paths: Paths) -> str:
+def _report(paths: PathsConfig) -> str:
     cells = published.read_cells(paths.published / "cost.csv", ["metric", "quantity"], "value")
     printed = {(r["metric"], r["quantity"]): float(r["value"]) for r in cells}
     verdicts = {c.cell: c.verdict for c in consistency.gpu_hours(paths.published)}

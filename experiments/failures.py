@@ -24,7 +24,7 @@ from experiments.analysis.failure_examples import Answer, Examples
 from experiments.app import result_folder
 from experiments.app.command_configs import FailuresConfig
 from experiments.app.conclusions import Finding, conclude
-from experiments.app.config import Bootstrap
+from experiments.app.config import BootstrapConfig
 from experiments.app.entry import entry
 from experiments.simulation import closed_set
 from experiments.stages import students
@@ -58,13 +58,13 @@ class Measured:
         """RSR, the ratio of means (Eq. 9)."""
         return float(self.rank.sum() / self.surprisal.sum())
 
-    def draws(self, bootstrap: Bootstrap) -> Floats:
+    def draws(self, bootstrap: BootstrapConfig) -> Floats:
         """Bootstrap over answers: those to the same problems are drawn alike."""
         n = len(self.rank)
         weights = np.random.default_rng(bootstrap.seed).multinomial(n, np.full(n, 1 / n), bootstrap.resamples)
         return divide(weights @ self.rank, weights @ self.surprisal)
 
-    def effect(self, bootstrap: Bootstrap) -> Effect:
+    def effect(self, bootstrap: BootstrapConfig) -> Effect:
         return of_draws(self.value, self.draws(bootstrap))
 
 
@@ -312,7 +312,7 @@ def closed(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Pa
 # --- how it is said ------------------------------------------------------------------------------------------------------
 
 
-def _row(measured: Measured, form: float | None, bootstrap: Bootstrap) -> dict[str, Any]:
+def _row(measured: Measured, form: float | None, bootstrap: BootstrapConfig) -> dict[str, Any]:
     found, filled = measured.effect(bootstrap), measured.rank > 0
     return {
         "label": measured.label,

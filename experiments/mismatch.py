@@ -20,7 +20,7 @@ from experiments.analysis.transfer import Crossed, Setting, losses
 from experiments.app import result_folder
 from experiments.app.command_configs import MismatchConfig
 from experiments.app.conclusions import conclude
-from experiments.app.config import ROOT, Dtype, Source, Student
+from experiments.app.config import ROOT, Dtype, Source, StudentConfig
 from experiments.app.entry import OPEN_GROUPS, entry
 from experiments.paper import published
 from experiments.paper.metric_table import Aggregates
@@ -90,11 +90,11 @@ def _measured(config: MismatchConfig) -> Iterator[Crossed]:
         yield _cross(metric, own, trajectories, scores, accuracies)
 
 
-def configured(name: str) -> Student:
+def configured(name: str) -> StudentConfig:
     """A student by the name of its configuration, or a folder or hub name."""
     path = ROOT / "configs" / "student" / f"{name}.yaml"
     given: Any = OmegaConf.load(path) if path.is_file() else OPEN_GROUPS["student"](name)
-    return cast(Student, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Student), given)))
+    return cast(StudentConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StudentConfig), given)))
 
 
 def _accuracies(config: MismatchConfig) -> pl.DataFrame:

@@ -15,11 +15,11 @@ from experiments.app.config import (
     CorrelationConfig,
     Dtype,
     LocalConfig,
-    Paths,
+    PathsConfig,
     ScoringConfig,
-    Student,
+    StudentConfig,
     Study,
-    Teachers,
+    TeachersConfig,
 )
 from experiments.study.study import score_settings
 from rsr.errors import InputError
@@ -108,14 +108,14 @@ def test_a_model_folder_is_known_by_its_content(tmp_path):
 
 
 def test_scores_are_known_by_every_setting_but_what_becomes_of_them():
-    student = Student(name="s", model="m")
-    config = CorrelationConfig(student=student, teachers=Teachers(name="t", data="d"), metric="rsr")
+    student = StudentConfig(name="s", model="m")
+    config = CorrelationConfig(student=student, teachers=TeachersConfig(name="t", data="d"), metric="rsr")
     before = score_settings(config)
     assert score_settings(replace(config, metric="all", run=True)) == before
     later = {
         "study": Study(processes=1),
         "evaluation": Evaluation(samples=2),
-        "paths": Paths(outputs=Path("elsewhere")),
+        "paths": PathsConfig(outputs=Path("elsewhere")),
     }
     assert all(score_settings(replace(config, **{name: value})) == before for name, value in later.items())
     changes = [
@@ -123,7 +123,7 @@ def test_scores_are_known_by_every_setting_but_what_becomes_of_them():
         {"scoring": ScoringConfig(max_length=100)},
         {"metrics": ["rsr"]},
         {"local": LocalConfig(window=2)},
-        {"teachers": Teachers(name="t", data="d", answer="x")},
+        {"teachers": TeachersConfig(name="t", data="d", answer="x")},
     ]
     keys = [score_settings(replace(config, **change)) for change in changes]
     assert all(key != before for key in keys)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from experiments.analysis.prefixes import ALL, SURPRISAL, Answers
 from experiments.app import result_folder
 from experiments.app.conclusions import Finding
-from experiments.app.config import Bootstrap
+from experiments.app.config import BootstrapConfig
 from rsr.stats.correlation import correlate, correlation
 from rsr.stats.effect import Effect, of_draws
 from rsr.stats.paired import detectable, partial_spearman
@@ -22,7 +22,7 @@ CELL = "Spearman with accuracy, signs turned so that larger is better"
 
 
 def trained(
-    data: Sequence[Answers], accuracies: pl.DataFrame, folder: Path, bootstrap: Bootstrap
+    data: Sequence[Answers], accuracies: pl.DataFrame, folder: Path, bootstrap: BootstrapConfig
 ) -> tuple[list[Finding], list[str], pl.DataFrame]:
     """Findings, text and the table of scores and accuracies; draws accuracy.png.
 
@@ -70,7 +70,7 @@ def _cube(table: pl.DataFrame, column: str, teachers: Sequence[str], generations
     return np.array([[values[t, g] for t in teachers] for g in generations], float)
 
 
-def _over_all(scores: Floats, accuracy: Floats, bootstrap: Bootstrap) -> Effect:
+def _over_all(scores: Floats, accuracy: Floats, bootstrap: BootstrapConfig) -> Effect:
     """Spearman over every dataset; teachers are drawn with all that they wrote."""
     n = scores.shape[1]
     drawn = np.random.default_rng(bootstrap.seed).integers(0, n, (bootstrap.resamples, n))
@@ -79,7 +79,7 @@ def _over_all(scores: Floats, accuracy: Floats, bootstrap: Bootstrap) -> Effect:
     return of_draws(float(correlate(scores.ravel(), accuracy.ravel(), "spearman")), boot)
 
 
-def _pooled(cube: dict[str, Floats], bootstrap: Bootstrap) -> list[Finding]:
+def _pooled(cube: dict[str, Floats], bootstrap: BootstrapConfig) -> list[Finding]:
     accuracy, length = cube["accuracy"], np.log(cube["token length"])
     g, n = accuracy.shape
     findings = []
@@ -97,7 +97,7 @@ def _pooled(cube: dict[str, Floats], bootstrap: Bootstrap) -> list[Finding]:
     return findings
 
 
-def _paired(cube: dict[str, Floats], generations: Sequence[str], bootstrap: Bootstrap) -> list[Finding]:
+def _paired(cube: dict[str, Floats], generations: Sequence[str], bootstrap: BootstrapConfig) -> list[Finding]:
     """From the first to the last length, paired over teachers."""
     change = {name: of[-1] - of[0] for name, of in cube.items()}
     n = len(change["RSR"])
@@ -134,7 +134,7 @@ def _paired(cube: dict[str, Floats], generations: Sequence[str], bootstrap: Boot
 
 
 def _grid(
-    cube: dict[str, Floats], generations: Sequence[str], bootstrap: Bootstrap
+    cube: dict[str, Floats], generations: Sequence[str], bootstrap: BootstrapConfig
 ) -> tuple[list[str], list[list[str]]]:
     rows = []
     for name, sign in SIGN.items():

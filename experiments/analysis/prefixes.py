@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.app.config import Bootstrap
+from experiments.app.config import BootstrapConfig
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.metrics.token import avg_surprisal, rsr
 from rsr.student.chat import ChatRenderer
@@ -123,7 +123,7 @@ class Resampled:
         return float(low), float(high)
 
 
-def resampled(data: Sequence[Answers], bootstrap: Bootstrap) -> dict[str, Resampled]:
+def resampled(data: Sequence[Answers], bootstrap: BootstrapConfig) -> dict[str, Resampled]:
     """Every part, with problems drawn for all datasets and parts at once."""
     problems = {problem: i for i, problem in enumerate(dict.fromkeys(p for of in data for p in of.problems))}
     n = len(problems)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.app.config import Bootstrap
+from experiments.app.config import BootstrapConfig
 from rsr.metrics import Metric
 from rsr.stats.correlation import correlate
 from rsr.stats.effect import Effect, of_draws
@@ -63,7 +63,7 @@ class Crossed:
         return np.asarray(own[..., None, :] - matrix)
 
 
-def losses(of: Crossed, bootstrap: Bootstrap) -> dict[str, Effect]:
+def losses(of: Crossed, bootstrap: BootstrapConfig) -> dict[str, Effect]:
     """Mean loss under another student and under another dtype, and the fall: loss per unit of distance (least squares through
     0). Teachers are drawn anew for all settings and students at once; distances stay.
     """

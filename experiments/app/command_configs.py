@@ -6,27 +6,27 @@ from enum import Enum
 from omegaconf import MISSING
 
 from experiments.app.config import (
-    Bootstrap,
+    BootstrapConfig,
     CorrelationConfig,
     Dtype,
-    Paths,
+    PathsConfig,
     ScoreConfig,
     ScoringConfig,
-    Student,
+    StudentConfig,
     StudyConfig,
-    Teachers,
+    TeachersConfig,
     at_least,
 )
 from rsr.errors import InputError
 from train.settings import Reinforcement
 
 
-class Setting(Enum):
+class SelectionSetting(Enum):
     """What a selection is made from (experiments.stages.training_sets)."""
 
     all = "all"  # every generation of every teacher
     one_generation = "one_generation"  # the first of every teacher
-    fewer_teachers = "fewer_teachers"  # every generation of `Teachers.fewer`
+    fewer_teachers = "fewer_teachers"  # every generation of `TeachersConfig.fewer`
     correct_first = "correct_first"  # as all, with right answers before others
 
 
@@ -37,7 +37,9 @@ METHODS = ["random", "rsr", "avg_surprisal", "g_norm", "avg_token_length", "rule
 class Selection:
     """Training sets selected problem by problem."""
 
-    settings: list[Setting] = field(default_factory=lambda: [Setting.all, Setting.one_generation])
+    settings: list[SelectionSetting] = field(
+        default_factory=lambda: [SelectionSetting.all, SelectionSetting.one_generation]
+    )
     methods: list[str] = field(default_factory=lambda: list(METHODS))  # random, none (all candidates), or metrics
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
 
@@ -96,14 +98,14 @@ class SanityConfig(ScoreConfig):
 
 @dataclass
 class TablesConfig:
-    teachers: Teachers = field(default_factory=Teachers)
-    bootstrap: Bootstrap = field(default_factory=Bootstrap)
-    paths: Paths = field(default_factory=Paths)
+    teachers: TeachersConfig = field(default_factory=TeachersConfig)
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
 
 
 @dataclass
 class RobustnessConfig(TablesConfig):
-    student: Student = field(default_factory=Student)
+    student: StudentConfig = field(default_factory=StudentConfig)
 
 
 @dataclass
@@ -116,7 +118,7 @@ class SimulationConfig:
     tokens: int = 10_000  # of each trajectory of Table 3
     length: int = 200  # tokens of a trajectory in the grid
     seed: int = 0
-    paths: Paths = field(default_factory=Paths)
+    paths: PathsConfig = field(default_factory=PathsConfig)
 
     def __post_init__(self) -> None:
         at_least(2, vocabulary=self.vocabulary)
@@ -158,7 +160,7 @@ class AblationConfig(ScoreConfig):
 
 @dataclass
 class CostConfig:
-    paths: Paths = field(default_factory=Paths)
+    paths: PathsConfig = field(default_factory=PathsConfig)
 
 
 @dataclass
@@ -173,7 +175,7 @@ class CaseStudyConfig(ScoreConfig):
 
 @dataclass
 class ReportConfig:
-    paths: Paths = field(default_factory=Paths)
+    paths: PathsConfig = field(default_factory=PathsConfig)
 
 
 @dataclass
@@ -184,12 +186,12 @@ class MismatchConfig(CorrelationConfig):
 
 @dataclass
 class FailuresConfig:
-    student: Student = field(default_factory=Student)
+    student: StudentConfig = field(default_factory=StudentConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     examples: int = 100  # of each kind
     appended: list[int] = field(default_factory=lambda: [8, 16, 32, 64])  # tokens
-    bootstrap: Bootstrap = field(default_factory=Bootstrap)
-    paths: Paths = field(default_factory=Paths)
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
 
     def __post_init__(self) -> None:
         at_least(2, examples=self.examples)

@@ -47,7 +47,7 @@ class Dtype(Enum):
 
 
 @dataclass
-class Student:
+class StudentConfig:
     name: str = MISSING
     model: str | None = MISSING  # hub name or folder
     revision: str | None = None
@@ -62,7 +62,7 @@ class Student:
 
 
 @dataclass
-class Teacher:
+class TeacherConfig:
     name: str = MISSING
     model: str = MISSING
     folder: str | None = None  # pattern of its folder's name in the data, any case
@@ -71,7 +71,7 @@ class Teacher:
 
 
 @dataclass
-class Teachers:
+class TeachersConfig:
     name: str = MISSING
     data: str | None = MISSING  # a file, a folder or hub:OWNER/NAME
     recipe: str | None = None  # how to make the data where they are not given (experiments.stages.teacher_data)
@@ -79,20 +79,20 @@ class Teachers:
     answer: str | None = None  # regular expression of a response's final answer; null: the last \boxed{}
     grader: Kind = Kind.mathematics  # what answers are
     generations: list[str] = field(default_factory=list)  # [] takes all that are found
-    teachers: list[Teacher] = field(default_factory=list)  # [] takes all that are found
+    teachers: list[TeacherConfig] = field(default_factory=list)  # [] takes all that are found
     selections: list[str] = field(
         default_factory=list
     )  # datasets selected from all of them (experiments.stages.training_sets)
     fewer: list[str] = field(default_factory=list)  # the teachers of a selection from fewer teachers
 
 
-def from_print(student: Student, teachers: Teachers) -> bool:
+def from_print(student: StudentConfig, teachers: TeachersConfig) -> bool:
     """Whether a comparison reads the paper's numbers: of a paper student and a teacher table, not of a user's own."""
     return student.source is Source.published and bool(teachers.teachers)
 
 
 @dataclass
-class Paths:
+class PathsConfig:
     """Where things lie; relative paths start at the working directory."""
 
     published: Path = ROOT / "results" / "published"
@@ -156,7 +156,7 @@ class ScoringConfig:
 
 
 @dataclass
-class Bootstrap:
+class BootstrapConfig:
     resamples: int = 10_000
     seed: int = 0
 
@@ -172,7 +172,7 @@ class Wandb(Enum):
 
 
 @dataclass
-class Tracking:
+class TrackingConfig:
     """Weights & Biases."""
 
     wandb: Wandb = Wandb.off
@@ -181,12 +181,12 @@ class Tracking:
 
 @dataclass
 class ScoreConfig:
-    student: Student = field(default_factory=Student)
-    teachers: Teachers = field(default_factory=Teachers)
+    student: StudentConfig = field(default_factory=StudentConfig)
+    teachers: TeachersConfig = field(default_factory=TeachersConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
-    bootstrap: Bootstrap = field(default_factory=Bootstrap)
-    tracking: Tracking = field(default_factory=Tracking)
-    paths: Paths = field(default_factory=Paths)
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
 
 
 class Splitter(Enum):

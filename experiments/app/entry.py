@@ -113,7 +113,7 @@ def _is_option(argument: str) -> bool:
 
 
 def _brought(arguments: list[str], config_name: str) -> list[str]:
-    """Options that the chosen student brings for groups of this command that are not given (`Student.brings`).
+    """Options that the chosen student brings for groups of this command that are not given (`StudentConfig.brings`).
 
     Raises:
         InputError: the students of a sweep bring different ones.

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import polars as pl
 
-from experiments.app.config import Tracking, Wandb
+from experiments.app.config import TrackingConfig, Wandb
 from rsr.errors import InputError
 
 
-def prepare(tracking: Tracking, outputs: Path) -> None:
+def prepare(tracking: TrackingConfig, outputs: Path) -> None:
     """Tell wandb where to report to; trainers in child processes read it from the environment.
 
     Raises:
@@ -31,7 +31,7 @@ def prepare(tracking: Tracking, outputs: Path) -> None:
     }
 
 
-def finish(tracking: Tracking) -> None:
+def finish(tracking: TrackingConfig) -> None:
     """End the run that a trainer has begun, which the next one would go on in."""
     if tracking.wandb is Wandb.off:
         return
@@ -40,7 +40,7 @@ def finish(tracking: Tracking) -> None:
     wandb.finish()
 
 
-def log(tracking: Tracking, name: str, tables: Mapping[str, pl.DataFrame]) -> None:
+def log(tracking: TrackingConfig, name: str, tables: Mapping[str, pl.DataFrame]) -> None:
     """Log tables as one run; nothing where wandb is off."""
     if tracking.wandb is Wandb.off:
         return

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from experiments.app.config import Bootstrap
+from experiments.app.config import BootstrapConfig
 from experiments.paper.published import ACCURACY, AVERAGE, Published
 from rsr.errors import InputError
 from rsr.metrics import Metric
@@ -122,7 +122,7 @@ class Result:
 def compare(
     table: Table,
     published: Published | None,
-    bootstrap: Bootstrap,
+    bootstrap: BootstrapConfig,
     coefficients: Sequence[Coefficient] = COEFFICIENTS,
 ) -> list[Result]:
     """Coefficients between the scores of a table and its accuracies, averaged over its students.
@@ -136,7 +136,7 @@ def compare(
     return [_compare(table, coefficient, published, bootstrap) for coefficient in coefficients]
 
 
-def _compare(table: Table, coefficient: Coefficient, published: Published | None, bootstrap: Bootstrap) -> Result:
+def _compare(table: Table, coefficient: Coefficient, published: Published | None, bootstrap: BootstrapConfig) -> Result:
     try:
         measured = correlation(
             table.scores,

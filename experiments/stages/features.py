@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from experiments.app.config import MetricsConfig, Student
+from experiments.app.config import MetricsConfig, StudentConfig
 from experiments.stages import scoring, students
 from rsr.data.trajectories import Dataset, find, read
 from rsr.errors import InputError
@@ -62,7 +62,7 @@ class Measures:
             self.loaded.append(self._load(self.config.student))
         return self.loaded[0]
 
-    def _load(self, student: Student) -> "Scorer":
+    def _load(self, student: StudentConfig) -> "Scorer":
         from rsr.tokens.engine import Scorer
 
         loaded = students.load(student, self.config.scoring, self.config.paths)

@@ -27,7 +27,7 @@ def random(data: Sequence[Dataset], seed: int = 0) -> Dataset:
 
 
 def as_teacher(method: str, data: Sequence[Dataset]) -> Dataset:
-    """The dataset that a method selects before anything is scored (`Teachers.selections`).
+    """The dataset that a method selects before anything is scored (`TeachersConfig.selections`).
 
     Raises:
         InputError: there is no such method.

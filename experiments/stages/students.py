@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.app import memo
-from experiments.app.config import Engine, Paths, ScoringConfig, Student
+from experiments.app.config import Engine, PathsConfig, ScoringConfig, StudentConfig
 from experiments.miniature import student as miniature
 from experiments.miniature.corpus import curriculum
 from experiments.miniature.curriculum import Curriculum
@@ -82,7 +82,7 @@ RECIPES = {
 
 
 @claiming
-def model_of(student: Student, paths: Paths) -> str:
+def model_of(student: StudentConfig, paths: PathsConfig) -> str:
     """Hub name or folder of a student's model; one with a recipe is made where it is not there yet.
 
     Raises:
@@ -102,13 +102,13 @@ def model_of(student: Student, paths: Paths) -> str:
     return str(artefact.path / "model")
 
 
-def seconds_to_make(student: Student, paths: Paths) -> float | None:
+def seconds_to_make(student: StudentConfig, paths: PathsConfig) -> float | None:
     """Seconds that a student with a recipe took to make; None where it is not there yet."""
     manifest = _artefact(student, paths).manifest
     return None if manifest is None else float(manifest["seconds"])
 
 
-def _artefact(student: Student, paths: Paths) -> Artefact:
+def _artefact(student: StudentConfig, paths: PathsConfig) -> Artefact:
     recipe = RECIPES.get(student.recipe or "")
     if recipe is None:
         raise InputError(f"student {student.name!r}: unknown recipe {student.recipe!r}; known are {', '.join(RECIPES)}")
@@ -116,7 +116,7 @@ def _artefact(student: Student, paths: Paths) -> Artefact:
     return locate(paths.outputs, "students", student.name, key)
 
 
-def base_of(student: Student, scoring: ScoringConfig, paths: Paths) -> Base:
+def base_of(student: StudentConfig, scoring: ScoringConfig, paths: PathsConfig) -> Base:
     """A configured student as training starts from it.
 
     Raises:
@@ -139,7 +139,7 @@ def base_of(student: Student, scoring: ScoringConfig, paths: Paths) -> Base:
     return replace(base, known=memo.memoised(paths.outputs, "student", inputs, base.identity))
 
 
-def load(student: Student, scoring: ScoringConfig, paths: Paths) -> rsr_student.Student:
+def load(student: StudentConfig, scoring: ScoringConfig, paths: PathsConfig) -> rsr_student.Student:
     """Load a configured student.
 
     Raises:
@@ -160,7 +160,7 @@ def load(student: Student, scoring: ScoringConfig, paths: Paths) -> rsr_student.
     )
 
 
-def load_in_vllm(student: Student, scoring: ScoringConfig, paths: Paths) -> "VllmScorer":
+def load_in_vllm(student: StudentConfig, scoring: ScoringConfig, paths: PathsConfig) -> "VllmScorer":
     """A configured student as vLLM scores under it.
 
     Raises:

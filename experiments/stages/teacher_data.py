@@ -4,7 +4,7 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
-from experiments.app.config import Paths, ScoringConfig, Teachers
+from experiments.app.config import PathsConfig, ScoringConfig, TeachersConfig
 from experiments.miniature import lengths
 from experiments.miniature import teachers as miniature
 from experiments.miniature.programs import teachers as programs
@@ -24,7 +24,7 @@ RECIPES = {  # of teachers that are made on the spot: what writes them, and its 
 
 
 @claiming
-def made(teachers: Teachers, paths: Paths) -> Path:
+def made(teachers: TeachersConfig, paths: PathsConfig) -> Path:
     """The folder of teachers that are made on the spot: `teachers/`, and the benchmark that goes with them.
 
     Raises:
@@ -45,7 +45,7 @@ def made(teachers: Teachers, paths: Paths) -> Path:
     return artefact.path
 
 
-def load(teachers: Teachers, scoring: ScoringConfig, paths: Paths) -> list[Dataset]:
+def load(teachers: TeachersConfig, scoring: ScoringConfig, paths: PathsConfig) -> list[Dataset]:
     """Read every dataset of a teacher table, in its order, then those selected from them; without a table, all that is found.
 
     Raises:
@@ -66,7 +66,7 @@ def load(teachers: Teachers, scoring: ScoringConfig, paths: Paths) -> list[Datas
     return datasets + [random_selection.as_teacher(method, datasets) for method in teachers.selections]
 
 
-def _by_table(teachers: Teachers, source: str, found: list[tuple[str, str, Path]]) -> list[tuple[str, str, Path]]:
+def _by_table(teachers: TeachersConfig, source: str, found: list[tuple[str, str, Path]]) -> list[tuple[str, str, Path]]:
     folders = list(dict.fromkeys(name for name, _, _ in found))
     chosen = []
     for teacher in teachers.teachers:

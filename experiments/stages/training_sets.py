@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 
 import polars as pl
 
-from experiments.app.command_configs import Setting
+from experiments.app.command_configs import SelectionSetting
 from experiments.app.config import MetricsConfig
 from experiments.stages import features, metric_scores, verification
 from experiments.stages.random_selection import KEYS, RANDOM, chance, sources_of
@@ -48,7 +48,7 @@ def first_generations(data: Sequence[Dataset]) -> list[Dataset]:
     return list({dataset.teacher: dataset for dataset in reversed(data)}.values())[::-1]
 
 
-def pools(settings: Sequence[Setting], data: Sequence[Dataset], fewer: Sequence[str]) -> list[Pool]:
+def pools(settings: Sequence[SelectionSetting], data: Sequence[Dataset], fewer: Sequence[str]) -> list[Pool]:
     """The candidates of every setting; of settings that come to the same, as where there is one generation, the first.
 
     Raises:
@@ -58,7 +58,7 @@ def pools(settings: Sequence[Setting], data: Sequence[Dataset], fewer: Sequence[
     return list({one.label: one for one in reversed(of)}.values())[::-1]
 
 
-def pool(setting: Setting, data: Sequence[Dataset], fewer: Sequence[str]) -> Pool:
+def pool(setting: SelectionSetting, data: Sequence[Dataset], fewer: Sequence[str]) -> Pool:
     """The candidates of a setting.
 
     Args:
@@ -68,16 +68,18 @@ def pool(setting: Setting, data: Sequence[Dataset], fewer: Sequence[str]) -> Poo
     Raises:
         InputError: one of the fewer teachers is not there, or none is named.
     """
-    if setting is Setting.fewer_teachers:
+    if setting is SelectionSetting.fewer_teachers:
         if unknown := sorted({*fewer} - {dataset.teacher for dataset in data}):
             raise InputError(f"teachers.fewer names {', '.join(unknown)}: there are no data of these")
         if not fewer:
             raise InputError("selection.settings has fewer_teachers: name them with teachers.fewer=[...]")
         data = [dataset for dataset in data if dataset.teacher in fewer]
-    if setting is Setting.one_generation:
+    if setting is SelectionSetting.one_generation:
         data = first_generations(data)
-    more = {Setting.fewer_teachers: ", fewer teachers", Setting.correct_first: ", correct first"}.get(setting, "")
-    return Pool(f"{len(data)}-to-1{more}", data, setting is Setting.correct_first)
+    more = {SelectionSetting.fewer_teachers: ", fewer teachers", SelectionSetting.correct_first: ", correct first"}.get(
+        setting, ""
+    )
+    return Pool(f"{len(data)}-to-1{more}", data, setting is SelectionSetting.correct_first)
 
 
 def values(method: str, data: Sequence[Dataset], scores: Scores, seed: int = 0) -> tuple[pl.DataFrame, Direction]:

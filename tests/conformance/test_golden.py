@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from experiments.app.config import Paths, Student
+from experiments.app.config import PathsConfig, StudentConfig
 from experiments.stages.students import model_of
 from rsr.data import trajectories
 from rsr.metrics.token import clipped_rank, rsr
@@ -19,7 +19,7 @@ FLOAT32 = ["chatml-float32", "chatml-multiturn", "chatml-think-float32", "chatml
 
 @pytest.fixture(scope="session")
 def smollm2():
-    return model_of(Student(name="smollm2", model=None, recipe="smollm2"), Paths())
+    return model_of(StudentConfig(name="smollm2", model=None, recipe="smollm2"), PathsConfig())
 
 
 def scored(shared, smollm2, case, dtype):

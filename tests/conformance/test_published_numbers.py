@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from experiments.app.config import Paths
+from experiments.app.config import PathsConfig
 
 SAME = [
     "metrics",
@@ -25,12 +25,12 @@ def rows(path):
 
 @pytest.mark.parametrize("name", SAME)
 def test_cells(shared, name):
-    assert rows(Paths().published / f"{name}.csv") == rows(shared / "paper" / f"{name}.csv")
+    assert rows(PathsConfig().published / f"{name}.csv") == rows(shared / "paper" / f"{name}.csv")
 
 
 @pytest.mark.parametrize(("name", "key"), LONG.items())
 def test_cells_of_wide_tables(shared, name, key):
-    ours = rows(Paths().published / f"{name}.csv")
+    ours = rows(PathsConfig().published / f"{name}.csv")
     quantity = "setting" if name == "students" else "quantity"
     cells = {(r[key], r[quantity]): r["value"] for r in ours}
     theirs = {

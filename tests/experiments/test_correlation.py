@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from experiments.analysis import warnings
-from experiments.app.config import Bootstrap, Paths
+from experiments.app.config import BootstrapConfig, PathsConfig
 from experiments.paper.metric_table import Table, compare
 from experiments.paper.published import read
 from rsr.metrics import METRICS
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.full
 
 @pytest.fixture
 def copy(tmp_path):
-    return shutil.copytree(Paths().published, tmp_path / "published")
+    return shutil.copytree(PathsConfig().published, tmp_path / "published")
 
 
 def edit(path, old, new):
@@ -108,7 +108,7 @@ def test_a_sweep_runs_every_job_and_reports_the_failed_one(run, tmp_path):
         (["student=qwen5b"], 2, "Could not find 'student/qwen5b'"),
         (["studnet=qwen3b"], 2, "Could not override 'studnet'"),
         (["+speed=1"], 2, "Key 'speed' not in 'CorrelationConfig'"),
-        (["+student.size=3"], 2, "Key 'size' not in 'Student' (key: student.size)"),
+        (["+student.size=3"], 2, "Key 'size' not in 'StudentConfig' (key: student.size)"),
         (["student.model=???"], 2, "missing value: give student.model=..."),
         (["bootstrap.seed=soon"], 2, "bootstrap.seed=soon Value 'soon'"),
         (["source=rumour"], 2, "rumour"),
@@ -167,7 +167,7 @@ def table(scores, *, metric="rsr", error=0.01, teachers=TEACHERS):
 
 def test_diagnosis_of_a_healthy_table_is_silent():
     healthy = table([8 - i for i in range(8)])
-    results = compare(healthy, None, Bootstrap(resamples=200))
+    results = compare(healthy, None, BootstrapConfig(resamples=200))
     assert [*warnings.of_scores(healthy), *warnings.of_signs(results), *warnings.of_count(8)] == []
 
 
@@ -177,7 +177,7 @@ def test_diagnosis_of_indistinguishable_scores():
 
 
 def test_diagnosis_of_the_wrong_sign():
-    (finding,) = warnings.of_signs(compare(table(range(8)), None, Bootstrap(resamples=200)))
+    (finding,) = warnings.of_signs(compare(table(range(8)), None, BootstrapConfig(resamples=200)))
     assert "wrong sign" in finding and "RSR: student +1.00 (interval excludes 0)" in finding
     assert "chat template" in finding
 

@@ -7,7 +7,7 @@ from html import unescape
 import numpy as np
 import pytest
 
-from experiments.app.config import Paths
+from experiments.app.config import PathsConfig
 from experiments.app.page import page
 from experiments.miniature import words
 from rsr.data.trajectories import Message
@@ -55,7 +55,7 @@ def test_tokens_spell_the_trajectory_and_stay_text():
 def test_the_page_in_a_browser(browser, run, tmp_path):
     results = tmp_path / "results"
     for name in ("tables", "correlation", "simulation"):
-        shutil.copytree(Paths().results / name, results / name)
+        shutil.copytree(PathsConfig().results / name, results / name)
     case = results / "case_study" / "tiny"
     case.mkdir(parents=True)
     (case / "body.html").write_text(to_html(hostile_tokens()))

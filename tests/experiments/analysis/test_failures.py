@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from experiments import failures
 from experiments.analysis import failure_examples
 from experiments.app.command_configs import FailuresConfig
-from experiments.app.config import Bootstrap, Student
+from experiments.app.config import BootstrapConfig, StudentConfig
 from experiments.failures import Measured, Scored
 from experiments.miniature import words
 from experiments.simulation import closed_set
@@ -16,7 +16,9 @@ from rsr.student import student as students
 from rsr.tokens.engine import Scorer, Scoring
 from rsr.tokens.tokens import Tokens
 
-SMALL = FailuresConfig(student=Student(name="tiny"), examples=4, appended=[3, 6], bootstrap=Bootstrap(resamples=100))
+SMALL = FailuresConfig(
+    student=StudentConfig(name="tiny"), examples=4, appended=[3, 6], bootstrap=BootstrapConfig(resamples=100)
+)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.analysis.lengths_trained import trained
 from experiments.analysis.prefixes import AFTER, ALL, BEFORE, SURPRISAL, Answers, answers, marks, prefix, resampled
-from experiments.app.config import Bootstrap
+from experiments.app.config import BootstrapConfig
 from experiments.miniature import lengths, words
 from experiments.miniature.teachers import TEACHERS, taste_of
 from experiments.miniature.world import problems
@@ -71,7 +71,7 @@ def test_parts_make_up_the_whole_and_the_whole_is_the_usual_score(measured):
     split, whole = np.array(before)[:, None], of.lengths[:, None]
     together = of.parts[BEFORE] * split + of.parts[AFTER] * (whole - split)
     assert together / whole == pytest.approx(of.parts[ALL])
-    scores = resampled([of], Bootstrap(resamples=200))
+    scores = resampled([of], BootstrapConfig(resamples=200))
     usual = dataset_scores(trajectory_scores(store)).filter(preset="")
     for name, metric in ((ALL, "rsr"), (SURPRISAL, "avg_surprisal")):
         row = usual.row(by_predicate=pl.col("metric") == metric, named=True)
@@ -118,7 +118,7 @@ def test_scores_and_accuracies_by_length(tmp_path):
     accuracies = pl.DataFrame(rows, schema=["teacher", "generation", "accuracy"], orient="row").sample(
         fraction=1, shuffle=True, seed=1
     )
-    findings, _, table = trained(data, accuracies, tmp_path, Bootstrap(resamples=200))
+    findings, _, table = trained(data, accuracies, tmp_path, BootstrapConfig(resamples=200))
     assert findings[0].estimate == findings[-1].estimate == pytest.approx(1) and len(table) == 18
     assert findings[-3].estimate == pytest.approx(-findings[-2].estimate)  # RSR falls as accuracy rises
 

@@ -9,12 +9,12 @@ from scipy.stats import spearmanr
 
 from experiments.analysis.transfer import DTYPE, STUDENT, Crossed, Setting, losses
 from experiments.app.command_configs import MismatchConfig
-from experiments.app.config import ROOT, Bootstrap
+from experiments.app.config import ROOT, BootstrapConfig
 from experiments.mismatch import configured
 from experiments.paper.published import read
 from rsr.metrics import METRICS
 
-RISING, BOOTSTRAP = np.arange(8.0), Bootstrap(resamples=500)
+RISING, BOOTSTRAP = np.arange(8.0), BootstrapConfig(resamples=500)
 
 
 def crossed(scores, accuracy, settings, own, distance):

@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments.app.config import ROOT, Teachers
+from experiments.app.config import ROOT, TeachersConfig
 from experiments.paper.published import read
 from rsr.errors import InputError
 
@@ -58,7 +58,7 @@ def test_students_train_as_printed():
 
 def test_teacher_table_agrees_with_print():
     teachers = OmegaConf.to_object(composed("correlation").teachers)
-    assert isinstance(teachers, Teachers)
+    assert isinstance(teachers, TeachersConfig)
     scores = read(ROOT / "results/published").scores().filter(student="qwen3b")
     for name, of in (("teacher_params", "params_billion"), ("teacher_performance", "performance")):
         printed = dict(scores.filter(metric=name).select("teacher", "value").iter_rows())

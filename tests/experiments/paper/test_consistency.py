@@ -4,12 +4,12 @@ import shutil
 
 import pytest
 
-from experiments.app.config import Paths
+from experiments.app.config import PathsConfig
 from experiments.paper import consistency, published
 from experiments.paper.consistency import CONTRADICTED, judged, means
 from rsr.stats.attainable import cell, rounding_interval
 
-FOLDER = Paths().published
+FOLDER = PathsConfig().published
 
 
 @pytest.fixture

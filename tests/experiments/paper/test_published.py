@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 
-from experiments.app.config import Paths
+from experiments.app.config import PathsConfig
 from experiments.paper import published
 from rsr.errors import InputError
 
-FOLDER = Paths().published
+FOLDER = PathsConfig().published
 
 
 @pytest.fixture

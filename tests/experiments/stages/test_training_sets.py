@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import experiments.trajectory_selection  # noqa: F401  registers its schema
-from experiments.app.command_configs import Setting
+from experiments.app.command_configs import SelectionSetting
 from experiments.app.config import ROOT
 from experiments.stages import metric_scores, random_selection, teacher_data, training_sets
 from experiments.stages.random_selection import GENERATION, RANDOM
@@ -82,20 +82,20 @@ def plainly(method, setting, data, scores):
     sign = 1 if method == RANDOM or by_name(method).direction == "lower" else -1
     best = {}
     for dataset in data:
-        if setting is Setting.one_generation and dataset.generation != "gen1":
+        if setting is SelectionSetting.one_generation and dataset.generation != "gen1":
             continue
-        if setting is Setting.fewer_teachers and dataset.teacher == "b":
+        if setting is SelectionSetting.fewer_teachers and dataset.teacher == "b":
             continue
         for t in dataset.trajectories:
             response = t.messages[-1].content
-            wrong = setting is Setting.correct_first and not response.endswith(f"\\boxed{{{t.answer}}}")
+            wrong = setting is SelectionSetting.correct_first and not response.endswith(f"\\boxed{{{t.answer}}}")
             key = (wrong, sign * value[dataset.teacher, dataset.generation, t.id], content(t.messages))
             best[t.problem] = min(best.get(t.problem, (key, response)), (key, response))
     return {problem: response for problem, (_, response) in best.items()}
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("setting", Setting)
+@pytest.mark.parametrize("setting", SelectionSetting)
 @pytest.mark.parametrize("method", METRICS)
 def test_a_selection_is_the_plain_recomputation(study, method, setting):
     config, data, scores = study
@@ -104,14 +104,19 @@ def test_a_selection_is_the_plain_recomputation(study, method, setting):
     expected = plainly(method, setting, data, scores)
     assert {t.problem: t.messages[-1].content for t in found.dataset.trajectories} == expected
     assert sorted(expected) == [t.problem for t in found.dataset.trajectories]
-    sizes = {Setting.all: "6", Setting.one_generation: "3", Setting.fewer_teachers: "4", Setting.correct_first: "6"}
+    sizes = {
+        SelectionSetting.all: "6",
+        SelectionSetting.one_generation: "3",
+        SelectionSetting.fewer_teachers: "4",
+        SelectionSetting.correct_first: "6",
+    }
     assert pool.label.startswith(f"{sizes[setting]}-to-1")
 
 
 @pytest.mark.full
 def test_a_selection_is_found_again_and_says_where_each_line_is_from(study):
     config, data, scores = study
-    pool = training_sets.pool(Setting.all, data, [])
+    pool = training_sets.pool(SelectionSetting.all, data, [])
     first = training_sets.select("rsr", pool, Rule(), scores, config)
     written = (first.artefact.path / MANIFEST).stat().st_mtime_ns
     again = training_sets.select("rsr", pool, Rule(), scores, config)
@@ -124,7 +129,7 @@ def test_a_selection_is_found_again_and_says_where_each_line_is_from(study):
 @pytest.mark.full
 def test_all_candidates_and_shares_of_the_problems(study):
     config, data, scores = study
-    pool = training_sets.pool(Setting.one_generation, data, [])
+    pool = training_sets.pool(SelectionSetting.one_generation, data, [])
     everything = training_sets.select(NONE, pool, Rule(), scores, config)
     assert len(everything.dataset.trajectories) == sum(len(d.trajectories) for d in data) / 2
     one = training_sets.Pool("share", data[:1])
@@ -139,7 +144,7 @@ def test_all_candidates_and_shares_of_the_problems(study):
 
 def test_settings_that_come_to_the_same_are_one():
     data = some("abc")
-    found = training_sets.pools(list(Setting), data, ["a", "c"])
+    found = training_sets.pools(list(SelectionSetting), data, ["a", "c"])
     assert [of.label for of in found] == ["3-to-1", "2-to-1, fewer teachers", "3-to-1, correct first"]
 
 
@@ -147,14 +152,16 @@ def test_settings_that_come_to_the_same_are_one():
 def test_what_cannot_be_selected_is_said(study):
     config, data, scores = study
     with pytest.raises(InputError, match="names d: there are no data"):
-        training_sets.pool(Setting.fewer_teachers, data, ["a", "d"])
+        training_sets.pool(SelectionSetting.fewer_teachers, data, ["a", "d"])
     with pytest.raises(InputError, match="has fewer_teachers: name them"):
-        training_sets.pool(Setting.fewer_teachers, data, [])
+        training_sets.pool(SelectionSetting.fewer_teachers, data, [])
     with pytest.raises(InputError, match="grace, which has no score of a trajectory"):
         training_sets.scored(config, ["grace"])
     unknown = [replace(d, trajectories=tuple(replace(t, answer=None) for t in d.trajectories)) for d in data]
     with pytest.raises(InputError, match="no answer to any problem is known"):
-        training_sets.select("rsr", training_sets.pool(Setting.correct_first, unknown, []), Rule(), scores, config)
+        training_sets.select(
+            "rsr", training_sets.pool(SelectionSetting.correct_first, unknown, []), Rule(), scores, config
+        )
 
 
 def some(names, problems=40):

@@ -17,7 +17,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from eval.settings import Evaluation
-from experiments.app.config import ROOT, Paths, Student, StudyConfig
+from experiments.app.config import ROOT, PathsConfig, StudentConfig, StudyConfig
 from experiments.miniature import words
 from experiments.study.study import learn
 from rsr.data import trajectories
@@ -328,9 +328,9 @@ def test_tracking_offline_writes_runs_of_its_own(student, unbroken, tmp_path):
 
 def test_learners_have_seeds_and_twins_are_trained_once(student, data, tmp_path):
     config = StudyConfig(
-        student=Student(name="pupil", model=str(student), training=Training(**TRAINING | dict(epochs=1))),
+        student=StudentConfig(name="pupil", model=str(student), training=Training(**TRAINING | dict(epochs=1))),
         evaluation=Evaluation(benchmarks=["miniature"], data=str(data), samples=2, max_new_tokens=10),
-        paths=Paths(outputs=tmp_path),
+        paths=PathsConfig(outputs=tmp_path),
     )
     often = trajectories.read(data / "teachers" / "often" / "gen1.json", "often", "gen1")
     learned = learn(config, [often, replace(often, teacher="again")], [0, 1])

@@ -5,7 +5,7 @@ import re
 import polars as pl
 import pytest
 
-from experiments.app.config import Paths
+from experiments.app.config import PathsConfig
 
 pytestmark = pytest.mark.full
 
@@ -37,7 +37,7 @@ def test_results_are_those_that_the_command_makes(run, tmp_path, folder, command
     assert made
     for path in made:
         numbers, words = numbers_and_words(path)
-        kept_numbers, kept_words = numbers_and_words(Paths().results / folder / path.name)
+        kept_numbers, kept_words = numbers_and_words(PathsConfig().results / folder / path.name)
         assert words == kept_words, path.name
         assert numbers == pytest.approx(kept_numbers, abs=2e-3, rel=1e-4), path.name
 

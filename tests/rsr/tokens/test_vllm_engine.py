@@ -9,8 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from experiments.app.config import Engine, Paths, ScoreConfig, ScoringConfig, Teachers
-from experiments.app.config import Student as StudentConfig
+from experiments.app.config import Engine, PathsConfig, ScoreConfig, ScoringConfig, StudentConfig, TeachersConfig
 from experiments.stages import scoring as configured
 from experiments.stages import students as configured_students
 from rsr.data.trajectories import Dataset, Message, Trajectory
@@ -154,9 +153,9 @@ def test_the_setting(folder, tmp_path, monkeypatch):
     (tmp_path / "teacher.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     config = ScoreConfig(
         StudentConfig("tiny", str(folder)),
-        Teachers("data", str(tmp_path / "teacher.jsonl")),
+        TeachersConfig("data", str(tmp_path / "teacher.jsonl")),
         ScoringConfig(Engine.vllm),
-        paths=Paths(outputs=tmp_path / "outputs"),
+        paths=PathsConfig(outputs=tmp_path / "outputs"),
     )
     config.bootstrap.resamples = 10
     scores = configured.score(config)
