@@ -108,7 +108,7 @@ def test_a_sweep_runs_every_job_and_reports_the_failed_one(run, tmp_path):
         (["student=qwen5b"], 2, "Could not find 'student/qwen5b'"),
         (["studnet=qwen3b"], 2, "Could not override 'studnet'"),
         (["+speed=1"], 2, "Key 'speed' not in 'CorrelationConfig'"),
-        (["+student.size=3"], 2, "Key 'size' not in 'Student' (key: student.size)"),
+        (["+student.size=3"], 2, "Key 'size' not in 'StudentConfig' (key: student.size)"),
         (["student.model=???"], 2, "missing value: give student.model=..."),
         (["bootstrap.seed=soon"], 2, "bootstrap.seed=soon Value 'soon'"),
         (["source=rumour"], 2, "rumour"),
