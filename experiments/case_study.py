@@ -6,13 +6,11 @@ Colours each response token by its rank under the student, shows the tokens with
 and writes the coloured trajectories (values on hover) to results/case_study/<student>/trajectories.html.
 """
 
-from html import escape
-
 from rich.console import Console
 
 from experiments.app import result_folder
 from experiments.app.command_configs import CaseStudyConfig
-from experiments.app.entry import command_line, entry
+from experiments.app.entry import entry
 from experiments.app.page import BODY, page
 from experiments.stages import students, teacher_data
 from experiments.stages.scoring import settings_of
@@ -23,6 +21,7 @@ from rsr.metrics.token import rsr
 from rsr.store.artefacts import writing
 from rsr.tokens.tokens import Tokens
 from rsr.views.heatmap import Token, to_html, tokens_of
+from rsr.views.html import render
 
 EXTREMES = 8
 
@@ -49,15 +48,22 @@ def main(config: CaseStudyConfig) -> None:
             console.print(
                 f"(the first {len(shown)} of {len(tokens)} tokens; tokens={len(tokens)} shows all)", style="dim"
             )
-        cut = f"<p>The first {len(shown)} of {len(tokens)} tokens.</p>" if len(shown) < len(tokens) else ""
-        columns.append(f"<article><h3>{escape(title)}</h3>{to_html(shown)}{cut}{_extremes(tokens)}</article>")
+        columns.append(
+            {
+                "title": title,
+                "tokens": to_html(shown),
+                "shown": len(shown),
+                "of": len(tokens),
+                "extremes": _extremes(tokens),
+            }
+        )
     folder = config.paths.results / "case_study" / config.student.name
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         title = f"Problem {config.problem} under {config.student.name}"
-        body = f'<p class="problem">{escape(problem)}</p><div class="columns">{"".join(columns)}</div>'
+        body = render("experiments.reports", "case_study.jinja", problem=problem, columns=columns)
         (folder / BODY).write_text(body, encoding="utf-8")  # for the report
-        (folder / "trajectories.html").write_text(page(title, body, command_line()), encoding="utf-8")
+        (folder / "trajectories.html").write_text(page(title, body), encoding="utf-8")
         result_folder.write_record(folder)
     print(f"Written to {folder}")
 
@@ -78,27 +84,10 @@ def _title(dataset: Dataset, scored: Tokens, n: int) -> str:
     return f"{dataset.name}: RSR {rsr(scored).values[0]:.2f}, {n} tokens, mean surprisal {scored.surprisal.mean():.2f}"
 
 
-def _extremes(tokens: list[Token]) -> str:
-    """The tokens of highest and lowest token RSR among those with a surprisal above 0.1 nats."""
+def _extremes(tokens: list[Token]) -> dict[str, list[Token]]:
+    """The tokens of lowest and highest token RSR among those with a surprisal above 0.1 nats, by what to call them."""
     ranked = sorted((t for t in tokens if t.surprisal > 0.1), key=lambda t: t.ratio)
-
-    def table(name: str, rows: list[Token]) -> str:
-        cells = "".join(
-            f"<tr><td><code>{escape(repr(t.text))}</code></td><td>{t.rank}</td><td>{t.surprisal:.2f}</td>"
-            f"<td>{t.ratio_text}</td></tr>"
-            for t in rows
-        )
-        return (
-            f"<table><caption>{name}</caption><thead><tr><th>token</th><th>rank</th><th>surprisal</th><th>RSR</th></tr>"
-            f"</thead><tbody>{cells}</tbody></table>"
-        )
-
-    return (
-        '<div class="pair">'
-        + table("lowest token RSR", ranked[:EXTREMES])
-        + table("highest token RSR", ranked[::-1][:EXTREMES])
-        + "</div>"
-    )
+    return {"lowest token RSR": ranked[:EXTREMES], "highest token RSR": ranked[::-1][:EXTREMES]}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ self-contained file, and results/report.md.
 """
 
 from experiments.app.command_configs import ReportConfig
-from experiments.app.entry import command_line, entry
+from experiments.app.entry import entry
 from experiments.app.page import page
 from experiments.reports.results_page import html, markdown
 from rsr.store.artefacts import write_text, writing
@@ -18,7 +18,7 @@ def main(config: ReportConfig) -> None:
     results = config.paths.results
     with writing(results):
         results.mkdir(parents=True, exist_ok=True)
-        write_text(results / "report.html", page("The rank-surprisal ratio study", html(results), command_line()))
+        write_text(results / "report.html", page("The rank-surprisal ratio study", html(results)))
         write_text(results / "report.md", markdown(results))
     print(f"Written to {results / 'report.html'} and report.md")
 

@@ -2,21 +2,18 @@
 
 import base64
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from markdown_it import MarkdownIt
+from markupsafe import Markup
 
 from experiments.app import result_folder
 from experiments.app.conclusions import summary
 from experiments.app.page import BODY
+from rsr.views.html import render
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
-
-
 FOUND = "What the experiments found"
-
-
 NAMES = ("table.md", "scale.md")
 
 
@@ -74,35 +71,22 @@ CAPTIONS = {
 }
 
 
-def html(results: Path) -> str:
+def html(results: Path) -> Markup:
     """The body of the page."""
-    contents = "".join(f'<li><a href="#s{i}">{escape(s.title)}</a></li>' for i, s in enumerate(SECTIONS))
-    found = MARKDOWN.render(summary(results)).replace("<table>", '<div class="scroll"><table>')
-    found = found.replace("</table>", "</table></div>")
-    parts = [
-        _about(),
-        f'<section id="conclusions"><h2>{FOUND}</h2>{found}</section>' if found else "",
-        f'<nav aria-label="contents"><ul>{contents}</ul></nav>',
-    ]
-    for i, section in enumerate(SECTIONS):
-        parts.append(f'<section id="s{i}"><h2>{escape(section.title)}</h2>')
-        folders = _folders(results, section)
-        parts += [_folder_html(folder, results) for folder in folders] or [
-            f'<p class="missing">Not made yet: <code>{escape(section.command)}</code></p>'
-        ]
-        parts.append("</section>")
-    return "\n".join(parts)
-
-
-def _about() -> str:
-    facts = result_folder.provenance()
-    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
-    return (
-        "<p>What the paper (arXiv 2601.14249 v5) prints, what follows from other print, and what was measured here. Verdicts: "
-        "<b>=</b> the printed inputs give the printed number; <b>~</b> other inputs that round to the print do; <b>x</b> none "
-        "do; <b>-</b> the inputs are not printed. Click a column's head to sort by it.</p>"
-        f"<p>Commit <code>{escape(str(facts['commit']))}</code>; Python {escape(facts['python'])}, {escape(versions)}.</p>"
+    return render(
+        "experiments.reports",
+        "results_page.jinja",
+        facts=result_folder.provenance(),
+        conclusions_title=FOUND,
+        conclusions=_tables(summary(results)),
+        sections=[(s, [_folder_html(folder, results) for folder in _folders(results, s)]) for s in SECTIONS],
     )
+
+
+def _tables(markdown: str) -> Markup:
+    """Markdown as HTML whose tables scroll by themselves. The renderer escapes HTML in it."""
+    rendered = MARKDOWN.render(markdown)
+    return Markup(rendered.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>"))
 
 
 def _folders(results: Path, section: Section) -> list[Path]:
@@ -120,19 +104,19 @@ def _body(text: Path) -> str:
     return text.read_text(encoding="utf-8").replace("\n## ", "\n#### ").removeprefix("# ").strip()
 
 
-def _folder_html(folder: Path, results: Path) -> str:
-    name = escape(str(folder.relative_to(results)))
-    parts = []
-    for text in _texts(folder):
-        rendered = str(MARKDOWN.render("### " + _body(text)))
-        parts.append(rendered.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>"))
-    for figure in sorted(folder.glob("*.png")):
-        data = base64.b64encode(figure.read_bytes()).decode()
-        caption = escape(CAPTIONS.get(figure.name, figure.stem))
-        parts.append(f'<p><img src="data:image/png;base64,{data}" alt="{caption} ({name})"></p>')
-    if (folder / BODY).is_file():
-        parts.append((folder / BODY).read_text(encoding="utf-8"))
-    return "\n".join(parts)
+def _folder_html(folder: Path, results: Path) -> Markup:
+    body = folder / BODY
+    return render(
+        "experiments.reports",
+        "results_folder.jinja",
+        name=folder.relative_to(results),
+        texts=[_tables("### " + _body(text)) for text in _texts(folder)],
+        figures=[
+            (base64.b64encode(figure.read_bytes()).decode(), CAPTIONS.get(figure.name, figure.stem))
+            for figure in sorted(folder.glob("*.png"))
+        ],
+        body=Markup(body.read_text(encoding="utf-8")) if body.is_file() else "",
+    )
 
 
 def markdown(results: Path) -> str:

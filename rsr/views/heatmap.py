@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
+from markupsafe import Markup
 
 from rsr.metrics.token import R_MAX
 from rsr.student.chat import ChatRenderer, RenderedChat
 from rsr.tokens.tokens import Tokens
+from rsr.views.html import render
 
 # Fills from pale to dark orange in equal steps, readable under black text, told apart without colour by lightness.
 SHADES = ("#ffffff", "#fff1e0", "#fddcb5", "#fbbf82", "#f59d4f", "#e67a1f")
@@ -28,6 +29,11 @@ class Token:
     rank: int
     surprisal: float
     ratio: float
+
+    @property
+    def quoted(self) -> str:
+        """The text with every space and line break to be seen."""
+        return repr(self.text)
 
     @property
     def ratio_text(self) -> str:
@@ -64,11 +70,6 @@ def shade(token: Token) -> str:
     return SHADES[int(np.searchsorted(EDGES, token.rank))]
 
 
-def to_html(tokens: Sequence[Token]) -> str:
-    """Tokens as HTML; text is escaped, values show on hover and on focus."""
-    spans = []
-    for token in tokens:
-        values = f"rank {token.rank}, surprisal {token.surprisal:.2f}, RSR {token.ratio_text}"
-        text = escape(token.text).replace("\n", "↵\n")
-        spans.append(f'<span class="t" style="background:{shade(token)}" title="{values}">{text}</span>')
-    return f'<pre class="tokens">{"".join(spans)}</pre>'
+def to_html(tokens: Sequence[Token]) -> Markup:
+    """Tokens as HTML; values show on hover."""
+    return render("rsr.views", "heatmap.jinja", tokens=tokens, shade=shade)

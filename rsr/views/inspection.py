@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -12,13 +11,10 @@ from rsr.metrics.token import rsr
 from rsr.student.chat import RenderedChat
 from rsr.student.student import Student
 from rsr.views.heatmap import Token, to_html, tokens_of
+from rsr.views.html import render
 
 if TYPE_CHECKING:
     from rsr.tokens.engine import Scorer
-
-STYLE = """body { margin: 0 auto; max-width: 60rem; padding: 1rem; font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b;
-background: #fff; } pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: .5rem; border: 1px solid #c8ccd2; }
-.t:hover { outline: 2px solid #0072b2; } th, td { text-align: left; padding: .2rem .6rem; }"""
 
 
 @dataclass(frozen=True)
@@ -48,15 +44,7 @@ class Inspection:
 
     def to_html(self) -> str:
         """A self-contained page."""
-        title = escape(f"{self.dataset}, {self.trajectory} under {self.student}")
-        marked = "".join(f"<mark>{escape(text)}</mark>" if scored else escape(text) for text, scored in self.segments)
-        return (
-            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-            f"<style>{STYLE}</style></head>\n<body><h1>{title}</h1><p>{escape(self.summary)}</p>"
-            f"<h2>Response tokens</h2><p>The darker, the worse the rank; values on hover.</p>{to_html(self.tokens)}"
-            f"{_table('Highest ranks', self.highest('rank'))}{_table('Highest surprisals', self.highest('surprisal'))}"
-            f"<h2>What the student sees</h2><p>Marked text is scored.</p><pre>{marked}</pre></body></html>\n"
-        )
+        return render("rsr.views", "inspection.jinja", inspection=self, tokens=to_html(self.tokens))
 
     @property
     def summary(self) -> str:
@@ -116,11 +104,3 @@ def _segments(student: Student, chat: RenderedChat) -> tuple[tuple[str, bool], .
     parts = [list(chat.ids[a:b]) for a, b in pairwise(edges)]  # in turn not scored and scored
     texts = [(str(student.renderer.tokenizer.decode(ids)), i % 2 == 1) for i, ids in enumerate(parts)]
     return tuple((text, scored) for text, scored in texts if text)
-
-
-def _table(name: str, tokens: Sequence[Token]) -> str:
-    rows = "".join(
-        f"<tr><td><code>{escape(repr(t.text))}</code></td><td>{t.rank}</td><td>{t.surprisal:.2f}</td></tr>"
-        for t in tokens
-    )
-    return f"<h2>{name}</h2><table><tr><th>token</th><th>rank</th><th>surprisal</th></tr>{rows}</table>"

@@ -6,6 +6,7 @@ from html import unescape
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from experiments.app.config import PathsConfig
 from experiments.app.page import page
@@ -89,7 +90,7 @@ def test_the_page_in_a_browser(browser, run, tmp_path):
 
 
 def test_a_title_is_text():
-    assert "<b>" not in page("<b>bold</b>", "", "command")
+    assert "<b>" not in page("<b>bold</b>", Markup())
 
 
 def test_tokens_together_spell_the_response():
