@@ -30,6 +30,10 @@ SMALL = ["evaluation=miniature", "evaluation.samples=2", "evaluation.max_new_tok
 SMALL += ["bootstrap.resamples=200", "run=true", r"teachers.answer='answer : (\d) (\d) \.'"]
 TRAINING = dict(learning_rate=1e-2, batch_size=8, epochs=8, max_length=512, micro_batch=8)
 SMALL += [f"student.training.{name}={value}" for name, value in TRAINING.items()]
+GRPO = [
+    f"reinforcement.{name}={value}"
+    for name, value in dict(steps=1, prompts=2, samples=2, max_new_tokens=16, micro_batch=4).items()
+]
 # Each teacher has one answer to everything, which its student learns; the test set agrees with them to different degrees.
 ANSWERS = {"often": "0 5", "sometimes": "1 7", "rarely": "9 9"}
 GOLD = ["05"] * 7 + ["17"] * 4 + ["99"]
@@ -70,6 +74,7 @@ def command(student, folder, *more, script="correlation.py"):
     source = student.parent.parent / "data0"
     settings = {
         "correlation.py": [*SMALL, f"evaluation.data={source}", f"paths.results={folder}/res"],
+        "beyond_sft.py": [*SMALL, *GRPO, f"evaluation.data={source}", f"paths.results={folder}/res"],
         "evaluate.py": [*(of for of in SMALL if of != "run=true"), f"evaluation.data={source}"],
         "train.py": [of for of in SMALL if of != "run=true" and not of.startswith("evaluation")],
     }[script]
@@ -444,3 +449,15 @@ def claimed_by_a_child_of(leader, claim):
     except (OSError, ValueError):  # just completed
         pass
     return False
+
+
+def test_reinforcement_is_a_stage_that_a_rerun_finds(student, data, tmp_path):
+    first = study(student, tmp_path, script="beyond_sft.py")
+    assert first.returncode == 0, first.stderr
+    made = artefacts(tmp_path, "reinforced", "grades")
+    assert sum(name.startswith("out/reinforced/") for name in made) == 1 + len(ANSWERS)
+    table = pl.read_csv(tmp_path / "res" / "beyond_sft" / "pupil-teachers" / "accuracies.csv")
+    assert table["after"].null_count() == 0
+    again = study(student, tmp_path, script="beyond_sft.py")
+    assert again.returncode == 0, again.stderr
+    assert artefacts(tmp_path, "reinforced", "grades") == made
