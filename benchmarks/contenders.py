@@ -53,7 +53,9 @@ def tiny(vocabulary: int, dtype: str, width: int = 256) -> Student:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    shape = dict(hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=width // 64)
+    shape: dict[str, Any] = dict(
+        hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=width // 64
+    )
     config = LlamaConfig(vocab_size=vocabulary, max_position_embeddings=65_536, tie_word_embeddings=True, **shape)
     model = LlamaForCausalLM(config).to(getattr(torch, dtype)).eval()
     return Student("tiny", model, None, {})  # type: ignore[arg-type]

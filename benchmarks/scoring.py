@@ -280,7 +280,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     model = given.student or model_of(StudentConfig(name="smollm2", model=None, recipe="smollm2"), PathsConfig())
-    run = {
+    run: dict[str, Callable[[], None]] = {
         "lengths": partial(lengths, str(model), given.rounds, given.data),
         "profile": partial(profile, str(model), given.rounds),
         "vocabulary": partial(vocabulary, given.rounds),

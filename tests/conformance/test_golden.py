@@ -30,8 +30,8 @@ def scored(shared, smollm2, case, dtype):
     template = folder / "chat_template.jinja"
     student = students.load(smollm2, dtype=dtype, device="cpu", template=str(template) if template.exists() else None)
     chats = [student.renderer.render(t.messages, expected["max_length"]) for t in data.trajectories]
-    golden = {row["sample_id"]: row for row in pl.read_parquet(folder / "tokens.parquet").iter_rows(named=True)}
-    golden = [golden[t.id] for t in data.trajectories]
+    rows = {row["sample_id"]: row for row in pl.read_parquet(folder / "tokens.parquet").iter_rows(named=True)}
+    golden = [rows[t.id] for t in data.trajectories]
     settings = Scoring(max_length=expected["max_length"], beyond_positions=True)
     return chats, Scorer(student, settings).score(chats), golden, expected
 

@@ -105,8 +105,8 @@ def test_everything_is_written_the_same_way_twice(tmp_path):
     assert all(chat["messages"][1]["content"].endswith(f"answer : {' '.join(chat['answer'])} .") for chat in queries)
     generations = [(tmp_path / "one" / "teachers" / "chain_near" / f"gen{i}.json").read_text() for i in (1, 2, 3)]
     assert len(set(generations)) == 3
-    asked = [[chat["messages"][0] for chat in json.loads(text)] for text in generations]
-    assert asked[0] == asked[1] == asked[2]
+    prompts = [[chat["messages"][0] for chat in json.loads(text)] for text in generations]
+    assert prompts[0] == prompts[1] == prompts[2]
 
 
 def test_every_response_is_rendered_verbatim():

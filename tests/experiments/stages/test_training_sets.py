@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 import experiments.trajectory_selection  # noqa: F401  registers its schema
 from experiments.analysis.validation import by_chance
-from experiments.app.command_configs import SelectionSetting
+from experiments.app.command_configs import SelectionConfig, SelectionSetting
 from experiments.app.config import ROOT
 from experiments.stages import metric_scores, random_selection, teacher_data, training_sets
 from experiments.stages.random_selection import GENERATION, RANDOM
@@ -62,6 +62,7 @@ def study(tmp_path_factory):
         composed.teachers, {"data": str(folder / "data"), "teachers": [], "fewer": ["a", "c"]}
     )
     config = OmegaConf.to_object(composed)
+    assert isinstance(config, SelectionConfig)
     data = teacher_data.load(config.teachers, config.scoring, config.paths)
     return config, data, metric_scores.score(replace(config, metrics=METRICS))
 

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -317,7 +318,9 @@ def test_a_model_may_be_passed_in_and_is_known_by_its_weights(tmp_path, model):
 
 
 def test_a_metric_of_ones_own(tmp_path, loaded):
-    declaration = dict(title="Mine", unit="nats", direction="lower", levels=("trajectory",), needs="tokens")
+    declaration: dict[str, Any] = dict(
+        title="Mine", unit="nats", direction="lower", levels=("trajectory",), needs="tokens"
+    )
     declaration |= dict(per_student=True, source="mine", name="mine")
     data = [chat(i, r) for i, r in enumerate(replies("a", 4))]
 

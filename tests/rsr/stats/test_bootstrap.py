@@ -28,14 +28,14 @@ def test_draws_do_not_depend_on_the_blocks_they_are_made_in(units, block, seed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bootstrap, "BLOCK", block)
         rng = np.random.default_rng(seed)  # one generator goes on from one statistic to the next
-        np.testing.assert_array_equal(resampled_statistic(lambda chosen: chosen, units, 100, rng), chosen)
+        np.testing.assert_array_equal(resampled_statistic(lambda chosen: chosen.astype(float), units, 100, rng), chosen)
         np.testing.assert_allclose(resampled_sums(values, 100, rng), counts @ values, rtol=1e-9, atol=1e-12)
 
 
 @given(units=sizes, seed=seeds)
 def test_a_resample_has_as_many_units_as_the_sample(units, seed):
     assert (resampled_sums(np.ones(units), 50, seed) == units).all()
-    assert resampled_statistic(lambda chosen: chosen, units, 50, seed).shape == (50, units)
+    assert resampled_statistic(lambda chosen: chosen.astype(float), units, 50, seed).shape == (50, units)
 
 
 @given(values=columns, seed=seeds)

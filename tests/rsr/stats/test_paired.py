@@ -23,7 +23,7 @@ def test_dependent_correlations_hold_their_level_and_see_a_difference():
         for _ in range(600):
             a, b, y = rng.multivariate_normal([0, 0, 0], cov, 60).T
             r = [np.corrcoef(u, v)[0, 1] for u, v in ((a, y), (b, y), (a, b))]
-            p.append(dependent_correlations(*r, 60))
+            p.append(dependent_correlations(r[0], r[1], r[2], 60))
         return np.mean(np.array(p) < 0.05)
 
     assert rejections(0.5, 0.5) == pytest.approx(0.05, abs=0.03)
