@@ -1,6 +1,6 @@
 """Scores under one student against the performance of another: how fast does the correlation fall?
 
-    python experiments/mismatch.py                                    # the paper's five students, from print
+    python experiments/mismatch.py                                    # the paper's five students, from published numbers
     python experiments/mismatch.py student=miniature 'others=[miniature_sticky]' metric=tokens
     python experiments/mismatch.py student=qwen3b source=measured 'others=[qwen7b]' metric=tokens run=true
 

@@ -1,6 +1,6 @@
 """What would a measured study cost, before anything is spent?
 
-    python experiments/plan.py student=qwen3b                      # the paper's study: lengths from print, no hub needed
+    python experiments/plan.py student=qwen3b                      # the paper's study: published lengths, no hub needed
     python experiments/plan.py student=qwen7b teachers=FOLDER
     python experiments/plan.py student=qwen14b plan.price=2.5 plan.devices=16
 

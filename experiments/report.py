@@ -1,4 +1,4 @@
-"""One page to read it all: what the paper prints, what follows from print, what was measured here.
+"""One page to read it all: the published numbers, what follows from them, what was measured here.
 
     python experiments/report.py
 

@@ -1,6 +1,6 @@
 """Which candidate to train on, problem by problem? (Tables 6, 15, 16, 18, 20-24; 17 and 19; 11)
 
-    python experiments/trajectory_selection.py                    # as printed, with what follows from print
+    python experiments/trajectory_selection.py                    # the published numbers, and what follows from them
     python experiments/trajectory_selection.py student=qwen3b
     python experiments/trajectory_selection.py student=miniature  # measured here: scores, selects, trains, evaluates
     python experiments/trajectory_selection.py student=miniature 'selection.settings=[fewer_teachers,correct_first]'

@@ -49,7 +49,7 @@ def score(
         data: files, folders, "hub:OWNER/NAME"; records such as {"messages": [...]} in a list or a datasets.Dataset; a chat
             as a list of messages; or any of these by name of teacher.
         sample: problems of each dataset.
-        outputs: where artefacts are kept; what is there is found again.
+        outputs: where artefacts are kept; finished artefacts are found again.
         progress: called with a dataset, and the characters and tokens of it that are done since the last call.
 
     Raises:

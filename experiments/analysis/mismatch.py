@@ -38,7 +38,7 @@ def published_crossings(config: MismatchConfig) -> Iterator[Crossed]:
 
 
 def measured_crossings(config: MismatchConfig) -> Iterator[Crossed]:
-    """Students that are scored in every dtype, trained and evaluated here; what is there is found.
+    """Students that are scored in every dtype, trained and evaluated here; finished stages are reused.
 
     Raises:
         InputError: a study that costs much has not been given run=true, or a cell failed.

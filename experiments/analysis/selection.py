@@ -127,7 +127,7 @@ def conclusions(found: SelectionResult) -> list[Conclusion]:
             made.append(Conclusion(question, f"{difference.verdict}; {taken}.", difference))
         if len(single := found.of(found.best)):
             difference = contrast(rsr, single)
-            question = f"{label}: does selecting by RSR beat the best single teacher, known afterwards?"
+            question = f"{label}: does selecting by RSR beat the best single teacher, chosen by an oracle?"
             made.append(
                 Conclusion(question, f"{difference.verdict}; that teacher is {found.best.teacher}.", difference)
             )
@@ -135,7 +135,7 @@ def conclusions(found: SelectionResult) -> list[Conclusion]:
         if others:
             best = max(others, key=lambda m: accuracy(found.method(label, m)).value)
             difference = contrast(rsr, found.method(label, best))
-            question = f"{label}: does selecting by RSR beat the best other score, known afterwards?"
+            question = f"{label}: does selecting by RSR beat the best other score, chosen by an oracle?"
             made.append(Conclusion(question, f"{difference.verdict}; that is {title(best).lower()}.", difference))
     return made
 

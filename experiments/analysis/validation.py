@@ -118,7 +118,7 @@ def conclusions(found: Compared, metric: Metric) -> list[Conclusion]:
     cost = Conclusion(
         "What does training on the predicted best teacher lose?",
         f"{found.teachers[0]} is predicted to be the best, {found.teachers[best]} is.",
-        replace(lost, basis=f"{lost.basis}; the best is known afterwards"),
+        replace(lost, basis=f"{lost.basis}; the best is an oracle's choice"),
         "points of accuracy lost",
     )
     return [*_of_order(found, metric), cost] if has_order(found) else [cost]
@@ -136,7 +136,7 @@ def _of_order(found: Compared, metric: Metric) -> list[Conclusion]:
     low, high = percentile_interval(np.array([pairwise_accuracy(oriented, of) for of in resampled_accuracies(found)]))
     least = next((k for k in range(pairs + 1) if by_chance(n, k) <= 0.05), pairs)
     # With so few teachers a bootstrap's interval is too short: the permutation test decides.
-    said = "Told from none" if order.p_value <= 0.05 else "It cannot be told from none"
+    said = "Significant" if order.p_value <= 0.05 else "Not significant"
     chance = by_chance(n, share * pairs)
     basis = (
         "bootstrap over problems for these teachers; the last number is the least that chance reaches in 5 % or less"
@@ -144,7 +144,7 @@ def _of_order(found: Compared, metric: Metric) -> list[Conclusion]:
     return [
         Conclusion(
             f"Does {metric.title} order these {n} teachers?",
-            f"{said}: with {n} teachers only a Spearman beyond {order.minimum_detectable:.2f} can be.",
+            f"{said}: with {n} teachers only a Spearman beyond {order.minimum_detectable:.2f} is.",
             replace(order, basis=f"{n} teachers, bootstrap over them; permutation p {order.p_value:.2f}"),
             "Spearman (positive: as predicted)",
         ),

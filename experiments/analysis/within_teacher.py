@@ -64,7 +64,7 @@ def over_teachers(arms: Sequence[Arm], answers: pl.DataFrame) -> pl.DataFrame:
 
 
 def pairs(arms: Sequence[Arm], learned: TrainedStudents, metric: str) -> dict[str, list[tuple[Arm, Arm]]]:
-    """By question the arms of each teacher by score and by chance, of those that did not fail."""
+    """By question the arms of each teacher by score and at random, of those that did not fail."""
     answers = learned.answers()
     there = {(a.teacher, a.question, a.method): a for a in arms if len(answers_of(a, answers))}
     return {
@@ -88,7 +88,7 @@ def conclusions(found: dict[str, list[tuple[Arm, Arm]]], answers: pl.DataFrame, 
         names = ", ".join(by_score.teacher for by_score, _ in of)
         made.append(
             Conclusion(
-                f"{question}: is the choice by {by_name(metric).title} better than by chance?",
+                f"{question}: is the choice by {by_name(metric).title} better than a random choice?",
                 f"{difference.verdict}, over {names}.",
                 difference,
             )

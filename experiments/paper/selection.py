@@ -135,11 +135,17 @@ def conclusions(
     variants = by_method(table, VARIANTS, MATHS, students)
     others = np.max([values for method, values in main.items() if method != RSR], axis=0)
     asked = {
-        "In print, does selection by RSR beat selection at random?": np.subtract(main[RSR], main[RANDOM]),
-        "In print, does it beat the best of the other methods, known afterwards?": np.subtract(main[RSR], others),
-        "In print, does it beat the best single teacher, known afterwards?": single["rsr_selected"]
+        "In the published numbers, does selection by RSR beat selection at random?": np.subtract(
+            main[RSR], main[RANDOM]
+        ),
+        "In the published numbers, does it beat the best of the other methods, chosen by an oracle?": np.subtract(
+            main[RSR], others
+        ),
+        "In the published numbers, does it beat the best single teacher, chosen by an oracle?": single["rsr_selected"]
         - single["its_accuracy"],
-        "In print, does it beat training on all 55,000 trajectories?": np.subtract(variants[RSR], variants[ALL]),
+        "In the published numbers, does it beat training on all 55,000 trajectories?": np.subtract(
+            variants[RSR], variants[ALL]
+        ),
     }
     found = []
     for question, gap in asked.items():

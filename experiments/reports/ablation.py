@@ -31,7 +31,7 @@ def published_report(prints: Published, config: AblationConfig) -> str:
     rows.append(_unclipped(aggregates, prints, students, teachers))
     name = AVERAGE if len(students) > 1 else students[0]
     parts = [
-        f"# Ablations that follow from print, {name}",
+        f"# Ablations that follow from the published numbers, {name}",
         result_folder.markdown_table(["variant", "Spearman [95 %]", "printed (Tables 5 and 14)", "verdict"], rows),
         "No clipping: mean rank over mean surprisal per teacher, which stands for the mean over three datasets only about, "
         "so that it has no verdict. Other variants need token statistics that are not printed.",

@@ -30,7 +30,7 @@ from rsr.views.plots import Estimate, ranges
 
 
 def report(config: SelectionConfig) -> None:
-    """Write results/trajectory_selection/<student>/ from print.
+    """Write results/trajectory_selection/<student>/ from the published numbers.
 
     Raises:
         InputError: there are no prints of this student.

@@ -48,7 +48,7 @@ def conclusions(crossed: Sequence[Crossed], found: Mapping[str, Mapping[str, Eff
 
 def _verdict(effect: Effect) -> str:
     if not effect.excludes_zero:
-        return "a loss cannot be told from none"
+        return "no significant loss"
     return "a loss" if effect.value > 0 else "a gain, if anything"
 
 

@@ -38,7 +38,7 @@ def as_teacher(method: str, data: Sequence[Dataset]) -> Dataset:
 
 
 def chance(data: Sequence[Dataset], seed: int = 0) -> pl.DataFrame:
-    """Values by chance: teacher, generation, trajectory, value, tokens (null).
+    """Random values: teacher, generation, trajectory, value, tokens (null).
 
     A value is the place in a shuffle of the problem's candidates, and a random fraction: the lowest of a problem is drawn
     evenly, and the lowest of several problems too. The draw depends on seed, problem and candidates alone.

@@ -1,4 +1,4 @@
-"""Training sets put together from the candidates of several teachers: by a score, by chance, or all of them."""
+"""Training sets put together from the candidates of several teachers: by a score, at random, or all of them."""
 
 import hashlib
 from collections.abc import Sequence
@@ -154,7 +154,7 @@ def select(
     Args:
         method: RANDOM, NONE (the rule is not applied), or the metric to choose by.
         name: of the dataset; "" is the method.
-        seed: of what is chosen by chance.
+        seed: of what is chosen at random.
 
     Raises:
         InputError: nothing is selected, no answer is known where correct ones go first, or the disk is full.

@@ -102,7 +102,7 @@ def shape_of(config: StudyConfig) -> Shape:
 
 
 def lengths_of(config: StudyConfig) -> tuple[list[Length], str]:
-    """Lengths of the teachers' datasets, from the data where they are at hand, else from print; and which it was.
+    """Lengths of the teachers' datasets, from the data where they are at hand, else the published ones; and which it was.
 
     Raises:
         InputError: there are neither, or the data cannot be read.
