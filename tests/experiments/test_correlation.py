@@ -40,6 +40,7 @@ def test_one_student(run, tmp_path):
     assert {p.name for p in folder.iterdir()} == {
         "table.csv",
         "table.md",
+        "config.yaml",
         "scatter.png",
         "coefficients.png",
         "run.json",

@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+import experiments.plan  # noqa: F401  registers its schema
 from experiments.app.config import ROOT
 from experiments.study import cost_model, plan
 from train import memory
