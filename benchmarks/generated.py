@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from experiments.app.config import ROOT
+from experiments.app.shared_configs import ROOT
 from rsr.store.artefacts import Artefact
 from rsr.tokens.token_store import SHARD, Shard, TokenStore, shard_path, write_shard
 from rsr.tokens.tokens import Tokens

@@ -13,8 +13,8 @@ import polars as pl
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from experiments.app.config import ROOT
 from experiments.app.result_folder import markdown_list, markdown_table, publish
+from experiments.app.shared_configs import ROOT
 
 TRAJECTORIES = 5_000
 STUDENT = "Qwen2.5-7B"
@@ -118,17 +118,18 @@ def main() -> None:
     table = pl.DataFrame(rows)
     kinds = table.columns[2:]
     table = table.with_columns(hours=pl.sum_horizontal(kinds) / 3600).sort("hours", descending=True)
-    mean, total = table.select(kinds).mean().row(0), table["hours"].mean()
+    hours = table["hours"].to_numpy()
+    mean, total = table.select(kinds).mean().row(0), hours.mean()
     body, head = parameters(SHAPE)
     low, high = (
-        estimate(table["mean_length"].mean(), Assumptions(matrix_share=share))
-        for share in (0.7, 0.35)  # type: ignore[arg-type]
+        estimate(float(table["mean_length"].to_numpy().mean()), Assumptions(matrix_share=share))
+        for share in (0.7, 0.35)
     )
     text = [
         "# One H200, a 7B student: an estimate",
         f"{TRAJECTORIES:,} trajectories of a teacher under {STUDENT} ({body / 1e9:.2f}e9 weights in the body's products, "
         f"{head / 1e9:.2f}e9 in the head). **Estimated, not run**: {total:.2f} hours on average over the eleven teachers' printed "
-        f"lengths, {table['hours'].min():.2f} to {table['hours'].max():.2f}; {sum(low.values()) / 3600:.2f} where products reach 70 % "
+        f"lengths, {hours.min():.2f} to {hours.max():.2f}; {sum(low.values()) / 3600:.2f} where products reach 70 % "
         f"of the sold FLOP/s, {sum(high.values()) / 3600:.2f} where they reach 35 %. The body's products are the limit: "
         f"{mean[0] / sum(mean):.0%} of the time; head and statistics together take {(mean[2] + mean[4]) / sum(mean):.0%}.",
         "What takes the time, nothing overlapping, mean over teachers:",

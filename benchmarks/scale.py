@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from generated import SHARDS, TRAJECTORIES, generate, stores
-from tasks import TASKS, measured, tokens
 
-from experiments.app.config import ROOT
+from benchmarks.generated import SHARDS, TRAJECTORIES, generate, stores
+from benchmarks.tasks import TASKS, measured, tokens
 from experiments.app.result_folder import markdown_table, provenance
+from experiments.app.shared_configs import ROOT
 from rsr.tokens.token_store import SHARD
 from rsr.views.plots import Growth, growth
 

@@ -29,8 +29,8 @@ import torch
 
 from benchmarks.contenders import Contender, Numbers, run_together, workers
 from benchmarks.workload import LENGTHS, chat, chats
-from experiments.app.config import ROOT, PathsConfig, StudentConfig
 from experiments.app.result_folder import markdown_table, publish
+from experiments.app.shared_configs import ROOT, PathsConfig, StudentConfig
 from experiments.stages.students import model_of
 from rsr.data import trajectories
 from rsr.student import student as students

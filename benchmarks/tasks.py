@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from generated import PROMPT, stores
 
+from benchmarks.generated import PROMPT, stores
 from experiments.app.command_configs import Ablation
-from experiments.app.config import ROOT
+from experiments.app.shared_configs import ROOT
 from rsr.tokens.token_store import SHARD, shard_path
 
 Run = Callable[[], Iterable[Path]]  # what is timed
@@ -41,7 +41,7 @@ def scoring(folder: Path, size: int) -> Run:
 
     root = _fresh(folder / f"scoring-{size}")
     torch.manual_seed(0)
-    shape = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2)
+    shape: dict[str, Any] = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2)
     LlamaForCausalLM(LlamaConfig(vocab_size=len(words.vocabulary()), **shape)).save_pretrained(root / "student")
     words.tokenizer(words.vocabulary()).save_pretrained(root / "student")
     rng = np.random.default_rng(0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.app.config import ROOT
+from experiments.app.shared_configs import ROOT
 from rsr.student.chat import RenderedChat, Turn
 from rsr.student.student import Student
 

@@ -11,8 +11,8 @@ results/ablation/<student>/.
 from experiments.analysis.ablation import measured
 from experiments.app import result_folder
 from experiments.app.command_configs import AblationConfig
-from experiments.app.config import from_print
 from experiments.app.entry import entry
+from experiments.app.shared_configs import reads_published
 from experiments.paper import published
 from experiments.reports.ablation import measured_report, published_report
 from experiments.stages.scoring import token_stores
@@ -20,7 +20,7 @@ from experiments.stages.scoring import token_stores
 
 @entry("ablation", AblationConfig, open_groups=True)
 def main(config: AblationConfig) -> None:
-    if from_print(config.student, config.teachers):
+    if reads_published(config.student.source, config.teachers):
         text = published_report(published.read(config.paths.published), config)
         table = None
     else:

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from experiments.app.config import PathsConfig
+from experiments.app.shared_configs import PathsConfig
 from rsr.errors import InputError
 from rsr.metrics.score_tables import STAGE
 from rsr.store.artefacts import MANIFEST, digest

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from experiments.analysis import warnings
 from experiments.app import result_folder
-from experiments.app.config import CorrelationConfig, Source
 from experiments.app.entry import entry
+from experiments.app.shared_configs import CorrelationConfig, reads_published
 from experiments.paper import published
 from experiments.paper.metric_table import Aggregates, Result, Table, compare, not_recomputable
 from experiments.reports.correlation import show, write
@@ -24,7 +24,7 @@ from rsr.metrics import Metric, select
 
 @entry("correlation", CorrelationConfig, open_groups=True)
 def main(config: CorrelationConfig) -> None:
-    if config.source is Source.published:
+    if reads_published(config.source, config.teachers):
         of_print(config)
     else:
         of_measurements(config)
@@ -61,13 +61,13 @@ def of_measurements(config: CorrelationConfig) -> None:
     Raises:
         InputError: a study that costs much has not been given run=true; or a cell failed, after everything else is written.
     """
-    from experiments.reports import study
+    from experiments.reports import correlation_measured
     from experiments.study.plan import refuse_or_go
     from experiments.study.study import measure
 
     refuse_or_go(config)
     measured = measure(config)
-    study.report(measured, config, folder_of(config))
+    correlation_measured.report(measured, config, folder_of(config))
     measured.runs.refuse_failed()
 
 

@@ -1,6 +1,7 @@
 """Evaluate a student before training and after training on each of its teachers' datasets.
 
     python experiments/evaluate.py student=miniature
+    python experiments/evaluate.py student=smollm2 teachers=none 'evaluation.benchmarks=[gsm8k]'   # before training, alone
     python experiments/evaluate.py student=qwen3b evaluation.benchmarks=[aime24,math500] evaluation.data=FOLDER
     python experiments/evaluate.py -m student=miniature evaluation.temperature=0.6,1.0
 
@@ -16,8 +17,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from experiments.app import tracking
-from experiments.app.config import EvaluateConfig
 from experiments.app.entry import entry
+from experiments.app.shared_configs import EvaluateConfig
 from experiments.stages import students, teacher_data, training
 from experiments.stages.evaluation import (
     BASE,
@@ -41,7 +42,9 @@ def main(config: EvaluateConfig) -> None:
     models = {BASE: (base.model, identity_of_base(config, base))}
     untrained: list[str] = []
     rows: list[dict[str, Any]] = []
-    for dataset in teacher_data.load(config.teachers, config.scoring, config.paths):
+    teachers = config.teachers
+    has_data = teachers.data is not None or teachers.recipe is not None  # teachers=none: the student alone
+    for dataset in teacher_data.load(teachers, config.scoring, config.paths) if has_data else []:
         trained = training.find(config, base, dataset)
         models[dataset.name] = (str(trained.path / MODEL), identity_of_trained(config, trained))
         if trained.manifest is None:

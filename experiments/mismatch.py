@@ -15,14 +15,14 @@ from experiments.analysis.transfer import losses
 from experiments.app import result_folder
 from experiments.app.command_configs import MismatchConfig
 from experiments.app.conclusions import conclude
-from experiments.app.config import Source
 from experiments.app.entry import entry
+from experiments.app.shared_configs import reads_published
 from experiments.reports.transfer import cells, conclusions, draw, report, rows
 
 
 @entry("mismatch", MismatchConfig, open_groups=True)
 def main(config: MismatchConfig) -> None:
-    printed = config.source is Source.published
+    printed = reads_published(config.source, config.teachers)
     crossed = list(published_crossings(config) if printed else measured_crossings(config))
     found = {of.metric.name: losses(of, config.bootstrap) for of in crossed}
     folder = result_folder.folder_of(config, "mismatch")
@@ -34,7 +34,7 @@ def main(config: MismatchConfig) -> None:
         conclusions(crossed, found),
         report(crossed, found),
         tables,
-        source=config.source.value,
+        source="published" if printed else "measured",
     )
     draw(crossed, folder)
 

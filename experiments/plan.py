@@ -8,8 +8,8 @@ Prints the study's cells and which are done, and an estimate of tokens, GPU-hour
 (configuration group `plan`). Nothing of it is run; a student or teachers with a recipe are made first, if they are not there.
 """
 
-from experiments.app.config import StudyConfig
 from experiments.app.entry import entry
+from experiments.app.shared_configs import StudyConfig
 from experiments.study.plan import plan
 
 

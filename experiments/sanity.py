@@ -14,8 +14,8 @@ import polars as pl
 
 from experiments.app import result_folder
 from experiments.app.command_configs import SanityConfig
-from experiments.app.config import from_print
 from experiments.app.entry import command_line, entry
+from experiments.app.shared_configs import reads_published
 from experiments.paper import published
 from experiments.stages.scoring import score
 from rsr.metrics import METRICS
@@ -25,7 +25,7 @@ SHOWN = ("avg_surprisal", "avg_rank_clipped", "rsr")
 
 @entry("sanity", SanityConfig, open_groups=True)
 def main(config: SanityConfig) -> None:
-    if from_print(config.student, config.teachers):
+    if reads_published(config.student.source, config.teachers):
         printed = published.read(config.paths.published)
         scores, students = printed.scores(), printed.students(config.student.name)
     else:

@@ -12,8 +12,8 @@ dataset, resumed by the same command), scores of trajectories and datasets to ou
 """
 
 from experiments.app import tracking
-from experiments.app.config import MetricsConfig
 from experiments.app.entry import entry
+from experiments.app.shared_configs import MetricsConfig
 from experiments.stages.metric_scores import score, show
 
 

@@ -11,8 +11,8 @@ Trained students go to outputs/trained/, each as a plain model folder; the same 
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from experiments.app.config import ScoreConfig
 from experiments.app.entry import entry
+from experiments.app.shared_configs import ScoreConfig
 from experiments.stages import teacher_data
 from experiments.stages.training import train
 from rsr.store.artefacts import Artefact

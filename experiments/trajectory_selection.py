@@ -10,19 +10,19 @@ Every training set is in outputs/selected/, a line a trajectory. Writes results/
 """
 
 from experiments.app.command_configs import SelectionConfig
-from experiments.app.config import Source
 from experiments.app.entry import entry
-from experiments.reports import selection as published
+from experiments.app.shared_configs import reads_published
+from experiments.reports import selection_published
 
 
 @entry("trajectory_selection", SelectionConfig, open_groups=True)
 def main(config: SelectionConfig) -> None:
-    if config.source is Source.published:
-        published.report(config)
+    if reads_published(config.source, config.teachers):
+        selection_published.report(config)
     else:
-        from experiments.reports import measured_selection as measured
+        from experiments.reports import selection_measured
 
-        measured.report(config)
+        selection_measured.report(config)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rsr.data import discovery
 from rsr.data.discovery import Data, Source
 from rsr.data.trajectories import OnError
-from rsr.metrics import imports, score_tables
+from rsr.metrics import score_sets, score_tables
 from rsr.metrics.score_tables import Progress, Scores, silent
 from rsr.selection import ranking, training_set
 from rsr.selection.ranking import By, Ranking
@@ -127,7 +127,7 @@ def compare(first: Scores | str | Path, second: Scores | str | Path) -> "Compari
     Raises:
         InputError: one cannot be read, or they have no trajectory in common.
     """
-    sets = [imports.read(_folder(scores)) for scores in (first, second)]
+    sets = [score_sets.read(_folder(scores)) for scores in (first, second)]
     from rsr.metrics import compare_scores
 
     return compare_scores.compare(*sets)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from rsr.features.judge import CRITERIA
 
@@ -43,7 +44,9 @@ class Judge(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.calls, self.bodies, self.keys = Counter(), [], set()
+        self.calls: Counter[str] = Counter()
+        self.bodies: list[Any] = []
+        self.keys: set[Any] = set()
         self.mended = set()  # names that are answered well from now on
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -63,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        name = re.search(r"<<(\w+)>>", body["messages"][0]["content"]).group(1)
+        (name,) = re.findall(r"<<(\w+)>>", body["messages"][0]["content"])
         server = self.server
         server.bodies.append(body)
         server.keys.add(self.headers["Authorization"])

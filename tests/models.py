@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -34,7 +35,7 @@ def save(folder: Path, *, seed: int = 0, template: str | None = "chatml", tied: 
     """A tiny Llama of random weights with that tokenizer, saved as a model folder."""
     torch.manual_seed(seed)
     fast = tokenizer(template)
-    shape = dict(
+    shape: dict[str, Any] = dict(
         vocab_size=len(fast),
         hidden_size=32,
         intermediate_size=64,

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 import rsr.cli
-from experiments.app.config import ROOT
+from experiments.app.shared_configs import ROOT
 from experiments.community import check
 from rsr import score
 from rsr.errors import InputError

@@ -6,7 +6,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-from experiments.app.config import ROOT
+from experiments.app.shared_configs import ROOT
 
 
 @pytest.fixture

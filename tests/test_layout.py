@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from experiments.app.config import ROOT
+from experiments.app.shared_configs import ROOT
 
 # Imports point one way: experiments -> train, eval -> rsr -> third parties.
 FORBIDDEN = {

@@ -5,12 +5,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eval.settings import Evaluation
 from experiments.app import memo
-from experiments.app.config import (
+from experiments.app.shared_configs import (
     ROOT,
     CorrelationConfig,
     Dtype,
@@ -112,13 +113,13 @@ def test_scores_are_known_by_every_setting_but_what_becomes_of_them():
     config = CorrelationConfig(student=student, teachers=TeachersConfig(name="t", data="d"), metric="rsr")
     before = score_settings(config)
     assert score_settings(replace(config, metric="all", run=True)) == before
-    later = {
+    later: dict[str, Any] = {
         "study": Study(processes=1),
         "evaluation": Evaluation(samples=2),
         "paths": PathsConfig(outputs=Path("elsewhere")),
     }
     assert all(score_settings(replace(config, **{name: value})) == before for name, value in later.items())
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"student": replace(student, dtype=Dtype.float32)},
         {"scoring": ScoringConfig(max_length=100)},
         {"metrics": ["rsr"]},

@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from experiments.app.config import ROOT
+from experiments.app.shared_configs import ROOT
 from tests.clients import chat, replies, write
 from tests.models import save
 

@@ -47,8 +47,9 @@ class LLM:
         logprobs_mode: str = "raw_logprobs",
     ) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
-        self.max_model_len, positions = max_model_len, self.model.config.max_position_embeddings
-        if max_model_len > positions:
+        positions = self.model.config.max_position_embeddings
+        self.max_model_len = positions if max_model_len is None else max_model_len
+        if self.max_model_len > positions:
             raise ValueError(f"User-specified max_model_len ({max_model_len}) is greater than {positions}")
 
     def generate(self, prompts: Sequence[dict], sampling_params: SamplingParams, *, use_tqdm: bool = True) -> list:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.app.config import PathsConfig
+from experiments.app.shared_configs import PathsConfig
 from rsr.metrics import METRICS
 from rsr.metrics.base import Need
 from rsr.store.artefacts import MANIFEST

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from experiments.analysis.failure_examples import Answer, Examples
-from experiments.app.config import BootstrapConfig
+from experiments.app.shared_configs import BootstrapConfig
 from rsr.data.trajectories import Message
 from rsr.errors import InputError
 from rsr.metrics.token import rsr

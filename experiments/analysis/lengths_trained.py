@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from experiments.analysis.prefixes import ALL, SURPRISAL, Answers
 from experiments.app import result_folder
 from experiments.app.conclusions import Conclusion
-from experiments.app.config import BootstrapConfig
+from experiments.app.shared_configs import BootstrapConfig
 from rsr.stats.bootstrap import resampled_statistic
 from rsr.stats.correlation import correlate, correlation
 from rsr.stats.effect import Effect, of_draws

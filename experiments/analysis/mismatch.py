@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 
 from experiments.analysis.transfer import Crossed, Setting
 from experiments.app.command_configs import MismatchConfig
-from experiments.app.config import ROOT, Dtype, StudentConfig
 from experiments.app.entry import OPEN_GROUPS
+from experiments.app.shared_configs import ROOT, Dtype, StudentConfig
 from experiments.paper import published
 from experiments.paper.metric_table import Aggregates
 from experiments.stages import scoring, teacher_data

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.app.config import BootstrapConfig
+from experiments.app.shared_configs import BootstrapConfig
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.metrics.token import avg_surprisal, rsr
 from rsr.stats.bootstrap import percentile_interval, resampled_sums

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.app.config import BootstrapConfig
+from experiments.app.shared_configs import BootstrapConfig
 from rsr.metrics import Metric
 from rsr.stats.bootstrap import resampled_statistic
 from rsr.stats.correlation import correlate

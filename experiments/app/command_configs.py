@@ -1,11 +1,11 @@
-"""Schemas of the configurations of single experiments; what they share is in experiments/app/config.py."""
+"""Schemas of the configurations of single experiments; what they share is in experiments/app/shared_configs.py."""
 
 from dataclasses import dataclass, field
 from enum import Enum
 
 from omegaconf import MISSING
 
-from experiments.app.config import (
+from experiments.app.shared_configs import (
     BootstrapConfig,
     CorrelationConfig,
     Dtype,
@@ -34,7 +34,7 @@ METHODS = ["random", "rsr", "avg_surprisal", "g_norm", "avg_token_length", "rule
 
 
 @dataclass
-class Selection:
+class SelectionSettings:
     """Training sets selected problem by problem."""
 
     settings: list[SelectionSetting] = field(
@@ -50,7 +50,7 @@ class Selection:
 
 @dataclass
 class SelectionConfig(CorrelationConfig):
-    selection: Selection = field(default_factory=Selection)
+    selection: SelectionSettings = field(default_factory=SelectionSettings)
 
 
 @dataclass

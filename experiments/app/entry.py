@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from experiments.app.config import ROOT
+from experiments.app.shared_configs import ROOT
 from rsr.errors import InputError
 from rsr.store.claims import worker
 

@@ -51,7 +51,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """How a job ended: its result, or the error in one line."""
 
     seconds: float
@@ -67,7 +67,7 @@ def run_all(
     started: Callable[[Job], None],
     advanced: Callable[[Job, int, int], None],
     put_off: Callable[[Job], None],
-    ended: Callable[[Job, Outcome], bool],
+    ended: Callable[[Job, JobOutcome], bool],
 ) -> None:
     """Run jobs and those that follow from them, some at a time; those that another worker is at come when it is not.
 
@@ -112,7 +112,7 @@ def run_all(
                     put_off(job)
                     continue
                 seconds = time.perf_counter() - began
-                outcome = Outcome(seconds, **{kind: content})
+                outcome = JobOutcome(seconds, **{kind: content})
                 # What follows comes first: a teacher's evaluation before the next teacher's training.
                 waiting.extendleft(job.then(content) if kind == "result" else ())
                 if not ended(job, outcome):

@@ -12,8 +12,8 @@ import polars as pl
 from rich.console import Console
 from rich.markdown import Markdown
 
-from experiments.app.config import ROOT, StudyConfig
 from experiments.app.entry import CONFIG, command_line, composed
+from experiments.app.shared_configs import ROOT, StudyConfig
 from rsr.store.artefacts import writing
 
 RECORDED = ("numpy", "scipy", "polars", "matplotlib", "hydra-core")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from experiments.app.config import TrackingConfig, Wandb
+from experiments.app.shared_configs import TrackingConfig, Wandb
 from rsr.errors import InputError
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from experiments.app.config import BootstrapConfig
+from experiments.app.shared_configs import BootstrapConfig
 from experiments.paper.published import ACCURACY, AVERAGE, Published
 from rsr.errors import InputError
 from rsr.metrics import Metric

@@ -81,7 +81,8 @@ class Published:
             return students
         if name not in students:
             raise InputError(
-                f"no results of student {name!r}; there are some of {', '.join(students)}, and student=all"
+                f"no results of student {name!r}; there are some of {', '.join(students)}, and student=all. "
+                "A student of your own is measured: its file in configs/student/ has no 'source: published'"
             )
         return [name]
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from experiments.app import result_folder
-from experiments.app.config import CorrelationConfig
 from experiments.app.entry import command_line
+from experiments.app.shared_configs import CorrelationConfig
 from experiments.paper.metric_table import NO_INPUTS, Print, Result, Table
 from experiments.paper.published import AVERAGE
 from rsr.metrics.token import rsr

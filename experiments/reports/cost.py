@@ -2,8 +2,8 @@
 
 from experiments.analysis.cost import measured_rows
 from experiments.app import result_folder
-from experiments.app.config import PathsConfig
 from experiments.app.entry import command_line
+from experiments.app.shared_configs import PathsConfig
 from experiments.paper import consistency, published
 from rsr.metrics import METRICS
 

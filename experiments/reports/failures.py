@@ -13,7 +13,7 @@ from experiments.analysis.failure_examples import Examples
 from experiments.app import result_folder
 from experiments.app.command_configs import FailuresConfig
 from experiments.app.conclusions import Conclusion
-from experiments.app.config import BootstrapConfig
+from experiments.app.shared_configs import BootstrapConfig
 from experiments.paper.simulation import closed_set
 from rsr.stats.effect import Effect, estimate_text, of_draws
 from rsr.views.plots import Curve, Estimate, curves, forest

@@ -7,7 +7,7 @@ from typing import Any
 from eval import benchmarks, performance, samples
 from eval.benchmarks import Benchmark
 from experiments.app import memo
-from experiments.app.config import EvaluateConfig
+from experiments.app.shared_configs import EvaluateConfig
 from experiments.stages import teacher_data
 from rsr.store.artefacts import Artefact, begin, digest
 from rsr.store.claims import claiming

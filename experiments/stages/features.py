@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from experiments.app.config import MetricsConfig, StudentConfig
+from experiments.app.shared_configs import MetricsConfig, StudentConfig
 from experiments.stages import scoring, students
 from rsr.data.trajectories import Dataset, find, read
 from rsr.errors import InputError

@@ -15,8 +15,8 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table as Grid
 
-from experiments.app.config import MetricsConfig
 from experiments.app.processes import alone
+from experiments.app.shared_configs import MetricsConfig
 from experiments.stages import features, scoring, teacher_data
 from rsr.cli.progress import TokenProgress
 from rsr.cli.terminal import show_scores

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from experiments.app.config import Engine, ScoreConfig, ScoringConfig
+from experiments.app.shared_configs import Engine, ScoreConfig, ScoringConfig
 from experiments.stages import students, teacher_data
 from rsr.cli.progress import TokenProgress
 from rsr.data.trajectories import Dataset

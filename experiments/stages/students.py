@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.app import memo
-from experiments.app.config import Engine, PathsConfig, ScoringConfig, StudentConfig
+from experiments.app.shared_configs import Engine, PathsConfig, ScoringConfig, StudentConfig
 from experiments.miniature import student as miniature
 from experiments.miniature.corpus import curriculum
 from experiments.miniature.curriculum import Curriculum

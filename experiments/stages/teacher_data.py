@@ -4,7 +4,7 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
-from experiments.app.config import PathsConfig, ScoringConfig, TeachersConfig
+from experiments.app.shared_configs import PathsConfig, ScoringConfig, TeachersConfig
 from experiments.miniature import lengths
 from experiments.miniature import teachers as miniature
 from experiments.miniature.programs import teachers as programs

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from experiments.app import tracking
-from experiments.app.config import ScoreConfig, Wandb
+from experiments.app.shared_configs import ScoreConfig, Wandb
 from experiments.stages import students
 from rsr.data.trajectories import Dataset
 from rsr.store.artefacts import Artefact, locate

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 import polars as pl
 
 from experiments.app.command_configs import SelectionSetting
-from experiments.app.config import MetricsConfig
+from experiments.app.shared_configs import MetricsConfig
 from experiments.stages import features, metric_scores, verification
 from experiments.stages.random_selection import KEYS, RANDOM, chance, sources_of
 from rsr.data import export, trajectories

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
-from experiments.app.config import CorrelationConfig
+from experiments.app.shared_configs import CorrelationConfig
 from experiments.paper.metric_table import Aggregates, Result, compare
 from experiments.stages import verification
 from experiments.stages.evaluation import BASE

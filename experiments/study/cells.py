@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.app.config import OnFailure, Study, StudyConfig
-from experiments.app.processes import Job, Outcome, cores, has_gpu, run_all
+from experiments.app.processes import Job, JobOutcome, cores, has_gpu, run_all
+from experiments.app.shared_configs import OnFailure, Study, StudyConfig
 from experiments.study.run_table import RunTable
 from rsr.store.artefacts import path_safe, write_text
 
@@ -61,7 +61,7 @@ def run_cells(
             _file_of(config, job.name, kind).unlink(missing_ok=True)
         runs.update(job.name, state="running")
 
-    def ended(job: Job, outcome: Outcome) -> bool:
+    def ended(job: Job, outcome: JobOutcome) -> bool:
         if outcome.error is None:
             done(job, outcome.result)
             runs.update(job.name, state="done", seconds=outcome.result["seconds"])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.app.config import StudyConfig
+from experiments.app.shared_configs import StudyConfig
 from experiments.paper import published
 from experiments.stages import evaluation, students, teacher_data
 from rsr.data.trajectories import Dataset

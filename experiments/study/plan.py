@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from eval.performance import STAGE as GRADES
-from experiments.app.config import Assumptions, StudyConfig
 from experiments.app.result_folder import markdown_table
+from experiments.app.shared_configs import Assumptions, StudyConfig
 from experiments.stages import students
 from experiments.study import cost_model
 from experiments.study.cells import processes_of

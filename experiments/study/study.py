@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from experiments.app import memo
-from experiments.app.config import CorrelationConfig, StudyConfig
 from experiments.app.processes import Job, alone, has_gpu
+from experiments.app.shared_configs import CorrelationConfig, StudyConfig
 from experiments.stages import evaluation, metric_scores, scoring, students, teacher_data, training
 from experiments.study.cells import cell_job, run_cells
 from experiments.study.run_table import Cell, RunTable

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from eval import performance
-from experiments.app.config import StudyConfig
+from experiments.app.shared_configs import StudyConfig
 from experiments.stages.evaluation import BASE
 from experiments.study.run_table import RunTable
 from rsr.data.trajectories import Dataset, dataset_name

@@ -160,9 +160,9 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     Each is a folder of scores (outputs/scores/...), what `rsr score --json` printed, or what the reference implementation
     writes: a .jsonl file of samples, or a folder of such files.
     """
-    from rsr.metrics import imports
+    from rsr.metrics import score_sets
 
-    sets = [imports.read(options.scores_folder(scores)) for scores in (first, second)]
+    sets = [score_sets.read(options.scores_folder(scores)) for scores in (first, second)]
     from rsr.cli.show import show_comparison
     from rsr.metrics import compare_scores
 

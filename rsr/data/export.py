@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import polars as pl
 
@@ -36,7 +36,7 @@ def encode(records: Sequence[Any], suffix: str) -> bytes:
     """Records as the content of a file.
 
     Raises:
-        InputError: the columns of the records do not fit into one Parquet file.
+        InputError: the columns of the records do not fit into one Parquet file; nothing is written in that format.
     """
     if suffix == ".parquet":
         buffer = io.BytesIO()
@@ -47,8 +47,11 @@ def encode(records: Sequence[Any], suffix: str) -> bytes:
             raise InputError(f"the records do not fit into one Parquet file: {reason}") from error
         return buffer.getvalue()
     lines = [json.dumps(record, ensure_ascii=False) for record in records]
-    text = "[\n" + ",\n".join(lines) + "\n]\n" if suffix == ".json" else "".join(f"{line}\n" for line in lines)
-    return text.encode()
+    if suffix == ".json":
+        return ("[\n" + ",\n".join(lines) + "\n]\n").encode()
+    if suffix == ".jsonl":
+        return "".join(f"{line}\n" for line in lines).encode()
+    raise InputError(f"no training set is written as {suffix}: as .json, .jsonl or .parquet")
 
 
 def dataset_info(records: Sequence[Mapping[str, Any]], file_name: str) -> dict[str, Any]:
@@ -58,6 +61,8 @@ def dataset_info(records: Sequence[Mapping[str, Any]], file_name: str) -> dict[s
         columns = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
         present = {theirs: ours for theirs, ours in columns.items() if any(ours in r for r in records)}
         return {NAME: {"file_name": file_name, "columns": present}}
+    if form != "messages" and form != "conversations":
+        assert_never(form)  # LLaMA-Factory must be told how a new format is laid out
     entry: dict[str, Any] = {"file_name": file_name, "formatting": "sharegpt", "columns": {"messages": form}}
     return {NAME: entry | ({"tags": TAGS} if form == "messages" else {})}
 

@@ -7,7 +7,7 @@ import polars as pl
 
 from rsr.errors import InputError
 from rsr.metrics import score_tables
-from rsr.metrics.imports import KEYS, METRICS, ScoreSet
+from rsr.metrics.score_sets import KEYS, METRICS, ScoreSet
 from rsr.metrics.score_tables import of_metric
 from rsr.stats.correlation import correlate
 from rsr.store.artefacts import MANIFEST

@@ -6,11 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from experiments.app.config import PathsConfig, StudentConfig
+from experiments.app.shared_configs import PathsConfig, StudentConfig
 from experiments.stages.students import model_of
 from rsr.data import trajectories
 from rsr.metrics.token import clipped_rank, rsr
 from rsr.student import student as students
+from rsr.student.chat import ChatRenderer
 from rsr.tokens.engine import Scorer
 from rsr.tokens.settings import Scoring
 
@@ -38,6 +39,7 @@ def scored(shared, smollm2, case, dtype):
 
 def dataset_rsr(tokens):
     parts = rsr(tokens)
+    assert parts.denominator is not None
     return parts.numerator.sum() / parts.denominator.sum()
 
 
@@ -65,7 +67,7 @@ def test_bfloat16(shared, smollm2):
 
 def test_every_real_trajectory_is_rendered_verbatim(shared, smollm2):
     student = students.load_tokenizer(smollm2)
-    renderer = students.ChatRenderer(student)
+    renderer = ChatRenderer(student)
     for teacher, generation, file in trajectories.find(shared / "data" / "trajectories"):
         for t in trajectories.read(file, teacher, generation).trajectories:
             rendered = renderer.render(t.messages)

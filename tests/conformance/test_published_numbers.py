@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from experiments.app.config import PathsConfig
+from experiments.app.shared_configs import PathsConfig
 
 SAME = [
     "metrics",

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -37,7 +38,8 @@ def problems(tmp_path):
 
 
 def settings(**changes):
-    return Evaluation(**({"benchmarks": ["aime24"], "samples": 2, "max_new_tokens": 12, "temperature": 1.0} | changes))
+    defaults: dict[str, Any] = {"benchmarks": ["aime24"], "samples": 2, "max_new_tokens": 12, "temperature": 1.0}
+    return Evaluation(**defaults | changes)
 
 
 def answers(student, benchmark, evaluation, root: Path, batch_size=4):

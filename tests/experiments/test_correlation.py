@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from experiments.analysis import warnings
-from experiments.app.config import BootstrapConfig, PathsConfig
+from experiments.app.shared_configs import BootstrapConfig, PathsConfig
 from experiments.paper.metric_table import Table, compare
 from experiments.paper.published import read
 from rsr.metrics import METRICS

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from experiments.app.config import PathsConfig
 from experiments.app.page import page
+from experiments.app.shared_configs import PathsConfig
 from experiments.miniature import words
 from rsr.data.trajectories import Message
 from rsr.student.chat import ChatRenderer

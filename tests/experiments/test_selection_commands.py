@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from experiments.app.conclusions import CONCLUSIONS
-from experiments.app.config import ROOT
+from experiments.app.shared_configs import ROOT
 from experiments.miniature import words
 from tests.models import save
 

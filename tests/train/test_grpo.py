@@ -9,7 +9,6 @@ from rsr.data import trajectories
 from rsr.errors import InputError
 from rsr.grading.grader import Kind
 from rsr.store.artefacts import MANIFEST
-from rsr.student.student import load_renderer
 from tests import models
 from train.grpo import Task, reinforce, reinforced_key, task_of
 from train.settings import Reinforcement
@@ -29,7 +28,7 @@ def problems(n=4, **known):
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = models.save(tmp_path_factory.mktemp("student"))
-    return Base("tiny", str(folder), load_renderer(str(folder)))
+    return Base("tiny", str(folder))
 
 
 def test_the_prompts_are_those_of_the_renderer(base):

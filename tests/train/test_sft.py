@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from train.rows import IGNORED, training_rows
 from train.settings import LoRA, Overlong, Training
 from train.sft import Base, fine_tune
 
-SETTINGS = dict(learning_rate=1e-3, batch_size=8, epochs=2, max_length=600)
+SETTINGS: dict[str, Any] = dict(learning_rate=1e-3, batch_size=8, epochs=2, max_length=600)
 
 
 def dataset(n=24, turns=1):
@@ -150,8 +151,8 @@ def test_interrupted_it_goes_on_to_the_same_weights(base, tmp_path):
         root = tmp_path / str(interrupted_at)
         with pytest.raises(KeyboardInterrupt):
             fine_tune(base, dataset(), settings, root, progress=stop)
-        seen = []
-        resumed = fine_tune(base, dataset(), settings, root, progress=lambda step, steps, seen=seen: seen.append(step))
+        seen: list[int] = []
+        resumed = fine_tune(base, dataset(), settings, root, progress=lambda step, steps, seen=seen: seen.append(step))  # type: ignore[misc]
         assert seen == list(range(max(0, (interrupted_at - 1) // 3 * 3) + 1, 13))
         assert weights(resumed) == weights(unbroken)
         assert curve(resumed) == curve(unbroken)
@@ -216,6 +217,7 @@ def test_merged_lora_equals_its_adapter(base, tmp_path, monkeypatch):
     trained = fine_tune(base, dataset(), Training(**SETTINGS, micro_batch=8, lora=LoRA(rank=4, alpha=8)), tmp_path)
     merged = AutoModelForCausalLM.from_pretrained(trained.path / sft.MODEL)
     last = sft._last_checkpoint(trained.path / sft.CHECKPOINTS)
+    assert last is not None
     adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base.model), last)
     ids = torch.tensor([base.renderer.prompt_ids(dataset(1).trajectories[0].messages[:-1])])
     untouched = AutoModelForCausalLM.from_pretrained(base.model)(ids).logits

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.analysis.lengths_trained import trained
 from experiments.analysis.prefixes import AFTER, ALL, BEFORE, SURPRISAL, Answers, answers, marks, prefix, resampled
-from experiments.app.config import BootstrapConfig
+from experiments.app.shared_configs import BootstrapConfig
 from experiments.miniature import lengths, words
 from experiments.miniature.teachers import TEACHERS, taste_of
 from experiments.miniature.world import problems
@@ -58,6 +58,7 @@ def test_a_prefix_scores_as_the_chat_cut_there(measured):
         turn = scorer.student.renderer.render(trajectory.messages).turns[0]
         cut = scorer.student.renderer.render(trajectory.messages, turn.start + 5)
         again = rsr(scorer.score([cut]))
+        assert again.denominator is not None
         assert of.parts[prefix(5)][i] == pytest.approx([again.numerator[0], again.denominator[0]], rel=1e-5)
 
 

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from experiments.analysis.mismatch import configured
 from experiments.analysis.transfer import DTYPE, STUDENT, Crossed, Setting, losses
 from experiments.app.command_configs import MismatchConfig
-from experiments.app.config import ROOT, BootstrapConfig
+from experiments.app.shared_configs import ROOT, BootstrapConfig
 from experiments.paper.published import read
 from rsr.metrics import METRICS
 

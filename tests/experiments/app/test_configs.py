@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments.app.config import ROOT, TeachersConfig
+from experiments.app.shared_configs import ROOT, TeachersConfig
 from experiments.paper.published import read
 from rsr.errors import InputError
 

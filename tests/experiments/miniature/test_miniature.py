@@ -116,6 +116,7 @@ def test_every_response_is_rendered_verbatim():
         response = written(name, problem)
         chat = renderer.render([Message("user", problem.text), Message("assistant", " ".join(response))])
         (turn,) = chat.turns
+        assert turn.eot is not None
         assert turn.end - turn.start == len(response) and chat.ids[turn.eot] == renderer.tokenizer.eos_token_id
 
 

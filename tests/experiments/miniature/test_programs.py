@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,10 @@ def written(name, problem, seed=0):
 
 def passes(text, problem):
     """Whether the program in a text passes: what the sandbox asks, of texts that need none."""
-    names = {}
-    exec(extract(text, PROGRAM), names)
+    names: dict[str, Any] = {}
+    program = extract(text, PROGRAM)
+    assert program is not None
+    exec(program, names)
     try:
         exec(problem.answer, names)
     except AssertionError:
@@ -70,7 +73,7 @@ def test_the_corpus_is_made_of_the_vocabulary_and_its_programs_are_right():
         assert not set(document) & {*words.ALIEN, words.USER, words.ASSISTANT}
         text = " ".join(document[:-1])
         if "program" in document:
-            listed = re.search(r"(?:list|given) ((?:[a-e] )+)", text)[1].split()
+            listed = re.findall(r"(?:list|given) ((?:[a-e] )+)", text)[0].split()
             told = text[: text.index(" . ")] if document[0] == "given" else text
             operations = re.findall(r"[:,] (\w+ \w+)" if document[0] == "given" else r"does (\w+ \w+)", told)
             assert passes(text, Problem(tuple(listed), tuple(operations), ""))

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from experiments.app.config import PathsConfig
+from experiments.app.shared_configs import PathsConfig
 from experiments.paper import consistency, published
 from experiments.paper.consistency import CONTRADICTED, judged, means
 from rsr.stats.attainable import cell, rounding_interval

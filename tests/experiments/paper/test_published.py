@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from experiments.app.config import PathsConfig
+from experiments.app.shared_configs import PathsConfig
 from experiments.paper import published
 from rsr.errors import InputError
 

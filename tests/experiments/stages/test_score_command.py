@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import polars as pl
 import pytest
 
-from experiments.app.config import ROOT
+from experiments.app.shared_configs import ROOT
 from tests.models import save
 
 pytestmark = pytest.mark.full
@@ -103,7 +104,9 @@ def test_two_processes_give_the_shards_of_one(tmp_path, model):
         "--num_machines",
         "1",
     ]
-    quiet = dict(check=True, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    quiet: dict[str, Any] = dict(
+        check=True, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     subprocess.run([sys.executable, *score, f"paths.outputs={tmp_path / 'one'}"], **quiet)
     subprocess.run([*launch, *score, f"paths.outputs={tmp_path / 'two'}"], **quiet)
     assert len(shards(tmp_path / "one")) == 3

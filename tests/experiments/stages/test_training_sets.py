@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from itertools import permutations
 from random import Random
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -13,7 +14,7 @@ from omegaconf import OmegaConf
 import experiments.trajectory_selection  # noqa: F401  registers its schema
 from experiments.analysis.validation import by_chance
 from experiments.app.command_configs import SelectionConfig, SelectionSetting
-from experiments.app.config import ROOT
+from experiments.app.shared_configs import ROOT
 from experiments.stages import metric_scores, random_selection, teacher_data, training_sets
 from experiments.stages.random_selection import GENERATION, RANDOM
 from experiments.stages.training_sets import NONE
@@ -74,14 +75,10 @@ def content(messages):
 
 def plainly(method, setting, data, scores):
     """Problem -> the text of its best candidate, by a loop over the stored scores."""
-    rows = scores.trajectories.filter(metric=method, preset="") if method != RANDOM else []
-    value = (
-        {(r["teacher"], r["generation"], r["trajectory"]): r["value"] for r in rows.iter_rows(named=True)}
-        if method != RANDOM
-        else {}
-    )
+    rows = scores.trajectories.filter(metric=method, preset="").rows(named=True) if method != RANDOM else []
+    value = {(r["teacher"], r["generation"], r["trajectory"]): r["value"] for r in rows}
     sign = 1 if method == RANDOM or by_name(method).direction == "lower" else -1
-    best = {}
+    best: dict[str, Any] = {}
     for dataset in data:
         if setting is SelectionSetting.one_generation and dataset.generation != "gen1":
             continue

@@ -1,5 +1,7 @@
 """What a study would take: shapes against real models, memory against what a backward pass keeps, tokens against print."""
 
+from typing import Any
+
 import polars as pl
 import pytest
 import torch
@@ -8,7 +10,7 @@ from omegaconf import OmegaConf
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 import experiments.plan  # noqa: F401  registers its schema
-from experiments.app.config import ROOT
+from experiments.app.shared_configs import ROOT
 from experiments.study import cost_model, plan
 from train import memory
 from train.memory import Shape, Spread
@@ -21,7 +23,9 @@ PARAMETERS = {
     "qwen4b": 4_022_468_096,
     "qwen3b": 3_085_938_688,
 }
-SMALL = dict(vocab_size=100, hidden_size=128, intermediate_size=384, num_attention_heads=8, num_key_value_heads=2)
+SMALL: dict[str, Any] = dict(
+    vocab_size=100, hidden_size=128, intermediate_size=384, num_attention_heads=8, num_key_value_heads=2
+)
 CONFIGS = str(ROOT / "configs")
 QWEN14B = Shape(40, 5120, 17408, 40, 8, 128, 151936, head_norms=True)
 
@@ -47,7 +51,8 @@ def test_shapes_of_the_papers_students_have_their_parameters(student):
 def test_the_shape_of_a_configuration_has_the_models_parameters(config, model):
     with torch.device("meta"):
         parameters = sum(p.numel() for p in model(config).parameters())
-    assert memory.of_config(config).parameters == parameters
+    shape = memory.of_config(config)
+    assert shape is not None and shape.parameters == parameters
 
 
 def kept_by(layers: int, tokens: int, checkpointing: bool) -> int:
@@ -75,6 +80,7 @@ def kept_by(layers: int, tokens: int, checkpointing: bool) -> int:
 def test_activations_are_those_that_a_layer_keeps(checkpointing):
     tokens = 500  # no other size of the model
     shape = memory.of_config(LlamaConfig(**SMALL, num_hidden_layers=1))
+    assert shape is not None
     measured = (kept_by(3, tokens, checkpointing) - kept_by(1, tokens, checkpointing)) / 2 / tokens
     expected = memory.FLOAT32 * shape.hidden if checkpointing else memory.layer_activations(shape)
     # Besides there are the norms' scales and the attention's log-sum-exp, a float32 a norm and head.

@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -17,7 +18,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from eval.settings import Evaluation
-from experiments.app.config import ROOT, PathsConfig, StudentConfig, StudyConfig
+from experiments.app.shared_configs import ROOT, PathsConfig, StudentConfig, StudyConfig
 from experiments.miniature import words
 from experiments.study.study import learn
 from rsr.data import trajectories
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.full
 
 SMALL = ["evaluation=miniature", "evaluation.samples=2", "evaluation.max_new_tokens=40", "scoring.dtype=float32"]
 SMALL += ["bootstrap.resamples=200", "run=true", r"teachers.answer='answer : (\d) (\d) \.'"]
-TRAINING = dict(learning_rate=1e-2, batch_size=8, epochs=8, max_length=512, micro_batch=8)
+TRAINING: dict[str, Any] = dict(learning_rate=1e-2, batch_size=8, epochs=8, max_length=512, micro_batch=8)
 SMALL += [f"student.training.{name}={value}" for name, value in TRAINING.items()]
 GRPO = [
     f"reinforcement.{name}={value}"
@@ -43,7 +44,7 @@ GOLD = ["05"] * 7 + ["17"] * 4 + ["99"]
 def student(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models") / "pupil"
     torch.manual_seed(0)
-    shape = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2)
+    shape: dict[str, Any] = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2)
     size = len(words.vocabulary())
     model = LlamaForCausalLM(LlamaConfig(vocab_size=size, max_position_embeddings=512, initializer_range=0.2, **shape))
     model.save_pretrained(folder)

@@ -5,7 +5,7 @@ import re
 import polars as pl
 import pytest
 
-from experiments.app.config import PathsConfig
+from experiments.app.shared_configs import PathsConfig
 
 pytestmark = pytest.mark.full
 

@@ -13,9 +13,9 @@ import polars as pl
 import pytest
 
 import rsr.cli
-from experiments.app.config import ROOT
+from experiments.app.shared_configs import ROOT
 from rsr.data import trajectories
-from rsr.metrics import METRICS, compare_scores, imports
+from rsr.metrics import METRICS, compare_scores, score_sets
 from tests.clients import alpaca, chat, replies, sharegpt, teachers, write
 from tests.clients import rsr as run
 from tests.models import save
@@ -300,11 +300,11 @@ def test_data_may_be_objects(tmp_path, loaded):
 def test_a_model_may_be_passed_in_and_is_known_by_its_weights(tmp_path, model):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
     first, second = (AutoModelForCausalLM.from_pretrained(model) for _ in range(2))
     data = [chat(i, r) for i, r in enumerate(replies("a", 3))]
 
-    def score(student):
+    def score(student: Any) -> Any:
         return rsr.score((student, tokenizer), data, outputs=tmp_path / "out")
 
     one = score(first)
@@ -313,8 +313,8 @@ def test_a_model_may_be_passed_in_and_is_known_by_its_weights(tmp_path, model):
     assert score(second).artefact.id != one.artefact.id
     by_name = rsr.score(model, data, outputs=tmp_path / "out", settings=rsr.Settings(dtype="float32"))
     assert by_name.artefact.id != one.artefact.id
-    values = (of.trajectories.filter(metric="rsr", preset="")["value"].to_numpy() for of in (one, by_name))
-    np.testing.assert_allclose(*values, rtol=1e-6)
+    ours, theirs = (of.trajectories.filter(metric="rsr", preset="")["value"].to_numpy() for of in (one, by_name))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 def test_a_metric_of_ones_own(tmp_path, loaded):
@@ -351,10 +351,12 @@ def test_a_dtype_is_compared_token_by_token(tmp_path, model):
         for dtype in ("float32", "bfloat16")
     ]
     found = rsr.compare(*folders)
+    assert found.tokens is not None
     assert (found.shared, found.only_first, found.only_second, found.warnings) == (12, 0, 0, ())
     assert 0.6 < found.tokens.same_rank < 1
     assert 0 < found.tokens.mean < 0.1
     same = rsr.compare(folders[0], folders[0])
+    assert same.tokens is not None
     assert same.tokens.same_rank == 1 and same.tokens.largest == 0
     assert [a.spearman for a in same.agreements] == pytest.approx([1, 1, 1])
 
@@ -364,7 +366,7 @@ def test_another_tokenizer_or_template_is_warned_about(tmp_path, model):
     one = rsr.score(model, data, outputs=tmp_path / "out")
     short = rsr.score(model, data, outputs=tmp_path / "out", settings=rsr.Settings(max_length=90))
     assert "have another number of tokens" in rsr.compare(one, short).warnings[0]
-    sets = [imports.read(s.artefact.path) for s in (one, short)]
+    sets = [score_sets.read(s.artefact.path) for s in (one, short)]
     from dataclasses import replace
 
     other = compare_scores.compare(sets[0], replace(sets[1], tokenizer="another"))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.models import save
 pytestmark = pytest.mark.full
 
 GOOD = json.dumps(chat(0, "Fine: \\boxed{42}"))
-FILES = {  # name -> content, of files that are wrong in one way each
+FILES: dict[str, Any] = {  # name -> content, of files that are wrong in one way each
     "empty.json": "",
     "empty.jsonl": "",
     "no_records.json": "[]",
@@ -230,6 +231,7 @@ def test_a_terminal_is_no_data(place):
 def test_a_reader_that_goes_away_is_no_error(place):
     command = [sys.executable, "-m", "rsr", "select", "--scores", "scores", "data", "-o", "-", "--per-problem", "all"]
     process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
     assert process.wait() == 141
     assert process.stderr.read() == ""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rsr.data import contamination, discovery
 from rsr.errors import InputError
-from rsr.metrics import imports, score_tables
+from rsr.metrics import score_sets, score_tables
 from tests.clients import chat, write
 
 json_values = st.recursive(
@@ -63,7 +63,7 @@ def test_no_object_ends_in_another_error(value):
         discovery.read(value if isinstance(value, list | dict) else [value])
 
 
-fields = st.sampled_from([*imports.REFERENCE, "id", "problem", "question", "messages", "role", "content", "text"])
+fields = st.sampled_from([*score_sets.REFERENCE, "id", "problem", "question", "messages", "role", "content", "text"])
 lines = st.lists(st.dictionaries(fields, json_values | st.integers(-(10**400), 10**400), max_size=6), max_size=3)
 
 
@@ -75,7 +75,7 @@ def test_no_score_set_or_evaluation_set_ends_in_another_error(tmp_path_factory, 
         path.write_bytes(given_lines)
     else:
         path.write_text("\n".join(json.dumps(line) for line in given_lines))
-    for read in (imports.read, contamination.read):
+    for read in (score_sets.read, contamination.read):
         with contextlib.suppress(InputError):
             read(path)
 
@@ -101,7 +101,7 @@ def test_a_table_of_another_kind_is_no_score_table(tmp_path):
 
 @pytest.mark.parametrize("value", [0, -1, 10**400, None, "1", float("inf"), float("nan")])
 def test_a_score_of_the_reference_is_a_positive_number(tmp_path, value):
-    sample = dict.fromkeys(imports.REFERENCE, 2) | {"avg_surprisal": value}
+    sample = dict.fromkeys(score_sets.REFERENCE, 2) | {"avg_surprisal": value}
     write(tmp_path / "a.jsonl", [sample])
     with pytest.raises(InputError, match="a score is not a positive number"):
-        imports.read(tmp_path / "a.jsonl")
+        score_sets.read(tmp_path / "a.jsonl")

@@ -106,7 +106,7 @@ def test_the_sketch_keeps_norms_and_products():
 def test_it_is_the_projection_of_the_gradient_of_the_mean_loss(tmp_path, tied, mask):
     scorer = scorer_of(save(tmp_path / "model", tied=tied))
     of = plain_gradients(scorer, mask)
-    expected = sum(sketch(g.flatten(), _seed(0, name), 512) for name, g in of.items())
+    expected = torch.stack([sketch(g.flatten(), _seed(0, name), 512) for name, g in of.items()]).sum(0)
     # The hidden states are float64, the loss float32 as in bfloat16 students.
     np.testing.assert_allclose(project(scorer, mask=mask), expected.numpy(), rtol=1e-4, atol=1e-5)
     measure = ProjectedGradients(scorer, GradientSettings())

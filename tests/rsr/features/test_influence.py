@@ -1,6 +1,7 @@
 """Influence: kronfluence's own scores, the exact inverse Hessian, resuming, refusals."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,9 @@ from tests.models import save
 
 pytest.importorskip("kronfluence", reason="the extra `influence` is not installed")
 pytestmark = pytest.mark.full
-SHAPE = dict(hidden_size=8, intermediate_size=6, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
+SHAPE: dict[str, Any] = dict(
+    hidden_size=8, intermediate_size=6, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1
+)
 WORDS = [
     "Let",
     "us",
@@ -88,7 +91,7 @@ def test_it_is_the_mean_of_kronfluences_own_scores(load, direction, tmp_path):
 
     scorer = load()
 
-    class Language(Task):
+    class Language(Task):  # type: ignore[misc]
         def compute_train_loss(self, batch, model, sample=False):
             return summed_loss(scorer, batch["ids"][0].tolist(), batch["positions"][0].tolist(), sample=sample)
 
@@ -132,7 +135,7 @@ def test_it_orders_trajectories_as_the_exact_inverse_hessian(load, direction, ca
     weights = {f"{n}.weight": scorer.student.model.get_submodule(n).weight for n in direction.facts["modules"]}
 
     def gradient(trajectory):
-        rendered, found = scorer.student.renderer.render(trajectory.messages), {}
+        rendered, found = scorer.student.renderer.render(trajectory.messages), dict[str, Any]()
         with streaming(scorer.student.model, weights, found.__setitem__):
             summed_loss(scorer, rendered.ids, rendered.positions()).backward()
         return torch.cat([found[n].flatten() for n in weights]).double()

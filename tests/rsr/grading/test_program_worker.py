@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,8 +76,8 @@ def test_limits_hold_and_others_go_on(grader):
 
 def test_a_program_dies_with_its_worker():
     """One that waits for ever uses no processor time, so that nothing else would end it."""
-    pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
-    worker = subprocess.Popen([sys.executable, "-I", "-S", program_worker.__file__, "100"], text=True, **pipes)
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+    worker: Any = subprocess.Popen([sys.executable, "-I", "-S", program_worker.__file__, "100"], text=True, **pipes)
     assert worker.stdout.readline() == "correct\n"
     stuck = "import _thread\nlock = _thread.allocate_lock()\nlock.acquire()\nlock.acquire()"
     worker.stdin.write(json.dumps(["", stuck]) + "\n")

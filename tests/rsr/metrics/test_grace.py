@@ -103,5 +103,5 @@ def test_one_problem_has_no_grace():
 
 def test_too_few_rows_are_said_aloud():
     few, _ = random(n=10, m=1)
-    assert "8 dimensions from 9 rows of effective rank" in too_few(few)
+    assert "8 dimensions from 9 rows of effective rank" in (too_few(few) or "")
     assert too_few(random()[0]) is None

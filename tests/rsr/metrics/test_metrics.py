@@ -222,7 +222,7 @@ def test_a_metric_of_ones_own_is_one_function():
                         "source",
                     )
                 }
-            )(lambda t: None)  # type: ignore[return-value]
+            )(lambda t: None)  # type: ignore[arg-type,return-value]
     finally:
         METRICS.pop("largest_surprisal", None)
 

@@ -58,7 +58,7 @@ def plainly(frame, direction, rule):
     rows.sort(key=lambda r: (rank[r["correct"]] if rule.correct == "first" else 0, sign * r["value"], r["content"]))
 
     def at_most(n, key):
-        kept, counts = [], {}
+        kept, counts = [], dict[str, int]()
         for r in rows:
             counts[r[key]] = counts.get(r[key], 0) + 1
             if counts[r[key]] <= n:

@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rsr.errors import InputError
 from rsr.store import artefacts, claims
 
 KEY = {"stage": "thing", "x": 1}
@@ -43,8 +46,8 @@ print(did, artefact.path.name, artefact.facts["by"], flush=True)
 class Worker:
     def __init__(self, root, name):
         command = [sys.executable, "-u", "-c", WORKER, str(root), name]
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        self.process = subprocess.Popen(command, text=True, **pipes)
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        self.process: Any = subprocess.Popen(command, text=True, **pipes)
 
     def until(self, said):
         """Read what it says up to this."""
@@ -161,7 +164,7 @@ def test_what_others_are_at_is_left_for_the_end(monkeypatch):
     def work(item):
         if item in busy:
             busy.discard(item)
-            raise claims.Busy(None)
+            raise claims.Busy(Path())
         done.append(item)
         return item.upper()
 
@@ -188,8 +191,8 @@ def test_a_rename_that_fails_loses_nothing(tmp_path, monkeypatch):
     artefact = artefacts.find_or_begin(tmp_path, "thing", "x", KEY)
     artefacts.write_text(artefact.path / "part-0", "the work")
     with monkeypatch.context() as patch:
-        patch.setattr(claims.Path, "rename", lambda *args: (_ for _ in ()).throw(OSError("no")))
-        with pytest.raises(artefacts.InputError, match="cannot be written"):
+        patch.setattr(Path, "rename", lambda *args: (_ for _ in ()).throw(OSError("no")))
+        with pytest.raises(InputError, match="cannot be written"):
             artefact.complete()
     assert (artefact.path / claims.CLAIM).exists()
     assert (artefact.complete().path / "part-0").read_text() == "the work"

@@ -26,7 +26,7 @@ def test_masks_with_and_without_end_of_turn():
     rendered = CHATML.render(chat())
     assert under_mask(CHATML, rendered) == "It is 2."
     assert under_mask(CHATML, rendered, "response+eot") == "It is 2.<|im_end|>"
-    assert CHATML.tokenizer.decode(rendered.ids) == (
+    assert CHATML.tokenizer.decode(list(rendered.ids)) == (
         "<|im_start|>system\nThink.<|im_end|>\n<|im_start|>user\n1 + 1?<|im_end|>\n"
         "<|im_start|>assistant\nIt is 2.<|im_end|>\n"
     )

@@ -1,6 +1,7 @@
 """The engine against plain float64 computation, and equivalences that batching must keep."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,12 +215,15 @@ def test_logits_that_are_not_finite_name_chat_and_token(folder):
 
 def of_family(folder, family, tied):
     """A tiny model whose head does something after the product, and does it strongly."""
-    shape = dict(vocab_size=323, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
-    config, model = {
+    shape: dict[str, Any] = dict(
+        vocab_size=323, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4
+    )
+    families: dict[str, Any] = {
         "gemma": (Gemma2Config(**shape, head_dim=8, final_logit_softcapping=2.0), Gemma2ForCausalLM),
         "cohere": (CohereConfig(**shape, logit_scale=3.0), CohereForCausalLM),
         "granite": (GraniteConfig(**shape, logits_scaling=0.3), GraniteForCausalLM),
-    }[family]
+    }
+    config, model = families[family]
     torch.manual_seed(0)
     config.tie_word_embeddings, config.initializer_range, config.num_key_value_heads = tied, 0.3, 2
     model(config).save_pretrained(save(folder))  # over the weights of the Llama whose tokenizer it takes
@@ -238,8 +242,8 @@ def test_what_a_model_does_to_its_logits_is_done(tmp_path, family, tied):
     np.testing.assert_allclose(tokens.surprisal, surprisal, atol=5e-5)
     np.testing.assert_allclose(tokens.entropy, entropy, atol=5e-5)
     same(Scorer(loaded, Scoring(head_dtype="float32")).score(rendered), tokens)
-    losses = [summed_loss(scorer, chat.ids, chat.positions()).item() for chat in rendered]
-    np.testing.assert_allclose(losses, tokens.sum(tokens.surprisal), rtol=1e-5)
+    losses = np.array([summed_loss(scorer, chat.ids, chat.positions()).item() for chat in rendered])
+    np.testing.assert_allclose(losses, tokens.sum(tokens.surprisal.astype(np.float64)), rtol=1e-5)
 
 
 def test_what_a_head_does_unknown_to_us_is_refused(tmp_path, monkeypatch):
@@ -288,7 +292,7 @@ def test_out_of_memory_halves_the_budget_and_goes_on(student, caplog, error):
     expected = Scorer(student, Scoring()).score(rendered)
     scorer = Scorer(student, Scoring(token_budget=10**6))
     longest = max(len(chat.ids) for chat in rendered)
-    memory, done = Memory(scorer, 3 * longest, error), []
+    memory, done = Memory(scorer, 3 * longest, error), list[Any]()
     try:
         same(scorer.score(rendered, done.append), expected)
         assert sorted(done) == list(range(24))

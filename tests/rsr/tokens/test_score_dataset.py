@@ -145,7 +145,8 @@ def test_other_settings_make_another_store(scorer, folder, tmp_path):
     shorter = Scorer(scorer.student, Scoring(max_length=64))
     other = replace(DATASET, trajectories=DATASET.trajectories[:9])
     stores = [
-        score_dataset(*a, tmp_path) for a in ((scorer, DATASET), (half, DATASET), (shorter, DATASET), (scorer, other))
+        score_dataset(one, data, tmp_path)
+        for one, data in ((scorer, DATASET), (half, DATASET), (shorter, DATASET), (scorer, other))
     ]
     assert len({s.artefact.path for s in stores}) == 4
     batched = Scorer(scorer.student, Scoring(token_budget=64, head_chunk=999))

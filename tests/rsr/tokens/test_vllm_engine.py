@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,7 +10,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from experiments.app.config import Engine, PathsConfig, ScoreConfig, ScoringConfig, StudentConfig, TeachersConfig
+from experiments.app.shared_configs import (
+    Engine,
+    PathsConfig,
+    ScoreConfig,
+    ScoringConfig,
+    StudentConfig,
+    TeachersConfig,
+)
 from experiments.stages import scoring as configured
 from experiments.stages import students as configured_students
 from rsr.data.trajectories import Dataset, Message, Trajectory
@@ -92,7 +100,7 @@ def test_the_tie_rule_is_in_the_key_and_stores_of_two_rules_are_not_mixed(folder
 def test_ties_raise_ranks_as_the_rule_says(folder, tmp_path):
     """With every logit twice, each token has one equal: no rank changes here, each is one higher there."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    weights = model.get_input_embeddings().weight  # tied
+    weights: Any = model.get_input_embeddings().weight  # tied
     half = len(weights) // 2
     with torch.no_grad():
         weights[half : 2 * half] = weights[:half]
@@ -167,7 +175,8 @@ def test_the_setting(folder, tmp_path, monkeypatch):
 
     with pytest.raises(InputError, match=r"gives token stores alone: this needs transformers"):
         configured_students.load(config.student, config.scoring, config.paths)
-    for name, value in (("attention", "eager"), ("device", "cpu"), ("token_budget", 7), ("beyond_positions", True)):
+    unread: dict[str, Any] = {"attention": "eager", "device": "cpu", "token_budget": 7, "beyond_positions": True}
+    for name, value in unread.items():
         config.scoring = ScoringConfig(Engine.vllm, **{name: value})
         with pytest.raises(InputError, match=f"scoring.backend=vllm has no scoring.{name}"):
             configured.score(config)

@@ -35,7 +35,7 @@ def _names(value: Any, setting: str) -> list[str]:
     return names
 
 
-class Source(Enum):
+class ResultSource(Enum):
     """Where scores and accuracies come from."""
 
     published = "published"  # the paper's printed tables
@@ -58,7 +58,7 @@ class StudentConfig:
     template: str | None = None  # chat template: a name, a .jinja file, or null for the tokenizer's own
     template_variables: dict[str, Any] = field(default_factory=dict)
     dtype: Dtype = Dtype[DEFAULTS.dtype]  # in which it is scored and evaluated
-    source: Source = Source.measured
+    source: ResultSource = ResultSource.measured
     shape: Shape | None = None  # as in its config.json, so that a plan needs no hub
     training: Training = field(default_factory=Training)
 
@@ -88,9 +88,9 @@ class TeachersConfig:
     fewer: list[str] = field(default_factory=list)  # the teachers of a selection from fewer teachers
 
 
-def from_print(student: StudentConfig, teachers: TeachersConfig) -> bool:
-    """Whether a comparison reads the paper's numbers: of a paper student and a teacher table, not of a user's own."""
-    return student.source is Source.published and bool(teachers.teachers)
+def reads_published(source: ResultSource, teachers: TeachersConfig) -> bool:
+    """Whether a comparison reads the paper's published numbers: they are of a teacher table, never of a user's own data."""
+    return source is ResultSource.published and bool(teachers.teachers)
 
 
 @dataclass
@@ -314,7 +314,7 @@ class StudyConfig(EvaluateConfig):
 
 @dataclass
 class CorrelationConfig(StudyConfig):
-    source: Source = MISSING
+    source: ResultSource = MISSING
     metric: Any = MISSING  # a name or a list of names
 
     @property

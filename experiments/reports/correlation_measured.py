@@ -7,8 +7,8 @@ import polars as pl
 
 from experiments.analysis import warnings
 from experiments.app import result_folder, tracking
-from experiments.app.config import CorrelationConfig
 from experiments.app.entry import command_line
+from experiments.app.shared_configs import CorrelationConfig
 from experiments.paper.metric_table import Aggregates, Result, Table, compare
 from experiments.reports.correlation import draw, grids, record
 from experiments.stages import students
