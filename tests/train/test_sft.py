@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import shutil
 from typing import Any
 
 import pytest
@@ -162,11 +163,21 @@ def test_interrupted_it_goes_on_to_the_same_weights(base, tmp_path):
 
 @pytest.mark.full
 def test_a_half_written_checkpoint_is_not_taken(base, tmp_path):
-    (tmp_path / "checkpoint-3").mkdir()
-    (tmp_path / "checkpoint-3" / "trainer_state.json").touch()
-    (tmp_path / "checkpoint-6").mkdir()
-    assert sft._last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-3")
-    assert not (tmp_path / "checkpoint-6").exists()
+    settings = Training(**(SETTINGS | {"epochs": 4}), micro_batch=8, checkpoints=4)
+    steps = list[int]()
+
+    def stop(step, _):
+        if step == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune(base, dataset(), settings, tmp_path / "broken", progress=stop)
+    (whole,) = (tmp_path / "broken").rglob("checkpoint-6")
+    shutil.copytree(whole, half := whole.with_name("checkpoint-9"))
+    (half / "trainer_state.json").unlink()  # the trainer writes it last
+    resumed = fine_tune(base, dataset(), settings, tmp_path / "broken", progress=lambda step, _: steps.append(step))
+    assert steps == list(range(7, 13))
+    assert weights(resumed) == weights(fine_tune(base, dataset(), settings, tmp_path / "unbroken"))
 
 
 # --- what is saved -------------------------------------------------------------------------------------------------
@@ -216,8 +227,7 @@ def test_merged_lora_equals_its_adapter(base, tmp_path, monkeypatch):
     monkeypatch.setattr(sft, "_remove", lambda folder: None)
     trained = fine_tune(base, dataset(), Training(**SETTINGS, micro_batch=8, lora=LoRA(rank=4, alpha=8)), tmp_path)
     merged = AutoModelForCausalLM.from_pretrained(trained.path / sft.MODEL)
-    last = sft._last_checkpoint(trained.path / sft.CHECKPOINTS)
-    assert last is not None
+    last = max((trained.path / sft.CHECKPOINTS).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base.model), last)
     ids = torch.tensor([base.renderer.prompt_ids(dataset(1).trajectories[0].messages[:-1])])
     untouched = AutoModelForCausalLM.from_pretrained(base.model)(ids).logits

@@ -9,7 +9,6 @@ from omegaconf import OmegaConf
 
 from experiments.app.shared_configs import ROOT, TeachersConfig
 from experiments.paper.published import read
-from rsr.errors import InputError
 
 CONFIGS = ROOT / "configs"
 PRIMARY = sorted(p.stem for p in CONFIGS.glob("*.yaml"))
@@ -76,16 +75,22 @@ def test_accelerate_reads_its_configurations(path):
     assert not (config.fsdp_config or {}).get("fsdp_activation_checkpointing")
 
 
-def test_a_student_brings_its_teachers_and_its_evaluation():
-    from experiments.app.entry import _brought
+@pytest.mark.parametrize(
+    ("given", "teachers", "benchmarks"),
+    [
+        (["student=miniature"], "miniature", ["miniature"]),
+        (["student=miniature", "teachers=paper"], "paper", ["miniature"]),
+        (["student=qwen3b"], "paper", ["aime25", "aime24", "amc23", "math500"]),
+    ],
+)
+def test_a_student_brings_its_teachers_and_its_evaluation(run, given, teachers, benchmarks):
+    shown = OmegaConf.create(run("correlation.py", *given, "--cfg", "job").stdout)
+    assert (shown.teachers.name, shown.evaluation.benchmarks) == (teachers, benchmarks)
 
-    assert _brought(["student=miniature"], "correlation") == ["evaluation=miniature", "teachers=miniature"]
-    assert _brought(["student=miniature", "teachers=paper"], "correlation") == ["evaluation=miniature"]
-    assert _brought(["student=miniature"], "score") == ["teachers=miniature"]
-    assert _brought(["student=miniature,miniature_sticky"], "train") == ["teachers=miniature"]
-    assert _brought(["student=qwen3b"], "correlation") == []
-    with pytest.raises(InputError, match="different teachers"):
-        _brought(["student=miniature,qwen3b"], "train")
+
+def test_students_of_a_sweep_bring_the_same(run):
+    result = run("train.py", "-m", "student=miniature,qwen3b")
+    assert result.returncode == 1 and "different teachers" in result.stderr
 
 
 def test_adapters_are_asked_for_on_the_command_line():

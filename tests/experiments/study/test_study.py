@@ -22,6 +22,7 @@ from experiments.app.shared_configs import ROOT, PathsConfig, StudentConfig, Stu
 from experiments.miniature import words
 from experiments.study.study import learn
 from rsr.data import trajectories
+from tests.models import save
 from tests.test_startup import HEAVY, of_import_times
 from train.settings import Training
 
@@ -462,3 +463,28 @@ def test_reinforcement_is_a_stage_that_a_rerun_finds(student, data, tmp_path):
     again = study(student, tmp_path, script="beyond_sft.py")
     assert again.returncode == 0, again.stderr
     assert artefacts(tmp_path, "reinforced", "grades") == made
+
+
+def own(script, *options, folder):
+    command = [sys.executable, str(ROOT / "experiments" / script), *options, f"paths.outputs={folder}/out"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def test_own_data_of_a_paper_student_is_measured_and_so_planned_first(data, tmp_path):
+    options = [
+        "student=qwen3b",
+        f"student.model={save(tmp_path / 'model')}",
+        f"teachers={data}/teachers",
+        "evaluation=miniature",
+    ]
+    result = own("correlation.py", *options, f"evaluation.data={data}", folder=tmp_path)
+    assert result.returncode == 1 and "add run=true" in result.stderr, result.stderr
+    assert "3 from 3 teachers" in result.stdout
+
+
+def test_a_student_is_evaluated_alone(student, data, tmp_path):
+    options = [f"student={student}", "teachers=none", "evaluation=miniature", f"evaluation.data={data}"]
+    options += ["evaluation.samples=1", "evaluation.max_new_tokens=8", "scoring.dtype=float32"]
+    result = own("evaluate.py", *options, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["base, miniature"]
