@@ -12,7 +12,7 @@ from eval import samples
 from rsr.grading.grader import VERSION, Grader, Kind, Outcome
 from rsr.stats.bootstrap import percentile_interval, resampled_sums, standard_error
 from rsr.store.artefacts import Artefact, begin, digest, locate
-from rsr.store.claims import claiming
+from rsr.store.locks import locking
 from rsr.store.parquet import write_parquet
 
 STAGE = "grades"
@@ -53,7 +53,7 @@ def find(drawn: Artefact, root: Path) -> Artefact:
     return locate(root, STAGE, drawn.id.rpartition("-")[0], key)
 
 
-@claiming
+@locking
 def grade(drawn: Artefact, root: Path) -> Artefact:
     """Grade samples, once for the same samples and grader: problem, sample, tokens, finish_reason, outcome, correct.
 

@@ -13,7 +13,7 @@ from eval.benchmarks import Benchmark
 from eval.settings import Evaluation
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, begin, locate
-from rsr.store.claims import claiming
+from rsr.store.locks import locking
 from rsr.store.parquet import write_parquet
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def find(
     return locate(root, STAGE, f"{label}-{benchmark['name']}", samples_key(model, benchmark, evaluation))
 
 
-@claiming
+@locking
 def draw(
     artefact: Artefact,
     lm: "StudentLM",

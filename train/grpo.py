@@ -15,7 +15,7 @@ from rsr.errors import InputError
 from rsr.grading.grader import VERSION as GRADER_VERSION
 from rsr.grading.grader import Grader, Kind
 from rsr.store.artefacts import Artefact, find_or_begin, write_text, writing
-from rsr.store.claims import claiming
+from rsr.store.locks import locking
 from rsr.student.chat import ChatRenderer
 from train.settings import Reinforcement
 from train.sft import HISTORY, MODEL, Base, end_turns, tokenizer_of
@@ -74,7 +74,7 @@ def reinforced_key(start: Mapping[str, Any], task: Task, settings: Reinforcement
     return {"stage": STAGE, "version": VERSION, "start": dict(start), **task_and_settings}
 
 
-@claiming
+@locking
 def reinforce(
     base: Base,
     model: str,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, find_or_begin, write_text, writing
-from rsr.store.claims import claiming
+from rsr.store.locks import locking
 from rsr.student import student as students
 from rsr.student.chat import ChatRenderer
 from train.rows import Rows, training_rows
@@ -101,7 +101,7 @@ def model_key(base: Base, dataset: Dataset, training: Training) -> dict[str, obj
     }
 
 
-@claiming
+@locking
 def fine_tune(
     base: Base,
     dataset: Dataset,
@@ -131,8 +131,8 @@ def fine_tune(
     state = PartialState(cpu=not torch.cuda.is_available())
     label = f"{base.name}-{dataset.name}"
     key = model_key(base, dataset, training)
-    claimed = find_or_begin(root, STAGE, label, key) if state.is_main_process else None
-    artefact: Artefact = broadcast_object_list([claimed])[0]  # the first process claims it for all
+    begun = find_or_begin(root, STAGE, label, key) if state.is_main_process else None
+    artefact: Artefact = broadcast_object_list([begun])[0]  # the first process locks it for all
     if artefact.manifest is not None:
         return artefact
     rows = training_rows(base.renderer, dataset, training.max_length, training.overlong)

@@ -15,7 +15,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments.app.shared_configs import ROOT
 from rsr.errors import InputError
-from rsr.store.claims import worker
+from rsr.store.locks import worker
 
 C = TypeVar("C")
 

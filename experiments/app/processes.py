@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rsr.errors import InputError
-from rsr.store.claims import Busy, impatient, is_busy
+from rsr.store.locks import Busy, impatient, is_busy
 
 LOOK_AGAIN = 1.0  # seconds, at what other workers are at
 
@@ -81,7 +81,7 @@ def run_all(
     context = get_context("forkserver")
     context.set_forkserver_preload(list(preloaded) if len(jobs) > 1 else [])
     waiting, running = deque(jobs), dict[Connection, tuple[Job, Any, float]]()
-    elsewhere: dict[str, Path] = {}  # names of jobs, and the claims of the workers that were at them
+    elsewhere: dict[str, Path] = {}  # names of jobs, and the locks that others held
     try:
         while waiting or running:
             while len(running) < processes and (job := _next(waiting, elsewhere)):
@@ -130,8 +130,8 @@ def cores() -> int:
 def _next(waiting: deque[Job], elsewhere: Mapping[str, Path]) -> Job | None:
     """The first waiting job that no other worker is known to be at, taken out."""
     for job in waiting:
-        claim = elsewhere.get(job.name)
-        if claim is None or not is_busy(claim):
+        lock = elsewhere.get(job.name)
+        if lock is None or not is_busy(lock):
             waiting.remove(job)
             return job
     return None
@@ -158,7 +158,7 @@ def _child(connection: Connection, run: Callable[..., Any], arguments: tuple[Any
         with impatient():
             result = run(*arguments, lambda done, of: connection.send(("progress", (done, of))))
     except Busy as busy:
-        connection.send(("busy", busy.claim))
+        connection.send(("busy", busy.lock))
     except Exception as error:
         traceback.print_exc()
         sys.stderr.flush()

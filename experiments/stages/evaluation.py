@@ -10,7 +10,7 @@ from experiments.app import memo
 from experiments.app.shared_configs import EvaluateConfig
 from experiments.stages import teacher_data
 from rsr.store.artefacts import Artefact, begin, digest
-from rsr.store.claims import claiming
+from rsr.store.locks import locking
 from rsr.student import student as students
 from train.sft import Base
 
@@ -84,7 +84,7 @@ def find_samples(
     return [samples.find(config.paths.outputs, label, model, benchmark, config.evaluation) for benchmark in wanted]
 
 
-@claiming
+@locking
 def evaluate(
     config: EvaluateConfig,
     label: str,

@@ -29,7 +29,7 @@ from rsr.metrics.base import Need
 from rsr.metrics.gradient import too_few
 from rsr.metrics.score_tables import DATASETS, STAGE, TRAJECTORIES, Scores, read
 from rsr.store.artefacts import digest, find_or_begin, writing
-from rsr.store.claims import claiming, in_turn
+from rsr.store.locks import in_turn, locking
 from rsr.store.parquet import write_parquet
 
 # Raised when what the tables of baselines hold for the same key changes its meaning.
@@ -86,7 +86,7 @@ def _folder(config: MetricsConfig) -> Path:
     return scores.artefact.path
 
 
-@claiming
+@locking
 def _tabulate(tokens: Scores | None, by_tokens: list[str], baselines: Baselines, config: MetricsConfig) -> Scores:
     """Tables of the chosen token metrics and of baselines, made once for the same measurements."""
     bootstrap = config.bootstrap

@@ -19,7 +19,7 @@ from experiments.miniature.programs.corpus import CURRICULUM as PROGRAMS
 from experiments.miniature.world import SEED
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, begin, locate, writing
-from rsr.store.claims import claiming
+from rsr.store.locks import locking
 from rsr.student import student as rsr_student
 from rsr.student.chat import load_template
 from train.sft import Base
@@ -81,7 +81,7 @@ RECIPES = {
 }
 
 
-@claiming
+@locking
 def model_of(student: StudentConfig, paths: PathsConfig) -> str:
     """Hub name or folder of a student's model; one with a recipe is made where it is not there yet.
 

@@ -14,7 +14,7 @@ from rsr.data import trajectories
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.store.artefacts import find_or_begin, writing
-from rsr.store.claims import claiming
+from rsr.store.locks import locking
 
 RECIPES = {  # of teachers that are made on the spot: what writes them, and its version
     "miniature": (miniature.write_problems, miniature.VERSION),
@@ -23,7 +23,7 @@ RECIPES = {  # of teachers that are made on the spot: what writes them, and its 
 }
 
 
-@claiming
+@locking
 def made(teachers: TeachersConfig, paths: PathsConfig) -> Path:
     """The folder of teachers that are made on the spot: `teachers/`, and the benchmark that goes with them.
 

@@ -18,7 +18,7 @@ from rsr.metrics.score_tables import Scores, of_metric
 from rsr.selection.rules import Direction, Rule
 from rsr.selection.training_set import put_together
 from rsr.store.artefacts import Artefact, find_or_begin
-from rsr.store.claims import claiming
+from rsr.store.locks import locking
 
 NONE = "none"  # the method that takes all candidates
 STAGE, FOLDER = "selected", "set"
@@ -145,7 +145,7 @@ class Selection:
         return int(self.artefact.facts["ties"])
 
 
-@claiming
+@locking
 def select(
     method: str, of: Pool, rule: Rule, scores: Scores, config: MetricsConfig, *, name: str = "", seed: int = 0
 ) -> Selection:

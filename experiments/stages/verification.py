@@ -9,7 +9,7 @@ from rsr.data.trajectories import Dataset
 from rsr.grading import correctness
 from rsr.grading.grader import VERSION, Kind
 from rsr.store.artefacts import find_or_begin
-from rsr.store.claims import claiming
+from rsr.store.locks import locking
 from rsr.store.parquet import write_parquet
 
 STAGE = "verified"
@@ -29,7 +29,7 @@ def verified(data: Sequence[Dataset], answer: str | None, kind: Kind, outputs: P
     return pl.concat([_of_dataset(dataset, answer, kind, outputs) for dataset in data])
 
 
-@claiming
+@locking
 def _of_dataset(dataset: Dataset, answer: str | None, kind: Kind, outputs: Path) -> pl.DataFrame:
     known = [t for t in dataset.trajectories if t.answer is not None]
     answers = [t.answer for t in known]

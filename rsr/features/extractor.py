@@ -18,7 +18,7 @@ import polars as pl
 from rsr.data.trajectories import Advance, Dataset, OnError, Trajectory
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, find_or_begin, locate
-from rsr.store.claims import claiming
+from rsr.store.locks import locking
 from rsr.store.parquet import write_parquet
 from rsr.student.chat import RenderedChat
 from rsr.student.student import Student
@@ -107,7 +107,7 @@ def render(student: Student, trajectory: Trajectory, max_length: int) -> tuple[R
     return chat, {"tokens": len(chat.positions()), "truncated": chat.truncated}
 
 
-@claiming
+@locking
 def extract_features(
     extractor: FeatureExtractor,
     dataset: Dataset,

@@ -28,7 +28,7 @@ from rsr.errors import InputError
 from rsr.features.extractor import Columns, Row, render
 from rsr.features.gradients import streaming, summed_loss
 from rsr.store.artefacts import Artefact, digest, find_or_begin, writing
-from rsr.store.claims import claiming
+from rsr.store.locks import locking
 from rsr.student.chat import RenderedChat
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Influence:
         return row | {"influence": sum(p.item() for p in products), "processed": len(chat.ids)}
 
 
-@claiming
+@locking
 def query_direction(
     load: "Callable[[], Scorer]", data: Sequence[Dataset], queries: Dataset, settings: InfluenceSettings, root: Path
 ) -> Artefact:

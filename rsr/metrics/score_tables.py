@@ -15,7 +15,7 @@ from rsr.errors import InputError
 from rsr.metrics.aggregate import SCHEMA, dataset_scores, token_metrics, trajectory_scores
 from rsr.metrics.base import Metric, by_name
 from rsr.store.artefacts import MANIFEST, Artefact, digest, find_or_begin, writing
-from rsr.store.claims import claiming, in_turn
+from rsr.store.locks import in_turn, locking
 from rsr.store.parquet import write_parquet
 from rsr.tokens.token_store import TokenStore, of_each
 
@@ -101,7 +101,7 @@ def token_stores(
     return in_turn(lambda dataset: score(dataset, progress=partial(progress, dataset)), datasets, process)
 
 
-@claiming
+@locking
 def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples: int, seed: int) -> Scores:
     """Tables of every token metric, made once for the same stores.
 

@@ -2,7 +2,7 @@
 
 A folder is named <label>-<8 hex digits of its key>, the key being everything that shapes the content. It is written as
 <name>.partial, its manifest last, then renamed: a folder without ".partial" is complete. Running a stage again finds the
-complete folder, or goes on in the partial one, which only one worker at a time may (rsr.store.claims).
+complete folder, or goes on in the partial one, which only one process at a time may (rsr.store.locks).
 """
 
 import hashlib
@@ -10,14 +10,15 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rsr.errors import InputError
-from rsr.store import claims
+from rsr.store import locks
 
 KEY, MANIFEST = "key.json", "manifest.json"
+PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,11 @@ class Artefact:
     @property
     def id(self) -> str:
         """Name and key digest, the same on every machine."""
-        label, short, _ = self.path.name.partition(f"-{self._short}")
-        return label + short
+        return self.path.name.removesuffix(PARTIAL)
 
     @property
-    def _short(self) -> str:
-        return digest(self.key)[:8]
+    def _lock(self) -> Path:
+        return self.path.parents[1] / locks.FOLDER / digest(self.key)
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -53,14 +53,15 @@ class Artefact:
         """Write the manifest and give the folder its final name.
 
         Raises:
-            InputError: it cannot be written, or was taken over by another worker (see `rsr.store.claims.claiming`).
+            InputError: it cannot be written.
         """
         assert self.manifest is None
         manifest = {"key": self.key, **facts}
         final = self.path.with_name(self.id)
         with writing(self.path):
             write_text(self.path / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-            claims.settle(self.path, final)
+            self.path.rename(final)
+        locks.release(self._lock)
         return Artefact(final, self.key, manifest)
 
 
@@ -90,10 +91,9 @@ def locate(root: Path, stage: str, label: str, key: Mapping[str, Any]) -> Artefa
     complete = _complete(root / stage, key)
     if complete is not None:
         return complete
-    short = digest(key)[:8]
-    partial = root / stage / f"{path_safe(label)}-{short}{claims.PARTIAL}"
-    begun = claims.begun(partial, short)
-    return Artefact(begun[0] if begun else partial, key, None)
+    partial = f"-{digest(key)[:8]}{PARTIAL}"
+    begun = sorted((root / stage).glob(f"*{partial}"))  # by whatever label
+    return Artefact(begun[0] if begun else root / stage / f"{path_safe(label)}{partial}", key, None)
 
 
 def path_safe(label: str) -> str:
@@ -111,38 +111,34 @@ def _complete(folder: Path, key: Mapping[str, Any]) -> Artefact | None:
 
 
 def begin(artefact: Artefact) -> Artefact:
-    """Claim the partial folder of an incomplete artefact, made here or gone on with; or find it complete.
+    """Lock the partial folder of an incomplete artefact, made here or gone on with; or find it complete.
 
-    Where another worker has claimed it, this one waits until it is complete or given up.
+    Where another process has locked it, this one waits until it is complete or given up.
 
     Raises:
         InputError: it holds something of another key (both are shown), or cannot be written.
-        Busy: another worker has claimed it, and this one is not to wait (`rsr.store.claims.impatient`).
+        Busy: another process has locked it, and this one is not to wait (`rsr.store.locks.impatient`).
     """
-    while artefact.manifest is None:
-        free = artefact.path.with_name(artefact.id + claims.PARTIAL)
-        try:
-            with writing(free):
-                mine = claims.take(free, artefact._short)
-        except claims.Busy as busy:
-            claims.wait(busy)
-            mine = None
-        complete = _complete(artefact.path.parent, artefact.key)
-        if mine is not None and complete is None:
-            return _claimed(replace(artefact, path=mine))
-        if mine is not None:
-            claims.drop(mine)
-        artefact = complete or artefact
-    return artefact
-
-
-def _claimed(artefact: Artefact) -> Artefact:
+    if artefact.manifest is not None:
+        return artefact
     with writing(artefact.path):
-        if (artefact.path / KEY).exists():
-            _check(artefact.path, _load(artefact.path / KEY), artefact.key)
+        locks.acquire(artefact._lock, f"{artefact.path.parent.name}/{artefact.id}")
+    # What there was may have been completed since, or begun under another label.
+    found = locate(artefact.path.parents[1], artefact.path.parent.name, _label(artefact), artefact.key)
+    if found.manifest is not None:
+        locks.release(artefact._lock)
+        return found
+    with writing(found.path):
+        if (found.path / KEY).exists():
+            _check(found.path, _load(found.path / KEY), found.key)
         else:
-            write_text(artefact.path / KEY, json.dumps(artefact.key, indent=2) + "\n")
-    return artefact
+            found.path.mkdir(parents=True, exist_ok=True)
+            write_text(found.path / KEY, json.dumps(found.key, indent=2) + "\n")
+    return found
+
+
+def _label(artefact: Artefact) -> str:
+    return artefact.id.rpartition("-")[0]
 
 
 def find_or_begin(
@@ -156,15 +152,15 @@ def find_or_begin(
     """The complete artefact of a key, or a partial one to fill.
 
     Args:
-        process: (index, number) of processes that fill it together; the first claims it for all.
+        process: (index, number) of processes that fill it together; the first locks it for all.
         barrier: waits until all of them are here.
 
     Raises:
         InputError: see `locate` and `begin`.
     """
-    claimed = begin(locate(root, stage, label, key)) if process[0] == 0 else None
+    begun = begin(locate(root, stage, label, key)) if process[0] == 0 else None
     barrier()
-    return claimed or locate(root, stage, label, key)
+    return begun or locate(root, stage, label, key)
 
 
 def _load(path: Path) -> Any:
@@ -201,7 +197,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """The same of any content."""
-    temporary = path.with_name(f".{path.name}.{claims.worker()}")
+    temporary = path.with_name(f".{path.name}.{locks.worker()}")
     try:
         temporary.write_bytes(content)
         temporary.replace(path)

@@ -12,7 +12,7 @@ import numpy as np
 from rsr.data.trajectories import Advance, Dataset, OnError, Trajectory
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, find_or_begin, locate
-from rsr.store.claims import claiming
+from rsr.store.locks import locking
 from rsr.student.chat import RenderedChat
 from rsr.student.student import AnyStudent
 from rsr.tokens.engine import NotFinite
@@ -50,7 +50,7 @@ def store_key(scorer: Backend, dataset: Dataset) -> dict[str, object]:
     }
 
 
-@claiming
+@locking
 def score_dataset(
     scorer: Backend,
     dataset: Dataset,

@@ -22,6 +22,7 @@ from experiments.app.shared_configs import ROOT, PathsConfig, StudentConfig, Stu
 from experiments.miniature import words
 from experiments.study.study import learn
 from rsr.data import trajectories
+from rsr.store.locks import is_busy
 from tests.models import save
 from tests.test_startup import HEAVY, of_import_times
 from train.settings import Training
@@ -428,7 +429,7 @@ def test_a_worker_that_is_killed_is_made_up_for_by_the_other(student, unbroken, 
         )
         for i in range(2)
     ]
-    while not any(claimed_by_a_child_of(workers[1].pid, path) for path in (tmp_path / "out").rglob("claim.json")):
+    while not any(held_by_a_child_of(workers[1].pid, lock) for lock in (tmp_path / "out").glob(".locks/*")):
         assert workers[1].poll() is None
         time.sleep(0.02)
     workers[1].kill()
@@ -440,15 +441,15 @@ def test_a_worker_that_is_killed_is_made_up_for_by_the_other(student, unbroken, 
     assert not list((tmp_path / "out").rglob("*.partial"))
 
 
-def claimed_by_a_child_of(leader, claim):
-    """Whether a claim is of a process below another; jobs are forked from a server that the worker has started."""
+def held_by_a_child_of(leader, lock):
+    """Whether a lock is held by a process below another; jobs are forked from a server that the worker has started."""
     try:
-        process = json.loads(claim.read_text())["process"]
-        while process > 1:
+        process = int(lock.read_text().split()[1])
+        while is_busy(lock) and process > 1:
             if process == leader:
                 return True
             process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, ValueError):  # just completed
+    except (OSError, ValueError, IndexError):  # just taken, or just given up
         pass
     return False
 

@@ -5,25 +5,23 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rsr.errors import InputError
-from rsr.store import artefacts, claims
+from rsr.store import artefacts, locks
 
 KEY = {"stage": "thing", "x": 1}
 # Writes numbered files, going on behind those that are there, and says what it does; before the last it waits for its input.
 WORKER = """
 import sys, time
 from pathlib import Path
-from rsr.store import artefacts, claims
-claims.INTERVAL = 0.2
+from rsr.store import artefacts, locks
 root, name = Path(sys.argv[1]), sys.argv[2]
 
-@claims.claiming
+@locks.locking
 def fill():
     artefact = artefacts.find_or_begin(root, "thing", name, {"stage": "thing", "x": 1})
     if artefact.manifest is not None:
@@ -111,51 +109,30 @@ def test_what_a_killed_worker_has_finished_is_gone_on_with_at_once(tmp_path):
     assert whole(tmp_path)["by"] == "second"
 
 
-@pytest.mark.parametrize("wakes", ["before the other is done", "after it"])
-def test_a_worker_that_slept_finds_itself_taken_over(tmp_path, wakes):
-    slept = Worker(tmp_path, "slept")
-    slept.until("wrote 2")
-    slept.process.send_signal(signal.SIGSTOP)
+def test_a_lock_is_busy_while_another_process_holds_it(tmp_path):
     other = Worker(tmp_path, "other")
-    other.until("begins")  # after six heartbeats have not come, although the process is there
-    if wakes == "after it":
-        assert other.end()[0][-2].startswith("made")
-    slept.process.send_signal(signal.SIGCONT)
-    slept.goes_on()
-    said = slept.process.stderr.readline()
-    if wakes != "after it":
-        assert slept.process.stderr.readline().startswith("waiting for thing/")
-        other.end()
-    out, err = slept.end()
-    assert out[-2].split() == ["found", f"slept-{artefacts.digest(KEY)[:8]}", "other"], err
-    assert "taken over by another worker; looking for what it makes" in said
-    assert whole(tmp_path)["by"] == "other"
-
-
-def test_a_claim_of_another_machine_is_taken_over_only_after_silence(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "INTERVAL", 0.1)
-    found = artefacts.find_or_begin(tmp_path, "thing", "x", KEY)
-    monkeypatch.setattr(claims, "_held", set())
-    foreign = found.path.with_name(found.path.name.replace(str(os.getpid()), "1"))
-    found.path.rename(foreign)
-    who = json.loads((foreign / claims.CLAIM).read_text())
-    (foreign / claims.CLAIM).write_text(json.dumps(who | {"host": "another", "process": 2**22 + 1}))
-    began = time.monotonic()
-    with pytest.raises(claims.Busy), claims.impatient():
+    other.until("wrote 2")
+    (lock,) = (tmp_path / locks.FOLDER).iterdir()
+    assert locks.is_busy(lock)
+    with pytest.raises(locks.Busy), locks.impatient():
         artefacts.find_or_begin(tmp_path, "thing", "x", KEY)
-    mine = artefacts.find_or_begin(tmp_path, "thing", "x", KEY)
-    assert time.monotonic() - began > 0.5 and mine.path != foreign and not foreign.exists()
-    mine.complete()
+    other.end()
+    assert not locks.is_busy(lock)
 
 
-def test_one_that_took_over_and_has_not_signed_yet_is_at_work(tmp_path):
-    found = artefacts.find_or_begin(tmp_path, "thing", "x", KEY)
-    dead = 2**22 + 1
-    who = json.loads((found.path / claims.CLAIM).read_text())
-    (found.path / claims.CLAIM).write_text(json.dumps(who | {"process": dead}))
-    assert claims.is_busy(found.path)
-    of_the_dead = found.path.rename(found.path.with_name(found.path.name.replace(f"-{os.getpid()}-", f"-{dead}-")))
-    assert not claims.is_busy(of_the_dead)
+def test_a_forked_child_does_not_keep_its_parents_lock(tmp_path):
+    artefact = artefacts.find_or_begin(tmp_path, "thing", "x", KEY)
+    (lock,) = (tmp_path / locks.FOLDER).iterdir()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.read(reader, 1)
+        os._exit(0)
+    artefact.complete()
+    busy = locks.is_busy(lock)
+    os.write(writer, b"x")
+    os.waitpid(child, 0)
+    assert not busy
 
 
 def test_what_others_are_at_is_left_for_the_end(monkeypatch):
@@ -164,24 +141,24 @@ def test_what_others_are_at_is_left_for_the_end(monkeypatch):
     def work(item):
         if item in busy:
             busy.discard(item)
-            raise claims.Busy(Path())
+            raise locks.Busy(Path())
         done.append(item)
         return item.upper()
 
-    assert claims.in_turn(work, ["a", "b", "c"]) == ["A", "B", "C"]
+    assert locks.in_turn(work, ["a", "b", "c"]) == ["A", "B", "C"]
     assert done == ["b", "c", "a"]
 
 
-def test_a_stage_that_fails_gives_its_claim_back(tmp_path):
-    @claims.claiming
+def test_a_stage_that_fails_gives_its_lock_up(tmp_path):
+    @locks.locking
     def stage():
         artefact = artefacts.find_or_begin(tmp_path, "thing", "x", KEY)
         artefacts.write_text(artefact.path / "part-0", "half the work")
-        assert artefact.path.name.endswith(f".{claims.worker()}.partial")
         raise KeyError("a fault")
 
     with pytest.raises(KeyError, match="a fault"):
         stage()
+    assert not any(locks.is_busy(lock) for lock in (tmp_path / locks.FOLDER).iterdir())
     (free,) = (tmp_path / "thing").iterdir()
     assert free.name == f"x-{artefacts.digest(KEY)[:8]}.partial"
     assert sorted(p.name for p in free.iterdir()) == ["key.json", "part-0"]
@@ -194,5 +171,4 @@ def test_a_rename_that_fails_loses_nothing(tmp_path, monkeypatch):
         patch.setattr(Path, "rename", lambda *args: (_ for _ in ()).throw(OSError("no")))
         with pytest.raises(InputError, match="cannot be written"):
             artefact.complete()
-    assert (artefact.path / claims.CLAIM).exists()
     assert (artefact.complete().path / "part-0").read_text() == "the work"
