@@ -52,7 +52,7 @@ def main(config: EvaluateConfig) -> None:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for name, (model, identity) in models.items():
-            label = f"{base.name}-{name}".replace("/", "-")
+            label = f"{base.name}-{name}"
             found = find_samples(config, label, identity, [benchmark.identity() for benchmark in wanted])
             if name in untrained and any(artefact.manifest is None for artefact in found):
                 continue

@@ -68,7 +68,7 @@ def measured(stores: Sequence[TokenStore], settings: Ablation, seed: int) -> pl.
     """
     if len(stores) < 3:
         raise InputError(f"an ablation compares the order of datasets: {len(stores)} are too few, give at least 3")
-    names = [f"{s.teacher}/{s.generation}".rstrip("/") for s in stores]
+    names = [store.name for store in stores]
     wanted = list(variants(settings))
     of_stores = of_each(partial(_stacked, computes=[compute for _, _, compute in wanted]), stores)
     parts = {(group, name): [of[i] for of in of_stores] for i, (group, name, _) in enumerate(wanted)}

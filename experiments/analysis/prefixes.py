@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.app.shared_configs import BootstrapConfig
-from rsr.data.trajectories import Dataset, Trajectory
+from rsr.data.trajectories import Dataset, Trajectory, dataset_name
 from rsr.metrics.token import avg_surprisal, rsr
 from rsr.stats.bootstrap import percentile_interval, resampled_sums
 from rsr.student.chat import ChatRenderer
@@ -38,7 +38,7 @@ class Answers:
 
     @property
     def name(self) -> str:
-        return f"{self.teacher}/{self.generation}" if self.generation else self.teacher
+        return dataset_name(self.teacher, self.generation)
 
 
 def prefix(tokens: int) -> str:

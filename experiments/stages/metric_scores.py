@@ -20,7 +20,7 @@ from experiments.app.shared_configs import MetricsConfig
 from experiments.stages import features, scoring, teacher_data
 from rsr.cli.progress import TokenProgress
 from rsr.cli.terminal import show_scores
-from rsr.data.trajectories import Dataset
+from rsr.data.trajectories import Dataset, dataset_name
 from rsr.errors import InputError
 from rsr.features.extractor import FeatureExtractor, FeatureTable, extract_features
 from rsr.metrics import Metric, select, text
@@ -268,7 +268,7 @@ def _grid(table: pl.DataFrame, metrics: Sequence[Metric]) -> Grid:
     for name, of_dataset in shown.group_by("teacher", "generation", maintain_order=True):
         values = dict(of_dataset.select("metric", "value").iter_rows())
         cells = ["no value" if values.get(m.name) is None else f"{values[m.name]:.3g}" for m in metrics]
-        grid.add_row("/".join(part for part in map(str, name) if part), *cells)
+        grid.add_row(dataset_name(*map(str, name)), *cells)
     return grid
 
 
@@ -278,7 +278,7 @@ def _failures(measurements: Iterable[dict[str, Any]]) -> list[str]:
         if m["failed"]:
             identity, reason = next(iter(m["failed"].items()))
             lines.append(
-                f"{m['stage']} of {m['teacher']}/{m['generation']}: {len(m['failed'])} trajectories have no value, the first "
+                f"{m['stage']} of {dataset_name(m['teacher'], m['generation'])}: {len(m['failed'])} trajectories have no value, the first "
                 f"{identity}: {reason}; the same command tries them again"
             )
     return lines

@@ -16,8 +16,9 @@ def find(config: ScoreConfig, base: Base, dataset: Dataset) -> Artefact:
     Raises:
         InputError: see `rsr.store.artefacts.locate`.
     """
-    label = f"{base.name}-{dataset.name}".replace("/", "-")
-    return locate(config.paths.outputs, STAGE, label, model_key(base, dataset, config.student.training))
+    return locate(
+        config.paths.outputs, STAGE, f"{base.name}-{dataset.name}", model_key(base, dataset, config.student.training)
+    )
 
 
 def train(

@@ -172,7 +172,7 @@ def select(
         "correct": hashlib.sha256(repr(sorted(correct.items())).encode()).hexdigest() if correct else None,
         "rule": asdict(rule),
     }
-    label = f"{config.student.name}-{name or method}-{of.label}".replace(", ", "-").replace(" ", "-").replace("/", "-")
+    label = f"{config.student.name}-{name or method}-{of.label}"
     artefact = find_or_begin(config.paths.outputs, STAGE, label, key)
     if artefact.manifest is None:
         sources = sources_of(of.data, correct, unique_ids=rule.per_problem != 1)
