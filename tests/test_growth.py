@@ -1,25 +1,19 @@
 """A generated store is what it says, and metrics hold a shard of it at a time."""
 
 import tracemalloc
-from importlib import import_module
 
 import numpy as np
 import pytest
 
-from experiments.app.shared_configs import ROOT
+from benchmarks import generated, tasks
 
 
-@pytest.fixture
-def modules(monkeypatch):
-    """The benchmarks' modules, with a store of three teachers who write little."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    generated, tasks = import_module("generated"), import_module("tasks")
-    monkeypatch.setattr(generated, "printed_means", lambda: dict.fromkeys(("one", "two", "three"), (300.0, 0.9)))
-    return generated, tasks
+def three_teachers(monkeypatch, length):
+    monkeypatch.setattr(generated, "printed_means", lambda: dict.fromkeys(("one", "two", "three"), (length, 0.9)))
 
 
-def test_a_generated_store_is_what_a_student_could_have_scored(modules, tmp_path):
-    generated, tasks = modules
+def test_a_generated_store_is_what_a_student_could_have_scored(monkeypatch, tmp_path):
+    three_teachers(monkeypatch, 300.0)
     generated.generate(tmp_path, 2)
     for store in generated.stores(tmp_path, 2):
         tokens = [shard.tokens for shard in store]
@@ -34,9 +28,8 @@ def test_a_generated_store_is_what_a_student_could_have_scored(modules, tmp_path
 
 
 @pytest.mark.full
-def test_every_task_runs_and_metrics_hold_a_shard_at_a_time(modules, monkeypatch, tmp_path):
-    generated, tasks = modules
-    monkeypatch.setattr(generated, "printed_means", lambda: dict.fromkeys(("one", "two", "three"), (2000.0, 0.9)))
+def test_every_task_runs_and_metrics_hold_a_shard_at_a_time(monkeypatch, tmp_path):
+    three_teachers(monkeypatch, 2000.0)
     generated.generate(tmp_path, 8)
     assert all([*task(tmp_path, 1)()] for task in tasks.TASKS.values())
     peaks = []

@@ -106,7 +106,7 @@ def test_influence_of_a_reference_on_held_out_queries(run, tmp_path, model, argu
 
 def test_the_default_is_what_it_was(run, tmp_path, arguments):
     assert run("score.py", *arguments[:-1]).returncode == 0
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"tokens", "scores"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {".locks", "tokens", "scores"}
     assert "baselines" not in manifests(tmp_path / "out")["scores"]["key"]
 
 
