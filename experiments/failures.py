@@ -34,7 +34,7 @@ def main(config: FailuresConfig) -> None:
         [part for one in found for part in one.parts],
         {f"{one.name}.csv": one.table for one in found},
         examples=config.examples,
-        dtype=(config.scoring.dtype or config.student.dtype).value,
+        dtype=str(scorer.student.identity["dtype"]),
     )
 
 

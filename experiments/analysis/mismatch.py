@@ -16,6 +16,7 @@ from experiments.paper import published
 from experiments.paper.metric_table import Aggregates
 from experiments.stages import scoring, teacher_data
 from experiments.stages.evaluation import BASE
+from experiments.stages.students import dtype_of
 from experiments.study import study
 from experiments.study.plan import refuse_or_go
 from rsr.errors import InputError
@@ -47,7 +48,7 @@ def measured_crossings(config: MismatchConfig) -> Iterator[Crossed]:
     if len(students) < 2:
         raise InputError("a mismatch is between students: give others=[NAME] besides student=NAME")
     configs = [replace(config, student=student) for student in students]
-    own = [Setting(of.student.name, (of.scoring.dtype or of.student.dtype).value) for of in configs]
+    own = [Setting(of.student.name, dtype_of(of.student, of.scoring)) for of in configs]
     accuracies = {of.student.name: _accuracies(of) for of in configs}
     trajectories, scores = {}, {}
     for of, setting in zip(configs, own, strict=True):

@@ -181,7 +181,7 @@ class ReportConfig:
 @dataclass
 class MismatchConfig(CorrelationConfig):
     others: list[str] = field(default_factory=list)  # students beside the configured one, where they are measured
-    dtypes: list[Dtype] = field(default_factory=lambda: list(Dtype))
+    dtypes: list[Dtype] = field(default_factory=lambda: [dtype for dtype in Dtype if dtype is not Dtype.auto])
 
 
 @dataclass

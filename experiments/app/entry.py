@@ -16,6 +16,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from experiments.app.shared_configs import ROOT
 from rsr.errors import InputError
 from rsr.store.locks import worker
+from rsr.student import threads
 
 C = TypeVar("C")
 
@@ -66,6 +67,7 @@ def entry(
                 fail(error)
 
         def command() -> None:
+            threads.set_policy()
             try:
                 sys.argv[1:] = _repeated(sys.argv[1:], config_name)
                 if open_groups:

@@ -17,6 +17,7 @@ from typing import Any
 
 from rsr.errors import InputError
 from rsr.store.locks import Busy, impatient, is_busy
+from rsr.student.threads import cores
 
 LOOK_AGAIN = 1.0  # seconds, at what other workers are at
 
@@ -76,8 +77,9 @@ def run_all(
         put_off: called with a job that another worker is at.
         ended: called with every outcome; False stops: running jobs are ended, waiting ones not begun.
     """
-    # The server that jobs are forked from takes the number of threads with it; several workers on a machine are given theirs.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
+    # The server that jobs are forked from takes the number of threads with it; what the user allows is not exceeded.
+    share = max(1, cores() // processes)
+    os.environ["OMP_NUM_THREADS"] = str(min(share, int(os.environ.get("OMP_NUM_THREADS", share))))
     context = get_context("forkserver")
     context.set_forkserver_preload(list(preloaded) if len(jobs) > 1 else [])
     waiting, running = deque(jobs), dict[Connection, tuple[Job, Any, float]]()
@@ -120,11 +122,6 @@ def run_all(
     finally:
         for _, process, _ in running.values():
             process.kill()
-
-
-def cores() -> int:
-    """Cores that this process may use, which on a shared machine are not all."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _next(waiting: deque[Job], elsewhere: Mapping[str, Path]) -> Job | None:

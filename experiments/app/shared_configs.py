@@ -43,6 +43,7 @@ class ResultSource(Enum):
 
 
 class Dtype(Enum):
+    auto = "auto"  # what the device computes in hardware
     bfloat16 = "bfloat16"
     float16 = "float16"
     float32 = "float32"

@@ -9,6 +9,7 @@ from eval.benchmarks import Benchmark
 from experiments.app import memo
 from experiments.app.shared_configs import EvaluateConfig
 from experiments.stages import teacher_data
+from experiments.stages.students import dtype_of
 from rsr.store.artefacts import Artefact, begin, digest
 from rsr.store.locks import locking
 from rsr.student import student as students
@@ -54,11 +55,11 @@ def _data(config: EvaluateConfig) -> Path | None:
 
 def identity_of_trained(config: EvaluateConfig, trained: Artefact) -> dict[str, Any]:
     """A trained student is known by what it was trained from."""
-    return {"trained": digest(trained.key), "dtype": _dtype(config)}
+    return {"trained": digest(trained.key), "dtype": dtype_of(config.student, config.scoring)}
 
 
 def identity_of_base(config: EvaluateConfig, base: Base) -> dict[str, Any]:
-    return {"base": base.identity(), "dtype": _dtype(config)}
+    return {"base": base.identity(), "dtype": dtype_of(config.student, config.scoring)}
 
 
 def find_grades(
@@ -112,7 +113,7 @@ def evaluate(
             model,
             name=label,
             revision=base.revision if model == base.model else None,
-            dtype=_dtype(config),
+            dtype=dtype_of(config.student, config.scoring),
             attention=config.evaluation.attention,
             device=config.scoring.device,
             template=config.student.template,
@@ -125,7 +126,3 @@ def evaluate(
             for artefact, benchmark in zip(found, wanted, strict=True)
         ]
     return [performance.grade(artefact, config.paths.outputs) for artefact in found]
-
-
-def _dtype(config: EvaluateConfig) -> Any:
-    return (config.scoring.dtype or config.student.dtype).value

@@ -22,6 +22,8 @@ from rsr.store.artefacts import Artefact, begin, locate, writing
 from rsr.store.locks import locking
 from rsr.student import student as rsr_student
 from rsr.student.chat import load_template
+from rsr.student.device import weights_dtype
+from rsr.student.settings import WeightsDtype
 from train.sft import Base
 
 if TYPE_CHECKING:
@@ -137,6 +139,15 @@ def base_of(student: StudentConfig, scoring: ScoringConfig, paths: PathsConfig) 
     template = load_template(student.template) if student.template else None
     inputs = {"content": content, "template": [template, student.template_variables, scoring.trust_remote_code]}
     return replace(base, known=memo.memoised(paths.outputs, "student", inputs, base.identity))
+
+
+def dtype_of(student: StudentConfig, scoring: ScoringConfig) -> WeightsDtype:
+    """The dtype that a configured student is loaded in.
+
+    Raises:
+        InputError: the device, on which "auto" depends, cannot be used.
+    """
+    return weights_dtype((scoring.dtype or student.dtype).value, scoring.device)
 
 
 def load(student: StudentConfig, scoring: ScoringConfig, paths: PathsConfig) -> rsr_student.Student:

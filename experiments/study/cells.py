@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.app.processes import Job, JobOutcome, cores, has_gpu, run_all
+from experiments.app.processes import Job, JobOutcome, has_gpu, run_all
 from experiments.app.shared_configs import OnFailure, Study, StudyConfig
 from experiments.study.run_table import RunTable
 from rsr.store.artefacts import path_safe, write_text
+from rsr.student.threads import cores
 
 # Imported once by the process that the cells are forked from.
 PRELOADED = (

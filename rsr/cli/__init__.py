@@ -14,6 +14,7 @@ from rsr import __version__
 from rsr.cli.commands import compare, inspect, rank, score
 from rsr.cli.selecting import select
 from rsr.errors import InputError
+from rsr.student import threads
 
 BAD_INPUT, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit status."""
+    threads.set_policy()
     try:
         # Not `cli.main`, which would end a broken pipe its own way.
         with cli.make_context("rsr", list(sys.argv[1:] if arguments is None else arguments)) as context:

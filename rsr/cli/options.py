@@ -48,7 +48,7 @@ _SETTINGS = (
         type=click.Choice(get_args(Dtype)),
         default=_DEFAULTS.dtype,
         show_default=True,
-        help="Of the weights.",
+        help="Of the weights; auto: bfloat16 where the device computes it in hardware, else float32.",
     ),
     click.option(
         "--head-dtype",

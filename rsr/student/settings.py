@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Dtype = Literal["bfloat16", "float16", "float32"]
+WeightsDtype = Literal["bfloat16", "float16", "float32"]
+Dtype = Literal["auto", "bfloat16", "float16", "float32"]  # auto: as the device computes (rsr.student.device)
 HeadDtype = Literal["model", "float32"]
 
 
@@ -14,7 +15,7 @@ class Loading:
 
     template: str | None = None
     template_variables: Mapping[str, Any] = field(default_factory=dict)
-    dtype: Dtype = "bfloat16"
+    dtype: Dtype = "auto"
     attention: str = "sdpa"
     device: str | None = None
     revision: str | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rsr.errors import InputError
 from rsr.student.chat import ChatRenderer, load_template
+from rsr.student.device import device_of, tell_of_dtype, weights_dtype
 from rsr.student.settings import Dtype
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def load(
     *,
     name: str | None = None,
     revision: str | None = None,
-    dtype: Dtype = "bfloat16",
+    dtype: Dtype = "auto",
     attention: str = "sdpa",
     device: str | None = None,
     template: str | None = None,
@@ -73,6 +74,7 @@ def load(
     """Load a causal language model from a folder or the hub, safetensors only.
 
     Args:
+        dtype: of the weights; "auto" takes what the device computes in hardware (`rsr.student.device.weights_dtype`).
         attention: attention implementation ("sdpa", "eager", "flash_attention_2", ...).
         device: None takes a GPU where there is one.
         template: name or file of a chat template; None takes the tokenizer's own.
@@ -83,7 +85,8 @@ def load(
     # First what is quickly seen to be wrong: the imports take seconds.
     check(model)
     chosen = load_template(template) if template else None
-    place = _device(device)
+    place, computed = device_of(device), weights_dtype(dtype, device)
+    tell_of_dtype(dtype, computed, place)
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -96,14 +99,14 @@ def load(
         loaded = AutoModelForCausalLM.from_pretrained(
             model,
             revision=revision,
-            dtype=getattr(torch, dtype),
+            dtype=getattr(torch, computed),
             attn_implementation=attention,
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
         )
     identity = {
         **identity_of(model, renderer, revision=revision, trust_remote_code=trust_remote_code),
-        "dtype": dtype,
+        "dtype": computed,
         "attention": loaded.config._attn_implementation,
         "device": place.type,
     }
@@ -207,17 +210,6 @@ def load_tokenizer(
     with _loading(model):
         tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
     return cast("PreTrainedTokenizerFast", tokenizer)
-
-
-def _device(name: str | None) -> "torch.device":
-    import torch
-
-    try:
-        place = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.zeros(1, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-    return place
 
 
 @contextmanager

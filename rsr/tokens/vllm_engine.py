@@ -15,6 +15,7 @@ import numpy as np
 
 from rsr.errors import InputError
 from rsr.student.chat import ChatRenderer, RenderedChat
+from rsr.student.device import weights_dtype
 from rsr.student.settings import Dtype
 from rsr.student.student import check, identity_of, load_config, load_renderer
 from rsr.tokens.engine import NotFinite
@@ -58,7 +59,7 @@ class VllmScorer:
         *,
         name: str | None = None,
         revision: str | None = None,
-        dtype: Dtype = "bfloat16",
+        dtype: Dtype = "auto",
         template: str | None = None,
         template_variables: Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
@@ -70,7 +71,8 @@ class VllmScorer:
         renderer = load_renderer(model, template=template, template_variables=template_variables, **source)
         positions = getattr(load_config(model, **source), "max_position_embeddings", None)
         place = import_module("vllm.platforms").current_platform.device_type
-        computed = {"dtype": dtype, "attention": "vllm", "device": place}
+        weights = weights_dtype(dtype, place)
+        computed = {"dtype": weights, "attention": "vllm", "device": place}
         self.student = VllmStudent(
             name or Path(model).absolute().name,
             renderer,
@@ -78,7 +80,7 @@ class VllmScorer:
             int(positions) - 1 if positions else None,
         )
         self.max_length = Scoring(max_length=max_length).max_length_for(self.student)
-        self.settings = source | {"model": str(model), "dtype": dtype}
+        self.settings = source | {"model": str(model), "dtype": weights}
 
     @cached_property
     def llm(self) -> Any:
