@@ -54,7 +54,7 @@ class StudentConfig:
     name: str = MISSING
     model: str | None = MISSING  # hub name or folder
     revision: str | None = None
-    recipe: str | None = None  # how to make the model where it is no hub name or folder (experiments.stages.students)
+    recipe: str | None = None  # where the model is no hub name or folder: how it is had (experiments.stages.students)
     brings: dict[str, str] = field(default_factory=dict)  # options of other groups, where none is given
     template: str | None = None  # chat template: a name, a .jinja file, or null for the tokenizer's own
     template_variables: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,8 @@
-"""The miniature's students: small Llamas, trained on the spot on the corpus of a world, and a probe of what they can do."""
+"""The miniature's students: small Llamas, trained on the corpus of a world, and a probe of what they can do.
+
+Those that the studies start from are in `students/`, so that a study is the same on every machine and starts at once:
+`python -m experiments.miniature NAME FOLDER` makes one anew and compares.
+"""
 
 import math
 from collections.abc import Iterator
@@ -12,13 +16,14 @@ from rich.progress import track
 
 from experiments.miniature import words
 from experiments.miniature.curriculum import Curriculum
+from rsr.cli.progress import EveryMinute
 from rsr.errors import InputError
 
 if TYPE_CHECKING:
     import torch
     from transformers import LlamaForCausalLM
 
-VERSION = 1  # raised when the student of the same seed changes
+STUDENTS = Path(__file__).parent / "students"  # model folders by the name of the world
 SHAPE: dict[str, Any] = dict(
     hidden_size=128,
     intermediate_size=256,
@@ -29,7 +34,6 @@ SHAPE: dict[str, Any] = dict(
     initializer_range=0.04,
 )
 SEQUENCE, BATCH, STEPS = 192, 8, 1800
-TOKENS = SEQUENCE * BATCH * STEPS  # 2.8 million
 MUON_RATE, ADAM_RATE = 0.02, 3e-3  # of hidden matrices; of everything else
 WARMUP, LAST = 0.05, 0.05  # share of the steps; share of the rate that is left at the end
 
@@ -39,6 +43,8 @@ PROBES = 200
 def make(folder: Path, curriculum: Curriculum, seed: int) -> None:
     """Train a student and save it.
 
+    Its weights are rounded to bfloat16, which halves what is shipped.
+
     Raises:
         InputError: it has not the competence that the study starts from.
     """
@@ -47,7 +53,7 @@ def make(folder: Path, curriculum: Curriculum, seed: int) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(curriculum.threads)
     try:
-        model = pretrained(curriculum, seed)
+        model = pretrained(curriculum, seed).bfloat16().float()
         known = competences(model, curriculum, seed)
     finally:
         torch.set_num_threads(threads)
@@ -57,7 +63,7 @@ def make(folder: Path, curriculum: Curriculum, seed: int) -> None:
                 f"the {curriculum.name} student has {premise.what} right in {known[name]:.1%} of cases, which should be "
                 f"{premise.least:.0%} to {premise.most:.0%}: take another seed"
             )
-    model.save_pretrained(folder)
+    model.bfloat16().save_pretrained(folder)
     words.tokenizer(curriculum.vocabulary).save_pretrained(folder)
 
 
@@ -75,8 +81,11 @@ def pretrained(curriculum: Curriculum, seed: int) -> "LlamaForCausalLM":
     optimisers = _optimisers(model)
     schedules = [torch.optim.lr_scheduler.LambdaLR(optimiser, _rate) for optimiser in optimisers]
     batches = _batches(curriculum, seed, place)
-    progress = Console(stderr=True)
-    for batch in track(islice(batches, STEPS), f"training the {curriculum.name} student", STEPS, console=progress):
+    console, minute_is_over = Console(stderr=True), EveryMinute()
+    task = f"training the {curriculum.name} student"
+    for step, batch in enumerate(track(islice(batches, STEPS), task, STEPS, console=console)):
+        if minute_is_over() and not console.is_terminal:
+            console.print(f"{task}: step {step} of {STEPS}")
         model(input_ids=batch, labels=batch).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser, schedule in zip(optimisers, schedules, strict=True):

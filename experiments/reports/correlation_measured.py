@@ -11,7 +11,6 @@ from experiments.app.entry import command_line
 from experiments.app.shared_configs import CorrelationConfig
 from experiments.paper.metric_table import Aggregates, Result, Table, compare
 from experiments.reports.correlation import draw, grids, record
-from experiments.stages import students
 from experiments.stages.evaluation import BASE
 from experiments.study import aggregates
 from experiments.study.study import StudyResult
@@ -187,9 +186,6 @@ def _generations(accuracies: pl.DataFrame) -> list[str]:
 
 def _times(found: StudyResult, config: CorrelationConfig) -> list[str]:
     lines = []
-    if config.student.recipe is not None:
-        seconds = students.seconds_to_make(config.student, config.paths)
-        lines.append(f"making the student: {seconds:.0f} s")
     for stage, of in found.runs.frame().drop_nulls("seconds").group_by("stage", maintain_order=True):
         taken = of["seconds"]
         lines.append(f"{stage[0]}: {taken.sum():.0f} s, summed over {len(taken)} cells")

@@ -6,17 +6,13 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from experiments.app import memo
 from experiments.app.shared_configs import Engine, PathsConfig, ScoringConfig, StudentConfig
 from experiments.miniature import student as miniature
-from experiments.miniature.corpus import curriculum
-from experiments.miniature.curriculum import Curriculum
-from experiments.miniature.programs.corpus import CURRICULUM as PROGRAMS
-from experiments.miniature.world import SEED
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, begin, locate, writing
 from rsr.store.locks import locking
@@ -62,30 +58,17 @@ def make_smollm2(folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a student is made into a folder, and what that depends on."""
-
-    make: Callable[[Path], None]
-    key: Mapping[str, Any]
-
-
-def _miniature(taught: Curriculum) -> Recipe:
-    key = {"world": taught.name, "seed": SEED, "version": miniature.VERSION, "tokens": miniature.TOKENS}
-    return Recipe(lambda folder: miniature.make(folder, taught, SEED), key)
-
-
-RECIPES = {
-    "smollm2": Recipe(make_smollm2, {"wheel": WHEEL}),
-    "miniature": _miniature(curriculum("memoryless")),
-    "miniature_sticky": _miniature(curriculum("sticky")),
-    "miniature_programs": _miniature(PROGRAMS),
+RECIPES: Mapping[str, Callable[[Path], None]] = {"smollm2": make_smollm2}  # of students that are made on first use
+SHIPPED = {  # by recipe, students of the miniature that come with the project
+    "miniature": miniature.STUDENTS / "memoryless",
+    "miniature_sticky": miniature.STUDENTS / "sticky",
+    "miniature_programs": miniature.STUDENTS / "programs",
 }
 
 
 @locking
 def model_of(student: StudentConfig, paths: PathsConfig) -> str:
-    """Hub name or folder of a student's model; one with a recipe is made where it is not there yet.
+    """Hub name or folder of a student's model; one with a recipe is shipped, or made where it is not there yet.
 
     Raises:
         InputError: it has neither model nor known recipe, or cannot be made.
@@ -94,28 +77,30 @@ def model_of(student: StudentConfig, paths: PathsConfig) -> str:
         if student.model is None:
             raise InputError(f"student {student.name!r} has no model: it can be compared, not run")
         return student.model
+    if student.recipe in SHIPPED:
+        return str(SHIPPED[student.recipe])
     artefact = begin(_artefact(student, paths))
     if artefact.manifest is None:
         print(f"making {student.name} in {artefact.path}", file=sys.stderr, flush=True)
         began = time.perf_counter()
         with writing(artefact.path):
-            RECIPES[student.recipe].make(artefact.path / "model")
+            RECIPES[student.recipe](artefact.path / "model")
         artefact = artefact.complete(seconds=round(time.perf_counter() - began, 3))
     return str(artefact.path / "model")
 
 
-def seconds_to_make(student: StudentConfig, paths: PathsConfig) -> float | None:
-    """Seconds that a student with a recipe took to make; None where it is not there yet."""
-    manifest = _artefact(student, paths).manifest
-    return None if manifest is None else float(manifest["seconds"])
+def is_made(student: StudentConfig, paths: PathsConfig) -> bool:
+    """Whether a student with a recipe is there."""
+    return student.recipe in SHIPPED or _artefact(student, paths).manifest is not None
 
 
 def _artefact(student: StudentConfig, paths: PathsConfig) -> Artefact:
-    recipe = RECIPES.get(student.recipe or "")
-    if recipe is None:
-        raise InputError(f"student {student.name!r}: unknown recipe {student.recipe!r}; known are {', '.join(RECIPES)}")
-    key = {"stage": "students", "recipe": student.recipe, **recipe.key}
-    return locate(paths.outputs, "students", student.name, key)
+    if student.recipe not in RECIPES:
+        known = ", ".join([*RECIPES, *SHIPPED])
+        raise InputError(f"student {student.name!r}: unknown recipe {student.recipe!r}; known are {known}")
+    return locate(
+        paths.outputs, "students", student.name, {"stage": "students", "recipe": student.recipe, "wheel": WHEEL}
+    )
 
 
 def base_of(student: StudentConfig, scoring: ScoringConfig, paths: PathsConfig) -> Base:

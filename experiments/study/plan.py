@@ -76,11 +76,7 @@ def _cells(config: StudyConfig) -> str:
     """How many there are, and how many are done of each stage, where that can be known."""
     student = config.student
     place = config.teachers.data or ""
-    made = (
-        students.seconds_to_make(student, config.paths) is not None
-        if student.recipe
-        else Path(student.model or "").is_dir()
-    )
+    made = students.is_made(student, config.paths) if student.recipe else Path(student.model or "").is_dir()
     if not made or place.startswith("hub:"):
         return "what is done is not known: student or data are not at hand"
     by_stage: dict[str, list[str]] = {}

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table as Grid
 
+from rsr.cli.progress import EveryMinute
 from rsr.data.trajectories import dataset_name
 from rsr.errors import InputError
 
@@ -45,12 +46,13 @@ class Cell:
 
 
 class RunTable:
-    """Cells by name; shown live on a terminal, elsewhere a line for each that ends, on standard error."""
+    """Cells by name; shown live on a terminal, elsewhere a line for each that ends and one a minute, on standard error."""
 
     def __init__(self, cells: list[Cell]) -> None:
         self.cells = {cell.name: cell for cell in cells}
         self.console = Console(stderr=True, highlight=False)
         self._live: Live | None = None
+        self._minute_is_over = EveryMinute()
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -73,6 +75,9 @@ class RunTable:
             ended = sum(c.state in ("done", "failed", "not needed") for c in self.cells.values())
             error = f": {cell.error}" if cell.error else ""
             self.console.print(f"{cell.name} {cell.text()} ({ended} of {len(self.cells)}){error}", markup=False)
+        elif self._minute_is_over():
+            running = ", ".join(f"{c.name} {c.text()}" for c in self.cells.values() if c.state == "running")
+            self.console.print(f"running: {running}", markup=False, soft_wrap=True)
 
     def grid(self) -> Grid:
         """One row per dataset, one column per stage."""

@@ -97,7 +97,7 @@ class _Study:
             raise InputError(f"a teacher cannot be called {evaluation.BASE!r}, which is the student before training")
         if self.scored:
             _refuse_twins([student.dataset for student in self.trained if student.dataset is not None])
-        if self.config.student.recipe and students.seconds_to_make(self.config.student, self.config.paths) is None:
+        if self.config.student.recipe and not students.is_made(self.config.student, self.config.paths):
             alone(students.model_of, self.config.student, self.config.paths)
         self._benchmarks = evaluation.identities(self.config)
         self.students = {student.name: student for student in [TrainedStudent(), *self.trained]}

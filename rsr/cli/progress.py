@@ -14,10 +14,26 @@ from rsr.data.discovery import Source
 from rsr.data.trajectories import Dataset
 from rsr.selection.rules import Rule
 
+MINUTE = 60.0  # seconds
+
+
+class EveryMinute:
+    """True when a minute has gone by since it last was: what takes long says so where no terminal shows a bar."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self.last < MINUTE:
+            return False
+        self.last = now
+        return True
+
 
 class TokenProgress:
-    """A bar over the characters of all datasets; on a terminal live, elsewhere a line per dataset that is scored, on
-    standard error. It is a `rsr.metrics.score_tables.Progress`.
+    """A bar over the characters of all datasets; on a terminal live, elsewhere a line per dataset that is scored and one a
+    minute, on standard error. It is a `rsr.metrics.score_tables.Progress`.
 
     Args:
         processes: that share the work evenly; 0 shows nothing.
@@ -36,6 +52,7 @@ class TokenProgress:
         self.tokens, self.began = 0, time.perf_counter()
         self.console = Console(file=sys.stderr)
         self.named: set[str] = set()  # datasets whose line is printed
+        self.minute_is_over = EveryMinute()
         self.bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -67,6 +84,9 @@ class TokenProgress:
         self.characters += characters
         self.report(self.characters, sum(self.sizes.values()))
         speed = self.tokens / (time.perf_counter() - self.began)
+        if self.processes and not self.console.is_terminal and self.minute_is_over():
+            share = self.processes * self.characters / max(1, sum(self.sizes.values()))
+            print(f"scoring {title}: {share:.1%} of all, {speed:,.0f} tokens/s", file=sys.stderr, flush=True)
         self.bar.update(
             self.task,
             advance=characters,

@@ -1,15 +1,19 @@
 """The miniature's world, teachers and students: what they promise."""
 
+import hashlib
 import itertools
 import json
 from random import Random
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from experiments.miniature import student as students
 from experiments.miniature import teachers, words
+from experiments.miniature.__main__ import CURRICULA
 from experiments.miniature.corpus import WORLDS, curriculum, documents
-from experiments.miniature.world import LARGEST, Problem, Taste, problems
+from experiments.miniature.world import LARGEST, SEED, Problem, Taste, problems
 from rsr.data.trajectories import Message
 from rsr.errors import InputError
 from rsr.student.chat import ChatRenderer
@@ -127,6 +131,17 @@ def test_a_student_without_the_competence_is_refused(tmp_path, monkeypatch, two,
     with pytest.raises(InputError, match="take another seed"):
         students.make(tmp_path, curriculum("sticky"), 1)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", CURRICULA)
+def test_a_shipped_student_is_the_one_described_and_has_the_competence(name):
+    folder, taught = students.STUDENTS / name, CURRICULA[name]
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert digest in (students.STUDENTS / "README.md").read_text()
+    assert AutoTokenizer.from_pretrained(folder).get_vocab() == words.tokenizer(taught.vocabulary).get_vocab()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    known = students.competences(model, taught, SEED)
+    assert all(premise.least <= known[name] <= premise.most for name, premise in taught.premises.items()), known
 
 
 @pytest.mark.full
