@@ -70,7 +70,7 @@ def body(scorer: Scorer, chats: Sequence[RenderedChat], budget: int, head: bool 
         hidden = scorer.body(input_ids=ids, use_cache=False).last_hidden_state
         if head:
             states = torch.cat([hidden[k, torch.tensor(chats[i].positions()) - 1] for k, i in enumerate(group)])
-            for part in states.split(max(1, Scoring().head_chunk // scorer.head.vocabulary)):
+            for part in states.split(max(1, scorer.head_chunk // scorer.head.vocabulary)):
                 scorer.head(part)
 
 

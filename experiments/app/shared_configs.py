@@ -149,7 +149,7 @@ class ScoringConfig:
     beyond_positions: bool = False  # allow a max_length beyond the model's positions
     attention: str = DEFAULTS.attention
     device: str | None = None  # null: a GPU where there is one
-    token_budget: int = DEFAULTS.token_budget  # padded tokens per forward pass
+    token_budget: int | None = None  # padded tokens per forward pass; null: what suits the device
     trust_remote_code: bool = False
     on_error: OnError = OnError.error  # of a malformed record or one that cannot be rendered verbatim
     limit: int | None = None  # the first problems of each dataset only

@@ -77,9 +77,8 @@ _SETTINGS = (
     click.option(
         "--token-budget",
         type=click.IntRange(1),
-        default=_DEFAULTS.token_budget,
-        show_default=True,
-        help="Padded tokens per forward pass.",
+        metavar="TOKENS",
+        help="Padded tokens per forward pass. [default: what suits the device]",
     ),
     click.option("--revision", help="Of a model on the hub."),
     click.option("--trust-remote-code", is_flag=True, help="Run code that comes with the model."),

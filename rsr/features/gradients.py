@@ -121,7 +121,7 @@ def summed_loss(scorer: "Scorer", ids: Sequence[int], positions: Sequence[int], 
     sequence, at = torch.tensor(ids, device=student.device), torch.tensor(positions, device=student.device)
     hidden = scorer.body(input_ids=sequence[None], use_cache=False).last_hidden_state[0, at - 1]
     head = Head(student.model)
-    rows = max(1, scorer.scoring.head_chunk // head.vocabulary)
+    rows = max(1, scorer.head_chunk // head.vocabulary)
 
     def cross_entropy(states: Tensor, targets: Tensor) -> Tensor:
         logits = head(states).float()

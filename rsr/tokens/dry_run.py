@@ -93,7 +93,7 @@ def _probe(scorer: "Scorer", chats: Sequence[RenderedChat]) -> float:
     """Tokens per second over batches spread evenly over the lengths, the first of which warms up."""
     from rsr.tokens.engine import batches
 
-    groups = batches([len(chat.ids) for chat in chats], scorer.scoring.token_budget)
+    groups = batches([len(chat.ids) for chat in chats], scorer.token_budget)
     order = np.linspace(0, len(groups) - 1, min(16, len(groups))).round().astype(int)
     scorer.score([chats[groups[order[-1]][0]]])
     began, tokens = time.perf_counter(), 0

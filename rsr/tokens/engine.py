@@ -29,14 +29,16 @@ if TYPE_CHECKING:
     from rsr.student.student import Student
 
 LOG = logging.getLogger(__name__)
-PACKING = "flash_attention"  # implementations of attention that keep packed chats apart at no cost
+PACKING = "flash"  # in names of attention that keeps packed chats apart at no cost: flash_attention_2, hub kernels
 
 
 class Scorer:
     """Scores rendered chats under one student.
 
     Attributes:
-        token_budget: what is left of the setting after memory ran out.
+        full_budget: padded tokens per forward pass, as set or as suits the device.
+        token_budget: what is left of it after memory ran out.
+        head_chunk: logits in memory at a time.
         packs: chats of a batch share one row, without padding.
 
     Raises:
@@ -47,7 +49,11 @@ class Scorer:
     def __init__(self, student: "Student", scoring: Scoring) -> None:
         self.student, self.scoring = student, scoring
         self.max_length = scoring.max_length_for(student)
-        self.token_budget = scoring.token_budget
+        self.full_budget = scoring.token_budget_on(
+            student.device.type, student.model.config.get_text_config().hidden_size
+        )
+        self.token_budget = self.full_budget
+        self.head_chunk = scoring.head_chunk_on(student.device.type)
         self.packs = PACKING in (student.model.config._attn_implementation or "")
         self.body = student.model.get_decoder()
         self.head = Head(student.model, scoring.head_dtype)
@@ -64,7 +70,7 @@ class Scorer:
         return {
             "attention": self.student.model.config._attn_implementation,
             "device": self.student.device.type,
-            "token_budget": self.scoring.token_budget,
+            "token_budget": self.full_budget,
             "token_budget_left": self.token_budget,  # lower where memory ran out
             "packed": self.packs,
         }
@@ -139,14 +145,21 @@ class Scorer:
         # The logits at one position predict the token at the next.
         targets = [torch.tensor(c.positions(), dtype=torch.long) + int(at) for c, at in zip(chats, starts, strict=True)]
         positions = torch.cat(targets).to(ids.device)
-        statistics = statistics_at(self.head, hidden, positions - 1, ids.flatten()[positions], self.scoring.head_chunk)
+        statistics = statistics_at(self.head, hidden, positions - 1, ids.flatten()[positions], self.head_chunk)
         split = [part.numpy() for part in statistics]
         ends = np.cumsum([len(t) for t in targets])[:-1]
         return [ChatStatistics(*row) for row in zip(*(np.split(part, ends) for part in split), strict=True)]
 
     def _cache(self, prefix: Sequence[int]) -> "Cache":
         ids = torch.tensor([prefix], device=self.student.device)
-        cache: Cache = self.body(input_ids=ids, use_cache=True).past_key_values
+        try:
+            cache: Cache = self.body(input_ids=ids, use_cache=True).past_key_values
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            raise InputError(
+                f"out of memory on a prefix of {len(prefix)} tokens alone: it has to be shorter"
+            ) from error
         return cache
 
     def _hidden(self, ids: Tensor, before: "Cache | None" = None, packed: Sequence[int] | None = None) -> Tensor:
@@ -201,8 +214,9 @@ def batches(lengths: Sequence[int], token_budget: int, *, padded: bool = True) -
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
-    """Of a device, or of a CPU, whose allocator raises no error of its own kind."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    """Of a device, its matrix library, or a CPU; the latter two raise no error of a kind of their own."""
+    signs = ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
 
 
 class NotFinite(InputError):

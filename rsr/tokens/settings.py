@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from rsr.student.student import AnyStudent
 
 PAPER_MAX_LENGTH = 32_768
+CPU_TOKENS, CPU_LOGITS = 2_048, 2**24
+HIDDEN_STATES, GPU_LOGITS = 2**24, 2**28  # numbers of a batch on a GPU; logits take some 3 GB with their float32 copies
 
 
 @dataclass(frozen=True)
@@ -22,21 +24,37 @@ class Scoring:
         beyond_positions: allow a max_length beyond the model's positions.
         head_dtype: "model" compares logits in the model's dtype, as the reference does; "float32" computes the head in
             float32, which breaks ties that bfloat16 makes.
-        token_budget: padded tokens per forward pass; halved when memory runs out.
-        head_chunk: logits (positions x vocabulary) in memory at a time.
+        token_budget: padded tokens per forward pass, halved when memory runs out; None takes what suits the device.
+        head_chunk: logits (positions x vocabulary) in memory at a time; None takes what suits the device.
     """
 
     max_length: int | None = None
     beyond_positions: bool = False
     head_dtype: HeadDtype = "model"
-    token_budget: int = 2_048
-    head_chunk: int = 2**24
+    token_budget: int | None = None
+    head_chunk: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_length", "token_budget"):
+        for name in ("max_length", "token_budget", "head_chunk"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} {value} is too small: the least is 1")
+
+    def token_budget_on(self, device: str, width: int) -> int:
+        """Padded tokens per forward pass, for a kind of device and the width of the model's hidden states.
+
+        A small model keeps a GPU busy only over many tokens, a large one gains nothing beyond some thousand (docs/scale.md).
+        On a CPU more tokens only leave its cache.
+        """
+        if self.token_budget is not None:
+            return self.token_budget
+        return CPU_TOKENS if device == "cpu" else max(CPU_TOKENS, HIDDEN_STATES // width)
+
+    def head_chunk_on(self, device: str) -> int:
+        """Logits in memory at a time, for a kind of device."""
+        if self.head_chunk is not None:
+            return self.head_chunk
+        return CPU_LOGITS if device == "cpu" else GPU_LOGITS
 
     def max_length_for(self, student: "AnyStudent") -> int:
         """Tokens of a chat that are kept for this student.

@@ -370,3 +370,13 @@ def test_a_missing_or_unreachable_model_is_refused(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="nobody/nothing: no folder here, and cannot be loaded from the hub"):
         students.load("nobody/nothing")
+
+
+@pytest.mark.parametrize(("width", "tokens"), [(576, 29_127), (3_584, 4_681), (16_384, 2_048)])
+def test_a_budget_suits_the_device_unless_it_is_given(width, tokens):
+    assert Scoring().token_budget_on("cuda", width) == tokens
+    assert (
+        Scoring().token_budget_on("cpu", width) == Scoring(token_budget=2_048).token_budget_on("cuda", width) == 2_048
+    )
+    assert Scoring().head_chunk_on("cpu") < Scoring().head_chunk_on("cuda")
+    assert Scoring(head_chunk=5).head_chunk_on("cuda") == 5
