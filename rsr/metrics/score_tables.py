@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rsr.tokens.score_dataset import Backend
 
 # Raised when what the score tables hold for the same key changes its meaning.
-VERSION = 1
+VERSION = 2
 STAGE = "scores"
 TRAJECTORIES, DATASETS = "trajectories.parquet", "datasets.parquet"
 DATASET = pl.concat_str("teacher", "generation", separator="/").str.strip_chars_end("/")  # as `dataset_name` says it
@@ -137,7 +137,7 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
                     "generation": s.generation,
                     "data": s.artefact.key["data"],
                     "counts": s.artefact.facts["counts"] | {"malformed": s.skipped},
-                    "template_adds": s.artefact.facts["template_adds"],
+                    "notes": s.artefact.facts["notes"],
                 }
                 for s in stores
             ],

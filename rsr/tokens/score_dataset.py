@@ -20,7 +20,7 @@ from rsr.tokens.token_store import SHARD, STAGE, Shard, TokenStore, read_shard, 
 from rsr.tokens.tokens import Tokens
 
 # Raised when what a token store holds for the same key changes its meaning.
-VERSION = 1
+VERSION = 2
 
 T = TypeVar("T")
 
@@ -187,7 +187,6 @@ def _facts(
         counts["without_response_tokens"] += int((shard.tokens.lengths == 0).sum())
         left_out += [{"id": i, "reason": r} for i, r in zip(shard.ids, shard.reasons, strict=True) if r is not None]
     counts["left_out"] = len(left_out)
-    no_system = sum(t.messages[0].role != "system" for t in dataset.trajectories)
     return {
         "student": scorer.student.name,
         "teacher": dataset.teacher,
@@ -196,9 +195,16 @@ def _facts(
         "counts": counts,
         "left_out": left_out,
         "malformed": [{"where": s.where, "reason": s.reason} for s in dataset.skipped],
-        "template_adds": scorer.student.renderer.prose() if no_system else [],
+        "notes": _notes(scorer.student, dataset),
         "seconds": round(time.perf_counter() - began, 3),
         "tokens_in_those_seconds": tokens,
         "computed_with": scorer.computed_with,
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
     }
+
+
+def _notes(student: AnyStudent, dataset: Dataset) -> list[str]:
+    """What a reader of the scores should know of the student and its template."""
+    no_system = any(t.messages[0].role != "system" for t in dataset.trajectories)
+    adds = "the chat template adds text of its own to chats without a system message"
+    return [*student.notes, *(f"{adds}: {text!r}" for text in (student.renderer.prose() if no_system else []))]
