@@ -116,7 +116,7 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
     key = {
         "stage": STAGE,
         "version": VERSION,
-        "stores": [[s.student, s.teacher, s.generation, s.skipped, digest(s.artefact.key)] for s in stores],
+        "stores": [[s.student, s.teacher, s.generation, s.skipped, s.unread, digest(s.artefact.key)] for s in stores],
         "metrics": {m.name: _declared(m) for m in token_metrics()},
         "bootstrap": [resamples, seed],
     }
@@ -137,7 +137,7 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
                     "generation": s.generation,
                     "data": s.artefact.key["data"],
                     "counts": s.artefact.facts["counts"] | {"malformed": s.skipped},
-                    "notes": s.artefact.facts["notes"],
+                    "notes": [*s.artefact.facts["notes"], *_unread(s)],
                 }
                 for s in stores
             ],
@@ -147,6 +147,10 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
         pl.read_parquet(artefact.path / TRAJECTORIES, glob=False),
         pl.read_parquet(artefact.path / DATASETS, glob=False),
     )
+
+
+def _unread(store: TokenStore) -> list[str]:
+    return [f"{store.name}: of its messages {', '.join(store.unread)} was not read"] if store.unread else []
 
 
 def _declared(metric: Metric) -> dict[str, Any]:

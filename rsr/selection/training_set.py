@@ -280,4 +280,8 @@ def _warnings(
         warnings.append(f"{wrong} of {len(choice.chosen)} selected are wrong: correct=only leaves them out")
     if any(isinstance(r.get("messages") or r.get("conversations"), str) for r in records):
         warnings.append("the records keep messages as text, which trainers do not read: write them as messages")
+    if apart := sorted({name for record in records for name in export.kept_apart(record)}):
+        warnings.append(
+            f"the records keep {', '.join(apart)} apart, which not every trainer reads: write them as messages"
+        )
     return warnings

@@ -76,13 +76,13 @@ def score_dataset(
     student = scorer.student
     label = f"{student.name}-{dataset.name}"
     artefact = find_or_begin(root, STAGE, label, store_key(scorer, dataset), process, barrier)
-    names = (student.name, dataset.teacher, dataset.generation)
+    names = (student.name, dataset.teacher, dataset.generation, len(dataset.skipped), dataset.unread)
     if artefact.manifest is not None:
         if on_error == "error":
             _refuse_left_out(dataset, {row["id"]: row["reason"] for row in artefact.facts["left_out"]})
         progress(sum(t.characters for t in dataset.trajectories) // process[1], 0)
         barrier()
-        return TokenStore(artefact, *names, skipped=len(dataset.skipped))
+        return TokenStore(artefact, *names)
     began, tokens = time.perf_counter(), 0
     index, processes = process
     shards = [dataset.trajectories[i : i + SHARD] for i in range(0, len(dataset.trajectories), SHARD)]
@@ -107,7 +107,7 @@ def score_dataset(
     if index == 0:
         artefact = artefact.complete(**_facts(artefact, len(shards), scorer, dataset, began, tokens))
     barrier()
-    return TokenStore(locate(root, STAGE, label, artefact.key), *names, skipped=len(dataset.skipped))
+    return TokenStore(locate(root, STAGE, label, artefact.key), *names)
 
 
 def _refuse_left_out(dataset: Dataset, left_out: Mapping[str, str]) -> None:
