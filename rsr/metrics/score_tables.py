@@ -194,7 +194,7 @@ def read(folder: Path) -> Scores:
 
 
 def of_metric(trajectories: pl.DataFrame, metric: str, preset: str = "") -> pl.DataFrame:
-    """The rows of one metric and preset, with the name of their dataset.
+    """The rows of one metric and preset, with the name of their dataset, and tokens where any metric of the table knows them.
 
     Raises:
         InputError: the table has none.
@@ -205,4 +205,12 @@ def of_metric(trajectories: pl.DataFrame, metric: str, preset: str = "") -> pl.D
         presets = trajectories.filter(metric=metric)["preset"].unique().sort().to_list()
         known = f"; its presets are {', '.join(map(repr, presets))}" if presets else "; it is not computed from tokens"
         raise InputError(f"the scores hold no {metric}{f' ({preset})' if preset else ''}{known}")
-    return rows.with_columns(dataset=DATASET)
+    return _with_tokens(rows, trajectories).with_columns(dataset=DATASET)
+
+
+def _with_tokens(rows: pl.DataFrame, trajectories: pl.DataFrame) -> pl.DataFrame:
+    """A text is as long in the rows of a metric that does not tokenise it as in those of one that does."""
+    names = ["student", "teacher", "generation", "trajectory"]
+    known = trajectories.filter(pl.col("tokens").is_not_null()).unique(names).select(*names, known="tokens")
+    joined = rows.join(known, on=names, how="left", maintain_order="left")
+    return joined.with_columns(tokens=pl.coalesce("tokens", "known")).drop("known")
