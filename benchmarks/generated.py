@@ -46,9 +46,7 @@ def stores(folder: Path, shards: int = SHARDS) -> list[TokenStore]:
     for teacher in printed_means():
         for generation in GENERATIONS:
             key = {"stage": "tokens", "student": {}, "scoring": {}, "data": f"{teacher}/{generation}"}
-            artefact = Artefact(
-                folder / f"{teacher}-{generation}", key, {"shards": shards, "counts": {}, "template_adds": []}
-            )
+            artefact = Artefact(folder / f"{teacher}-{generation}", key, {"shards": shards, "counts": {}, "notes": []})
             token_stores.append(TokenStore(artefact, "generated", teacher, generation))
     return token_stores
 

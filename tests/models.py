@@ -1,11 +1,13 @@
 """Real models small enough for tests: random weights, a real byte-level tokenizer trained on the spot."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -48,6 +50,23 @@ def save(folder: Path, *, seed: int = 0, template: str | None = "chatml", tied: 
     )
     LlamaForCausalLM(LlamaConfig(**(shape | config))).save_pretrained(folder)
     fast.save_pretrained(folder)
+    return folder
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Path:
+    """The same model folder, its weights changed in place."""
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def add_adapter(folder: Path) -> Path:
+    """The same model folder with a low-rank adapter beside the weights, as PEFT saves it."""
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    get_peft_model(LlamaForCausalLM.from_pretrained(folder), lora).save_pretrained(str(folder))
     return folder
 
 

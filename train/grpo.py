@@ -18,14 +18,14 @@ from rsr.store.artefacts import Artefact, find_or_begin, write_text, writing
 from rsr.store.locks import locking
 from rsr.student.chat import ChatRenderer
 from train.settings import Reinforcement
-from train.sft import HISTORY, MODEL, Base, end_turns, tokenizer_of
+from train.sft import HISTORY, MODEL, Base, end_turns, tokenizer_of, trainable
 
 if TYPE_CHECKING:
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.grpo_trainer import GRPOTrainer
 
 # Raised when what a reinforced model of the same key is changes.
-VERSION = 1
+VERSION = 2
 STAGE = "reinforced"
 
 
@@ -135,10 +135,9 @@ def _trainer(
     grader: Grader,
     progress: Callable[[int, int], None],
 ) -> "GRPOTrainer":
-    import torch
     from datasets import Dataset as Table
     from datasets import disable_progress_bars
-    from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
+    from transformers import PrinterCallback, TrainerCallback
     from transformers.utils import logging
     from trl.trainer.grpo_trainer import GRPOTrainer
 
@@ -165,9 +164,7 @@ def _trainer(
 
     logging.disable_progress_bar()
     disable_progress_bars()
-    weights: Any = AutoModelForCausalLM.from_pretrained(
-        model, dtype=torch.float32, trust_remote_code=base.trust_remote_code, use_safetensors=True
-    )
+    weights: Any = trainable(base, model)
     end_turns(weights, eot)
     trainer = Trainer(
         weights,

@@ -18,6 +18,7 @@ from rsr.store.artefacts import Artefact, find_or_begin, write_text, writing
 from rsr.store.locks import locking
 from rsr.student import student as students
 from rsr.student.chat import ChatRenderer
+from train.checkpoints import last_whole
 from train.rows import Rows, training_rows
 from train.settings import Training
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from trl.trainer.sft_trainer import SFTTrainer
 
 # Raised when what a trained model of the same key is changes.
-VERSION = 1
+VERSION = 2
 STAGE = "trained"
 MODEL, HISTORY, CHECKPOINTS = "model", "history.json", "checkpoints"
 # Attention that keeps packed trajectories apart by their position ids; the tests show it of the first two.
@@ -139,7 +140,8 @@ def fine_tune(
     began = time.perf_counter()
     trainer = _trainer(base, rows, training, artefact.path, tracking, progress)
     with writing(artefact.path):
-        result = trainer.train(resume_from_checkpoint=_last_checkpoint(artefact.path / CHECKPOINTS))
+        last = last_whole(artefact.path / CHECKPOINTS)
+        result = trainer.train(resume_from_checkpoint=None if last is None else str(last))
         seconds = time.perf_counter() - began
         history = trainer.state.log_history
         losses = [entry["loss"] for entry in history if "loss" in entry]  # of every step, those before a kill as well
@@ -249,17 +251,7 @@ def _check(training: Training, devices: int) -> None:
 
 def _untrained(base: Base, rows: Rows, training: Training) -> "PreTrainedModel":
     """The student before training, in float32."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(
-        base.model,
-        revision=base.revision,
-        trust_remote_code=base.trust_remote_code,
-        dtype=torch.float32,
-        attn_implementation=training.attention,
-        use_safetensors=True,
-    )
+    model = trainable(base, base.model, training.attention)
     positions, longest = model.config.max_position_embeddings, max(len(ids) for ids in rows.input_ids)
     if positions and longest > positions:
         raise InputError(
@@ -267,6 +259,23 @@ def _untrained(base: Base, rows: Rows, training: Training) -> "PreTrainedModel":
             "student.training.max_length"
         )
     return model
+
+
+def trainable(base: Base, model: str, attention: str | None = None) -> "PreTrainedModel":
+    """Weights to train, in float32: the student's own, or a folder of what was trained from it.
+
+    Raises:
+        InputError: see `rsr.student.student.load_model`; or they carry an adapter, which training would freeze.
+    """
+    loaded, _ = students.load_model(
+        model,
+        revision=base.revision if model == base.model else None,
+        attention=attention,
+        trust_remote_code=base.trust_remote_code,
+    )
+    if hasattr(loaded, "peft_config"):
+        raise InputError(f"{model}: holds an adapter: merge it into the weights to train them")
+    return loaded
 
 
 def _arguments(training: Training, devices: int, folder: Path, tracking: Tracking) -> "SFTConfig":
@@ -302,15 +311,6 @@ def _arguments(training: Training, devices: int, folder: Path, tracking: Trackin
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-
-
-def _last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end: the trainer's state is its last file."""
-    whole = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    for path in folder.glob("checkpoint-*"):
-        if path not in whole:
-            _remove(path)
-    return str(max(whole, key=lambda path: int(path.name.split("-")[1]))) if whole else None
 
 
 def _save(trainer: "SFTTrainer", base: Base, rows: Rows, training: Training, folder: Path) -> None:

@@ -98,7 +98,8 @@ def _lengths(ranking: "Ranking") -> list[str]:
 
 def show_training_set(training_set: "TrainingSet", file: "Path") -> None:
     chosen = training_set.choice.chosen
-    say(f"{len(chosen)} trajectories selected, {int(chosen['tokens'].sum()):,} response tokens")
+    tokens = training_set.tokens
+    say(f"{len(chosen)} trajectories selected, {'unknown' if tokens is None else f'{tokens:,}'} response tokens")
     table = grid("teacher", "selected", "share", f"mean {training_set.metric}", "correct", "wrong")
     for row in training_set.composition.iter_rows(named=True):
         score = number(row["mean_score"])

@@ -77,7 +77,7 @@ def _different_problems(trajectories: pl.DataFrame) -> list[str]:
 
 
 def _counted(facts: list[dict[str, Any]]) -> list[str]:
-    """Whatever was dropped or cut, per dataset, and text that the template adds."""
+    """Whatever was dropped or cut, per dataset, and notes on the student."""
     lines = []
     names = {
         "truncated": "truncated",
@@ -89,10 +89,7 @@ def _counted(facts: list[dict[str, Any]]) -> list[str]:
         counts = [f"{dataset['counts'][key]} {text}" for key, text in names.items() if dataset["counts"][key]]
         if counts:
             lines.append(f"{dataset_name(dataset['teacher'], dataset['generation'])}: {', '.join(counts)}")
-    added = sorted({text for dataset in facts for text in dataset["template_adds"]})
-    return lines + [
-        f"the chat template adds text of its own to chats without a system message: {text!r}" for text in added
-    ]
+    return lines + sorted({note for dataset in facts for note in dataset["notes"]})
 
 
 def coloured(tokens: Sequence[Token]) -> Text:

@@ -10,19 +10,13 @@ from typing import Any, assert_never
 
 import polars as pl
 
-from rsr.data.trajectories import Trajectory, shape
+from rsr.data.trajectories import REASONING, SHAREGPT_ROLES, Trajectory, as_list, shape
 from rsr.errors import InputError
 from rsr.store.artefacts import MANIFEST, writing
 
 TRAIN, INFO = "train", "dataset_info.json"
 NAME = "rsr_selection"  # of the entry in dataset_info.json
-TAGS = {
-    "role_tag": "role",
-    "content_tag": "content",
-    "user_tag": "user",
-    "assistant_tag": "assistant",
-    "system_tag": "system",
-}
+TAGS = ("role_tag", "content_tag", "user_tag", "assistant_tag", "system_tag")  # what LLaMA-Factory finds turns by
 
 
 def as_messages(trajectory: Trajectory) -> dict[str, Any]:
@@ -58,23 +52,52 @@ def dataset_info(records: Sequence[Mapping[str, Any]], file_name: str) -> dict[s
     """The entry of a dataset_info.json of LLaMA-Factory."""
     form = shape(records[0])
     if form == "alpaca":
-        columns = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
-        present = {theirs: ours for theirs, ours in columns.items() if any(ours in r for r in records)}
-        return {NAME: {"file_name": file_name, "columns": present}}
+        columns = {"prompt": "instruction", "query": "input", "response": "output"}
+        columns |= {name: name for name in ("system", "history")}
+        return {NAME: {"file_name": file_name, "columns": _present(columns, records)}}
     if form != "messages" and form != "conversations":
         assert_never(form)  # LLaMA-Factory must be told how a new format is laid out
-    entry: dict[str, Any] = {"file_name": file_name, "formatting": "sharegpt", "columns": {"messages": form}}
-    return {NAME: entry | ({"tags": TAGS} if form == "messages" else {})}
+    columns = _present({"messages": form, "system": "system"}, records)
+    tags = dict(zip(TAGS, _tags(records[0]), strict=True))
+    return {NAME: {"file_name": file_name, "formatting": "sharegpt", "columns": columns, "tags": tags}}
+
+
+def _present(columns: Mapping[str, str], records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The columns that records have, by LLaMA-Factory's names."""
+    return {theirs: ours for theirs, ours in columns.items() if any(ours in record for record in records)}
+
+
+def _tags(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The words by which turns are told apart in a record, in the order of `TAGS`."""
+    if shape(record) == "messages":
+        return ("role", "content", "user", "assistant", "system")
+    speakers = {str(turn["from"]) for turn in as_list(record["conversations"], "conversations")}
+    theirs = [
+        {word for word in speakers if SHAREGPT_ROLES[word] == role} or {default}
+        for role, default in (("user", "human"), ("assistant", "gpt"), ("system", "system"))
+    ]
+    return ("from", "value", *(" and ".join(sorted(words)) for words in theirs))
+
+
+def kept_apart(record: Mapping[str, Any]) -> set[str]:
+    """Fields beside the turns, and beside their content, that belong to what was scored."""
+    form = shape(record)
+    if form == "alpaca":
+        return set()
+    turns = as_list(record[form], form)
+    return {name for name in REASONING if any(turn.get(name) for turn in turns)} | {"system"} & {*record}
 
 
 def check_shapes(records: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse records of more than one shape.
+    """Refuse records of more than one shape, or of turns that are not told apart by the same words.
 
     Raises:
         InputError: they are mixed.
     """
-    shapes = sorted({shape(record) for record in records})
-    if len(shapes) > 1:
+    shapes: list[str] = sorted({shape(record) for record in records})
+    if shapes == ["conversations"]:
+        shapes = sorted({"turns from " + ", ".join(_tags(record)[2:4]) for record in records})
+    if len(shapes) > 1 or " and " in shapes[0]:
         raise InputError(
             f"the selected records have mixed formats ({', '.join(shapes)}), which no trainer takes as one dataset: "
             "as_messages (--as-messages) writes all as messages"

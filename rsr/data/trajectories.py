@@ -6,17 +6,19 @@ that layout works the same. Records may be
 
 * {"messages": [{"role", "content"}, ...]}, the list possibly as a string holding a JSON or Python literal;
 * ShareGPT: {"conversations": [{"from": "human" | "gpt" | "system", "value"}, ...]};
-* Alpaca: {"instruction", "input"?, "output", "system"?};
+* Alpaca: {"instruction", "input"?, "output", "history"?};
 
-each with an optional "id", "answer" and "correct" (true or false). An assistant message may carry its reasoning apart, as API exports do, in
-"reasoning_content" or "thinking"; it becomes "<think>\\n{reasoning}\\n</think>\\n\\n{content}".
+each with an optional "system" (the first message), "id", "answer" and "correct" (true or false). An assistant message may carry its
+reasoning apart, as API exports do, in "reasoning_content", "reasoning" or "thinking"; it becomes
+"<think>\\n{reasoning}\\n</think>\\n\\n{content}". Fields that change what was said or seen, such as tools, are refused; of what else a
+message holds a dataset knows the names.
 """
 
 import ast
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +31,11 @@ SUFFIXES = (".json", ".jsonl", ".parquet")
 BESIDE = ("manifest.json", "dataset_info.json")  # what lies beside trajectories and holds none
 ROLES = ("system", "user", "assistant")
 SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+REASONING = ("reasoning_content", "reasoning", "thinking")
+# What a student would have to see or be trained on otherwise, and does not.
+NOT_READ = ("tools", "functions", "images", "videos", "audios", "documents", "chat_template_kwargs", "system_prompt")
+NOT_READ_OF_MESSAGE = ("tool_calls", "function_call", "tool_call_id", "refusal", "images", "videos", "audio")
+TEXT_PARTS = (None, "text", "input_text", "output_text")
 OnError = Literal["error", "skip"]
 Advance = Callable[[int, int], None]  # told of the characters and tokens that are done since the last call
 Shape = Literal["messages", "conversations", "alpaca"]
@@ -81,12 +88,14 @@ class Dataset:
     Attributes:
         generation: "" where there is one only.
         skipped: records left out under on_error="skip".
+        unread: names of fields of messages that are not read.
     """
 
     teacher: str
     generation: str
     trajectories: tuple[Trajectory, ...]
     skipped: tuple[Skipped, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -178,9 +187,10 @@ def parse(
     skipped: list[Skipped] = []
     occurrences: Counter[str] = Counter()
     seen: set[str] = set()
+    unread: set[str] = set()
     for row, (where, record) in enumerate(records):
         try:
-            trajectory = replace(_trajectory(record, occurrences), row=row)
+            trajectory = replace(_trajectory(record, occurrences, unread), row=row)
             if trajectory.id in seen:
                 raise InputError(f"a second record with the id {trajectory.id!r}: make ids unique or leave them out")
         except InputError as error:
@@ -193,7 +203,7 @@ def parse(
     if not trajectories:
         problem = f"all {len(skipped)} records are malformed, the first: {skipped[0].reason}" if skipped else "is empty"
         raise InputError(f"{source}: {problem}")
-    return Dataset(teacher, generation, tuple(trajectories), tuple(skipped))
+    return Dataset(teacher, generation, tuple(trajectories), tuple(skipped), tuple(sorted(unread)))
 
 
 # --- files to records ----------------------------------------------------------------------------------------------
@@ -284,10 +294,12 @@ def _reason(error: Exception) -> str:
 # --- records to trajectories ---------------------------------------------------------------------------------------
 
 
-def _trajectory(record: Any, occurrences: Counter[str]) -> Trajectory:
+def _trajectory(record: Any, occurrences: Counter[str], unread: set[str]) -> Trajectory:
     if not isinstance(record, Mapping):
         raise InputError(f"a record is an object with 'messages', not {_kind(record)}")
-    messages = _messages(record)
+    turns = _turns(record)
+    unread.update(name for turn in turns for name in _unread(turn))
+    messages = _messages(record, turns)
     # The key counts every record that has a prompt, kept or not, so that skipping one shifts no other.
     prompt = json.dumps([[m.role, m.content] for m in messages if m.role != "assistant"], ensure_ascii=True)
     prompt_hash = hashlib.sha256(prompt.encode()).hexdigest()[:16]
@@ -328,15 +340,43 @@ def shape(record: Mapping[str, Any]) -> Shape:
     )
 
 
-def _messages(record: Mapping[str, Any]) -> list[Message]:
+def _turns(record: Mapping[str, Any]) -> list[Any]:
+    """The turns of a record as they stand in it; Alpaca's are put in the form of messages."""
     form = shape(record)
-    if form == "alpaca":
-        return _alpaca(record)
-    parse_one = _message if form == "messages" else _sharegpt
-    return [parse_one(m, i) for i, m in enumerate(_as_list(record[form], form))]
+    _refuse(record, NOT_READ if form == "alpaca" else (*NOT_READ, "history"), "the record")
+    return _alpaca(record) if form == "alpaca" else as_list(record[form], form)
 
 
-def _as_list(value: Any, name: str) -> list[Any]:
+def _messages(record: Mapping[str, Any], turns: Sequence[Any]) -> list[Message]:
+    parse_one = _sharegpt if shape(record) == "conversations" else _message
+    messages = [parse_one(turn, i) for i, turn in enumerate(turns)]
+    system = _text(record.get("system") or "", "'system'")
+    if not system or messages[0] == Message("system", system):
+        return messages
+    if messages[0].role == "system":
+        raise InputError("'system' and the system message of the chat differ: keep one of them")
+    return [Message("system", system), *messages]
+
+
+def _unread(turn: Any) -> list[str]:
+    """Names of a turn's fields that hold something and are not read."""
+    read = ("role", "content", "from", "value", *REASONING)
+    return [name for name, value in turn.items() if name not in read and value] if isinstance(turn, Mapping) else []
+
+
+def _refuse(fields: Mapping[str, Any], names: Iterable[str], whose: str) -> None:
+    """Refuse what changes a chat and is not read."""
+    for name in names:
+        if fields.get(name) and str(fields[name]).strip() not in ("[]", "{}", "null"):
+            raise InputError(f"{whose} has {name!r}, which is not read: leave such records out, or remove the field")
+
+
+def as_list(value: Any, name: str) -> list[Any]:
+    """A list of a record, which may be kept as text.
+
+    Raises:
+        InputError: it is no list, or empty.
+    """
     if isinstance(value, str):
         value = _literal(value, name)
     if not isinstance(value, list):
@@ -364,21 +404,34 @@ def _message(message: Any, index: int) -> Message:
     role = message.get("role")
     if role not in ROLES:
         raise InputError(f"message {index} has the role {role!r}; known are {', '.join(ROLES)}")
-    content = _text(message.get("content"), index, may_be_missing=role == "assistant")
-    reasoning = message.get("reasoning_content") or message.get("thinking")
-    if reasoning is not None and role == "assistant":
-        content = f"<think>\n{_text(reasoning, index)}\n</think>\n\n{content}"
-    return Message(role, content)
+    _refuse(message, NOT_READ_OF_MESSAGE, f"message {index}")
+    content = message.get("content")
+    spoken = "" if content is None and role == "assistant" else _text(content, f"the content of message {index}")
+    return Message(role, _reasoning(message, role, index) + spoken)
 
 
-def _text(content: Any, index: int, *, may_be_missing: bool = False) -> str:
-    if isinstance(content, str):
-        return _encodable(content, f"the content of message {index}")
-    if content is None and may_be_missing:
+def _reasoning(message: Mapping[str, Any], role: str, index: int) -> str:
+    """What an assistant message carries apart, in its tags."""
+    given = {name: _text(message[name], f"{name!r} of message {index}") for name in REASONING if message.get(name)}
+    if not given:
         return ""
-    if isinstance(content, list) and all(isinstance(p, Mapping) and isinstance(p.get("text"), str) for p in content):
-        return _encodable("".join(part["text"] for part in content), f"the content of message {index}")
-    raise InputError(f"the content of message {index} is text, not {_kind(content)}")
+    if role != "assistant":
+        raise InputError(f"message {index} is the {role}'s and has {next(iter(given))!r}")
+    if len(set(given.values())) > 1:
+        raise InputError(f"{' and '.join(map(repr, given))} of message {index} differ: keep one of them")
+    return f"<think>\n{next(iter(given.values()))}\n</think>\n\n"
+
+
+def _text(content: Any, what: str) -> str:
+    if isinstance(content, str):
+        return _encodable(content, what)
+    if isinstance(content, list) and all(map(_is_text_part, content)):
+        return _encodable("".join(part["text"] for part in content), what)
+    raise InputError(f"{what} is text, not {_kind(content)}")
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, Mapping) and isinstance(part.get("text"), str) and part.get("type") in TEXT_PARTS
 
 
 def _encodable(text: str, what: str) -> str:
@@ -396,14 +449,22 @@ def _sharegpt(message: Any, index: int) -> Message:
     role = SHAREGPT_ROLES.get(str(message.get("from")))
     if role is None:
         raise InputError(f"turn {index} is from {message.get('from')!r}; known are {', '.join(SHAREGPT_ROLES)}")
-    return Message(role, _text(message.get("value"), index))
+    _refuse(message, NOT_READ_OF_MESSAGE, f"turn {index}")
+    return Message(role, _reasoning(message, role, index) + _text(message.get("value"), f"the content of turn {index}"))
 
 
-def _alpaca(record: Mapping[str, Any]) -> list[Message]:
-    parts = {name: _text(record.get(name) or "", 0) for name in ("system", "instruction", "input", "output")}
-    user = "\n".join(part for part in (parts["instruction"], parts["input"]) if part)
-    system = [Message("system", parts["system"])] if parts["system"] else []
-    return [*system, Message("user", user), Message("assistant", parts["output"])]
+def _alpaca(record: Mapping[str, Any]) -> list[Any]:
+    """The earlier questions and answers of its history, then its own."""
+    history = record.get("history") or []
+    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+        raise InputError("'history' is a list of pairs, a question and its answer")
+    question, given, answer = (_text(record.get(name) or "", repr(name)) for name in ("instruction", "input", "output"))
+    own = ("\n".join(part for part in (question, given) if part), answer)
+    return [
+        {"role": role, "content": content}
+        for pair in (*history, own)
+        for role, content in zip(("user", "assistant"), pair, strict=True)
+    ]
 
 
 def _kind(value: Any) -> str:

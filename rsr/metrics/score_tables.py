@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rsr.tokens.score_dataset import Backend
 
 # Raised when what the score tables hold for the same key changes its meaning.
-VERSION = 1
+VERSION = 2
 STAGE = "scores"
 TRAJECTORIES, DATASETS = "trajectories.parquet", "datasets.parquet"
 DATASET = pl.concat_str("teacher", "generation", separator="/").str.strip_chars_end("/")  # as `dataset_name` says it
@@ -116,7 +116,7 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
     key = {
         "stage": STAGE,
         "version": VERSION,
-        "stores": [[s.student, s.teacher, s.generation, s.skipped, digest(s.artefact.key)] for s in stores],
+        "stores": [[s.student, s.teacher, s.generation, s.skipped, s.unread, digest(s.artefact.key)] for s in stores],
         "metrics": {m.name: _declared(m) for m in token_metrics()},
         "bootstrap": [resamples, seed],
     }
@@ -137,7 +137,7 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
                     "generation": s.generation,
                     "data": s.artefact.key["data"],
                     "counts": s.artefact.facts["counts"] | {"malformed": s.skipped},
-                    "template_adds": s.artefact.facts["template_adds"],
+                    "notes": [*s.artefact.facts["notes"], *_unread(s)],
                 }
                 for s in stores
             ],
@@ -147,6 +147,10 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
         pl.read_parquet(artefact.path / TRAJECTORIES, glob=False),
         pl.read_parquet(artefact.path / DATASETS, glob=False),
     )
+
+
+def _unread(store: TokenStore) -> list[str]:
+    return [f"{store.name}: of its messages {', '.join(store.unread)} was not read"] if store.unread else []
 
 
 def _declared(metric: Metric) -> dict[str, Any]:
@@ -190,7 +194,7 @@ def read(folder: Path) -> Scores:
 
 
 def of_metric(trajectories: pl.DataFrame, metric: str, preset: str = "") -> pl.DataFrame:
-    """The rows of one metric and preset, with the name of their dataset.
+    """The rows of one metric and preset, with the name of their dataset, and tokens where any metric of the table knows them.
 
     Raises:
         InputError: the table has none.
@@ -201,4 +205,12 @@ def of_metric(trajectories: pl.DataFrame, metric: str, preset: str = "") -> pl.D
         presets = trajectories.filter(metric=metric)["preset"].unique().sort().to_list()
         known = f"; its presets are {', '.join(map(repr, presets))}" if presets else "; it is not computed from tokens"
         raise InputError(f"the scores hold no {metric}{f' ({preset})' if preset else ''}{known}")
-    return rows.with_columns(dataset=DATASET)
+    return _with_tokens(rows, trajectories).with_columns(dataset=DATASET)
+
+
+def _with_tokens(rows: pl.DataFrame, trajectories: pl.DataFrame) -> pl.DataFrame:
+    """A text is as long in the rows of a metric that does not tokenise it as in those of one that does."""
+    names = ["student", "teacher", "generation", "trajectory"]
+    known = trajectories.filter(pl.col("tokens").is_not_null()).unique(names).select(*names, known="tokens")
+    joined = rows.join(known, on=names, how="left", maintain_order="left")
+    return joined.with_columns(tokens=pl.coalesce("tokens", "known")).drop("known")

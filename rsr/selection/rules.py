@@ -105,6 +105,8 @@ def choose(candidates: pl.DataFrame, direction: Direction, rule: Rule) -> Choice
         return step(marked, pl.col("kept"), reason).drop("kept")
 
     rest = step(candidates, pl.col("value").is_finite().fill_null(False), "without a score")
+    if rule.tokens is not None:
+        rest = step(rest, pl.col("tokens").is_not_null(), "of unknown length")
     if rule.correct == "only":
         rest = step(rest, pl.col("correct").fill_null(False), "not known to be correct")
     rest = _ordered(rest, direction, rule.correct == "first")

@@ -18,6 +18,8 @@ from rsr.selection.rules import Choice, Direction, Rule, choose
 
 SCORE_COLUMNS = ("teacher", "generation", "trajectory", "problem", "group", "value", "tokens", "correct")
 
+TOKENS = pl.when(pl.col("tokens").null_count() == 0).then(pl.col("tokens").sum())  # of all, or not known
+
 
 @dataclass(frozen=True)
 class Overlap:
@@ -67,12 +69,18 @@ class TrainingSet:
                 selected=pl.len(),
                 share=pl.len() / len(chosen),
                 mean_score=pl.col("value").mean(),
-                tokens=pl.col("tokens").sum(),
+                tokens=TOKENS,
                 correct=pl.col("correct").sum(),
                 wrong=(~pl.col("correct")).sum(),
             )
             .sort("selected", "teacher", descending=[True, False])
         )
+
+    @property
+    def tokens(self) -> int | None:
+        """Response tokens of all; None where they are not known of some."""
+        total: int | None = self.choice.chosen.select(TOKENS).item()
+        return total
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -110,7 +118,7 @@ class TrainingSet:
         chosen, left_out = self.choice.chosen, self.choice.left_out
         facts = {
             "selected": len(chosen),
-            "tokens": int(chosen["tokens"].sum()),
+            "tokens": self.tokens,
             "rule": {"metric": self.metric, "preset": self.preset, **asdict(self.rule)},
             "ties": self.choice.ties,
             "composition": self.composition.to_dicts(),
@@ -280,4 +288,8 @@ def _warnings(
         warnings.append(f"{wrong} of {len(choice.chosen)} selected are wrong: correct=only leaves them out")
     if any(isinstance(r.get("messages") or r.get("conversations"), str) for r in records):
         warnings.append("the records keep messages as text, which trainers do not read: write them as messages")
+    if apart := sorted({name for record in records for name in export.kept_apart(record)}):
+        warnings.append(
+            f"the records keep {', '.join(apart)} apart, which not every trainer reads: write them as messages"
+        )
     return warnings

@@ -2,23 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from logging import ERROR
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rsr.errors import InputError
+from rsr.student import weights
 from rsr.student.chat import ChatRenderer, load_template
 from rsr.student.device import device_of, tell_of_dtype, weights_dtype
-from rsr.student.settings import Dtype
+from rsr.student.settings import Dtype, WeightsDtype
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
-
-WEIGHTS = "*.safetensors"
 
 
 class AnyStudent(Protocol):
@@ -32,6 +31,8 @@ class AnyStudent(Protocol):
     def identity(self) -> Mapping[str, Any]: ...
     @property
     def max_positions(self) -> int | None: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,14 @@ class Student:
     Attributes:
         name: for people; not part of its identity.
         identity: what its scores depend on: weights, tokenizer, template, dtype, attention implementation, device type.
+        notes: what a reader of its scores should know of how it was loaded.
     """
 
     name: str
     model: "PreTrainedModel"
     renderer: ChatRenderer
     identity: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
     @property
     def device(self) -> "torch.device":
@@ -87,23 +90,12 @@ def load(
     chosen = load_template(template) if template else None
     place, computed = device_of(device), weights_dtype(dtype, device)
     tell_of_dtype(dtype, computed, place)
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
     renderer = ChatRenderer(
         load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code), chosen, template_variables
     )
-    with _loading(model):
-        loaded = AutoModelForCausalLM.from_pretrained(
-            model,
-            revision=revision,
-            dtype=getattr(torch, computed),
-            attn_implementation=attention,
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-        )
+    loaded, notes = load_model(
+        model, revision=revision, dtype=computed, attention=attention, trust_remote_code=trust_remote_code
+    )
     identity = {
         **identity_of(model, renderer, revision=revision, trust_remote_code=trust_remote_code),
         "dtype": computed,
@@ -111,7 +103,83 @@ def load(
         "device": place.type,
     }
     loaded.requires_grad_(False).eval().to(place)
-    return Student(name or Path(model).absolute().name, loaded, renderer, identity)
+    return Student(name or Path(model).absolute().name, loaded, renderer, identity, notes)
+
+
+def load_model(
+    model: str | Path,
+    *,
+    revision: str | None = None,
+    dtype: WeightsDtype = "float32",
+    attention: str | None = None,
+    trust_remote_code: bool = False,
+) -> tuple["PreTrainedModel", tuple[str, ...]]:
+    """Load a causal language model whose every weight is in the checkpoint, and an adapter that lies beside it.
+
+    Args:
+        attention: attention implementation; None leaves it to transformers.
+
+    Returns:
+        The model, and notes on what of the checkpoint it has no place for.
+
+    Raises:
+        InputError: it cannot be loaded, or a weight is missing or has another shape: a loader would draw it at random.
+    """
+    check(model)
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    getLogger("transformers.modeling_utils").setLevel(ERROR)  # its report of a loading is read below
+    load_whole: Any = AutoModelForCausalLM.from_pretrained
+    adapter = _adapter(model, revision)
+    with _loading(model):
+        loaded, report = load_whole(
+            model,
+            revision=revision,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            ignore_mismatched_sizes=True,  # which are refused below, in one line
+            output_loading_info=True,
+            adapter_kwargs={"subfolder": "none"},  # found by itself, it would hide what is missing from the weights
+        )
+        of_adapter = loaded.load_adapter(str(model)).to_dict() if adapter else {}
+    _refuse_drawn(model, report)
+    if adapter:
+        _refuse_drawn(model, of_adapter)
+    unread = sorted(report["unexpected_keys"])
+    return loaded, (f"the model has no place for {_first(unread)} of its checkpoint",) if unread else ()
+
+
+def _adapter(model: str | Path, revision: str | None) -> bool:
+    """Whether an adapter is to be put on the weights."""
+    from transformers.utils.import_utils import is_peft_available
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    folder = Path(model)
+    if not folder.is_dir():
+        if find_adapter_config_file(str(model), revision=revision) is not None:
+            raise InputError(f"{model}: an adapter on the hub: merge it into its base, and give the folder")
+        return False
+    if weights.has_adapter(folder) and not is_peft_available():
+        raise InputError(f"{model}: holds an adapter, which needs peft: pip install peft, or merge it into the weights")
+    return weights.has_adapter(folder)
+
+
+def _refuse_drawn(model: str | Path, report: Mapping[str, Any]) -> None:
+    """What a loader misses in a checkpoint it draws at random, and says so in passing."""
+    drawn = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
+    if drawn:
+        raise InputError(
+            f"{model}: its checkpoint is not whole: {_first(drawn)} missing or of another shape than its configuration says"
+        )
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def of_model(
@@ -162,9 +230,8 @@ def check(model: str | Path) -> None:
         InputError: a path without a folder, or a folder without a configuration or weights in safetensors.
     """
     _check_folder(model)
-    folder = Path(model)
-    if folder.is_dir() and not any(folder.glob(WEIGHTS)):
-        raise InputError(f"{model}: holds no weights ({WEIGHTS}); other formats are not read")
+    if Path(model).is_dir():
+        weights.files(Path(model))
 
 
 def _check_folder(model: str | Path) -> None:
@@ -271,10 +338,4 @@ def _weights_identity(model: str | Path, revision: str | None, with_code: bool) 
         if not commit:
             raise InputError(f"{model}: its revision is not known, so that its scores could not be told apart")
         return {"hub": str(model), "revision": str(commit)}
-    hasher = hashlib.sha256()
-    code = folder.glob("*.py") if with_code else ()
-    for path in sorted([*folder.glob(WEIGHTS), folder / "config.json", *code]):
-        hasher.update(path.name.encode())
-        with path.open("rb") as file:
-            hasher.update(hashlib.file_digest(file, "sha256").digest())
-    return {"sha256": hasher.hexdigest()}
+    return {"sha256": weights.digest(folder, with_code=with_code)}

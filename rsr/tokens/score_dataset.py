@@ -20,7 +20,7 @@ from rsr.tokens.token_store import SHARD, STAGE, Shard, TokenStore, read_shard, 
 from rsr.tokens.tokens import Tokens
 
 # Raised when what a token store holds for the same key changes its meaning.
-VERSION = 1
+VERSION = 2
 
 T = TypeVar("T")
 
@@ -76,13 +76,13 @@ def score_dataset(
     student = scorer.student
     label = f"{student.name}-{dataset.name}"
     artefact = find_or_begin(root, STAGE, label, store_key(scorer, dataset), process, barrier)
-    names = (student.name, dataset.teacher, dataset.generation)
+    names = (student.name, dataset.teacher, dataset.generation, len(dataset.skipped), dataset.unread)
     if artefact.manifest is not None:
         if on_error == "error":
             _refuse_left_out(dataset, {row["id"]: row["reason"] for row in artefact.facts["left_out"]})
         progress(sum(t.characters for t in dataset.trajectories) // process[1], 0)
         barrier()
-        return TokenStore(artefact, *names, skipped=len(dataset.skipped))
+        return TokenStore(artefact, *names)
     began, tokens = time.perf_counter(), 0
     index, processes = process
     shards = [dataset.trajectories[i : i + SHARD] for i in range(0, len(dataset.trajectories), SHARD)]
@@ -107,7 +107,7 @@ def score_dataset(
     if index == 0:
         artefact = artefact.complete(**_facts(artefact, len(shards), scorer, dataset, began, tokens))
     barrier()
-    return TokenStore(locate(root, STAGE, label, artefact.key), *names, skipped=len(dataset.skipped))
+    return TokenStore(locate(root, STAGE, label, artefact.key), *names)
 
 
 def _refuse_left_out(dataset: Dataset, left_out: Mapping[str, str]) -> None:
@@ -187,7 +187,6 @@ def _facts(
         counts["without_response_tokens"] += int((shard.tokens.lengths == 0).sum())
         left_out += [{"id": i, "reason": r} for i, r in zip(shard.ids, shard.reasons, strict=True) if r is not None]
     counts["left_out"] = len(left_out)
-    no_system = sum(t.messages[0].role != "system" for t in dataset.trajectories)
     return {
         "student": scorer.student.name,
         "teacher": dataset.teacher,
@@ -196,9 +195,16 @@ def _facts(
         "counts": counts,
         "left_out": left_out,
         "malformed": [{"where": s.where, "reason": s.reason} for s in dataset.skipped],
-        "template_adds": scorer.student.renderer.prose() if no_system else [],
+        "notes": _notes(scorer.student, dataset),
         "seconds": round(time.perf_counter() - began, 3),
         "tokens_in_those_seconds": tokens,
         "computed_with": scorer.computed_with,
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},
     }
+
+
+def _notes(student: AnyStudent, dataset: Dataset) -> list[str]:
+    """What a reader of the scores should know of the student and its template."""
+    no_system = any(t.messages[0].role != "system" for t in dataset.trajectories)
+    adds = "the chat template adds text of its own to chats without a system message"
+    return [*student.notes, *(f"{adds}: {text!r}" for text in (student.renderer.prose() if no_system else []))]

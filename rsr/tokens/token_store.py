@@ -65,6 +65,7 @@ class TokenStore:
     teacher: str
     generation: str
     skipped: int = 0  # malformed records that the dataset was read without
+    unread: tuple[str, ...] = ()  # fields of its messages that were not read
 
     @property
     def name(self) -> str:

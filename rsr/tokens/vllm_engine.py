@@ -40,6 +40,7 @@ class VllmStudent:
     renderer: ChatRenderer
     identity: Mapping[str, Any]
     max_positions: int | None
+    notes: tuple[str, ...] = ()
 
 
 class VllmScorer:

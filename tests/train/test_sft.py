@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rsr.data import trajectories
 from rsr.errors import InputError
 from rsr.student import student as students
-from tests.models import save
+from tests.models import add_adapter, rewrite, save
 from train import sft
+from train.checkpoints import last_whole
 from train.rows import IGNORED, training_rows
 from train.settings import LoRA, Overlong, Training
 from train.sft import Base, fine_tune
@@ -161,10 +162,22 @@ def test_interrupted_it_goes_on_to_the_same_weights(base, tmp_path):
         assert not list(root.rglob("checkpoint-*"))
 
 
+def _without_state(checkpoint):
+    (checkpoint / "trainer_state.json").unlink()  # the trainer writes it last
+
+
+def _cut(name):
+    def cut(checkpoint):
+        content = (checkpoint / name).read_bytes()
+        (checkpoint / name).write_bytes(content[: len(content) // 2])
+
+    return cut
+
+
 @pytest.mark.full
-def test_a_half_written_checkpoint_is_not_taken(base, tmp_path):
+def test_a_checkpoint_that_is_not_whole_is_passed_over(base, tmp_path):
+    """As a kill, a full disk or a lost power leaves it: the one before it is taken, or none."""
     settings = Training(**(SETTINGS | {"epochs": 4}), micro_batch=8, checkpoints=4)
-    steps = list[int]()
 
     def stop(step, _):
         if step == 8:
@@ -173,8 +186,11 @@ def test_a_half_written_checkpoint_is_not_taken(base, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fine_tune(base, dataset(), settings, tmp_path / "broken", progress=stop)
     (whole,) = (tmp_path / "broken").rglob("checkpoint-6")
-    shutil.copytree(whole, half := whole.with_name("checkpoint-9"))
-    (half / "trainer_state.json").unlink()  # the trainer writes it last
+    for damage in (_without_state, *map(_cut, ("trainer_state.json", "model.safetensors", "optimizer.pt"))):
+        shutil.copytree(whole, half := whole.with_name("checkpoint-9"))
+        damage(half)
+        assert last_whole(whole.parent) == whole and not half.exists()
+    steps = list[int]()
     resumed = fine_tune(base, dataset(), settings, tmp_path / "broken", progress=lambda step, _: steps.append(step))
     assert steps == list(range(7, 13))
     assert weights(resumed) == weights(fine_tune(base, dataset(), settings, tmp_path / "unbroken"))
@@ -233,6 +249,16 @@ def test_merged_lora_equals_its_adapter(base, tmp_path, monkeypatch):
     untouched = AutoModelForCausalLM.from_pretrained(base.model)(ids).logits
     assert torch.allclose(merged(ids).logits, adapted(ids).logits, atol=1e-4)
     assert not torch.allclose(merged(ids).logits, untouched, atol=1e-2)
+
+
+def test_weights_that_are_missing_or_frozen_are_not_trained(tmp_path):
+    folder = save(tmp_path / "whole")
+    rewrite(folder, lambda tensors: tensors.pop("model.norm.weight"))
+    with pytest.raises(InputError, match=r"its checkpoint is not whole: model.norm.weight missing"):
+        sft.trainable(Base("cut", str(folder)), str(folder))
+    adapted = add_adapter(save(tmp_path / "adapted"))
+    with pytest.raises(InputError, match="holds an adapter: merge it into the weights to train them"):
+        sft.trainable(Base("adapted", str(adapted)), str(adapted))
 
 
 @pytest.mark.full

@@ -37,6 +37,12 @@ def dataset(*records, **settings):
             ]
         },
         {"system": "Think.", "instruction": "1 + 1?", "output": "It is 2."},
+        {"system": "Think.", "messages": CHAT[1:]},
+        {"system": "Think.", "messages": CHAT, "tools": [], "history": None},
+        {
+            "system": "Think.",
+            "conversations": [{"from": "user", "value": "1 + 1?"}, {"from": "assistant", "value": "It is 2."}],
+        },
     ],
 )
 def test_formats_give_the_same_trajectory(record):
@@ -49,11 +55,26 @@ def test_alpaca_joins_instruction_and_input():
     assert [m.content for m in t.messages] == ["Add.\n1 and 1", "2"]
 
 
-@pytest.mark.parametrize("field", ["reasoning_content", "thinking"])
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "thinking"])
 def test_reasoning_of_api_exports_is_put_in_think_tags(field):
-    reply = {"role": "assistant", "content": "2", field: "one and one"}
+    reply = {"role": "assistant", "content": "2", "thinking": None, field: "one and one"}
     (t,) = dataset({"messages": [*CHAT[:2], reply]}).trajectories
     assert t.messages[-1].content == "<think>\none and one\n</think>\n\n2"
+
+
+def test_the_history_of_alpaca_comes_before_its_question():
+    (t,) = dataset({"history": [["1 + 1?", "2"]], "instruction": "And one more?", "output": "3"}).trajectories
+    assert [(m.role, m.content) for m in t.messages] == [
+        ("user", "1 + 1?"),
+        ("assistant", "2"),
+        ("user", "And one more?"),
+        ("assistant", "3"),
+    ]
+
+
+def test_what_a_message_holds_besides_is_known_by_name():
+    reply = CHAT[2] | {"reasoning_details": [{"text": "one and one"}], "name": "solver", "tool_calls": []}
+    assert dataset({"messages": [*CHAT[:2], reply]}).unread == ("name", "reasoning_details")
 
 
 def test_files_of_every_format_read_alike(tmp_path):
@@ -114,6 +135,17 @@ def test_skipping_a_record_shifts_no_key():
         ({"messages": "[{[1]: 2}]"}, "neither JSON nor a Python literal"),
         ({"messages": f"[{'9' * 5000}]"}, "neither JSON nor a Python literal"),
         ({"messages": CHAT[2:]}, "the chat starts with the assistant"),
+        ({"messages": CHAT, "system": "Hurry."}, "'system' and the system message of the chat differ"),
+        ({"messages": CHAT, "tools": [{"name": "search"}]}, "the record has 'tools', which is not read"),
+        ({"messages": CHAT, "history": [["1", "2"]]}, "the record has 'history', which is not read"),
+        ({"instruction": "1 + 1?", "output": "2", "history": ["1"]}, "'history' is a list of pairs"),
+        ({"messages": [*CHAT[:2], CHAT[2] | {"tool_calls": [{"id": "1"}]}]}, "message 2 has 'tool_calls'"),
+        (
+            {"messages": [*CHAT[:2], CHAT[2] | {"thinking": "a", "reasoning": "b"}]},
+            "'reasoning' and 'thinking' of message 2",
+        ),
+        ({"messages": [CHAT[0], CHAT[1] | {"thinking": "a"}, CHAT[2]]}, "message 1 is the user's and has 'thinking'"),
+        ({"messages": [*CHAT[:2], CHAT[2] | {"content": [{"type": "thinking", "text": "a"}]}]}, "message 2 is text"),
     ],
 )
 def test_malformed_records_name_the_place_and_the_reason(record, message):

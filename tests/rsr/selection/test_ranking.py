@@ -6,6 +6,7 @@ import pytest
 
 from rsr.errors import InputError
 from rsr.metrics.aggregate import SCHEMA, dataset_scores
+from rsr.metrics.score_tables import of_metric
 from rsr.selection.ranking import rank
 
 
@@ -30,6 +31,16 @@ def test_values_are_those_of_the_score_table():
     expected = dict(dataset_scores(scores).filter(metric="rsr").select("teacher", "value").iter_rows())
     assert {p.dataset: p.value for p in ranking.places} == pytest.approx(expected)
     assert [p.dataset for p in ranking.places] == ["a", "b"]
+
+
+def test_a_metric_of_texts_knows_the_tokens_of_metrics_beside_it():
+    scores = table(np.random.default_rng(0), {"a": 0.0, "b": 0.3})
+    of_text = scores.filter(metric="rsr").with_columns(
+        metric=pl.lit("rule_based_quality"), tokens=pl.lit(None, pl.Int64)
+    )
+    together = of_metric(pl.concat([scores, of_text]), "rule_based_quality")
+    assert together["tokens"].to_list() == scores.filter(metric="rsr")["tokens"].to_list()
+    assert of_metric(of_text, "rule_based_quality")["tokens"].null_count() == len(of_text)
 
 
 def test_probabilities_are_consistent():

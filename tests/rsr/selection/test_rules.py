@@ -16,7 +16,7 @@ rows = st.lists(
             "teacher": st.sampled_from("abc"),
             "problem": st.sampled_from(["p1", "p2", "p3"]),
             "value": st.sampled_from([None, 1.0, 2.0, 2.5, math.nan]),
-            "tokens": st.integers(1, 9),
+            "tokens": st.none() | st.integers(1, 9),
             "correct": st.sampled_from([None, True, False]),
         }
     ),
@@ -51,6 +51,8 @@ def names(frame):
 def plainly(frame, direction, rule):
     """The same in plain Python."""
     rows = [r for r in frame.iter_rows(named=True) if r["value"] is not None and not math.isnan(r["value"])]
+    if rule.tokens:
+        rows = [r for r in rows if r["tokens"] is not None]
     if rule.correct == "only":
         rows = [r for r in rows if r["correct"]]
     sign = 1 if direction == "lower" else -1
