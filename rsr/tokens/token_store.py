@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from rsr.data.trajectories import dataset_name
 from rsr.errors import InputError
-from rsr.store.artefacts import Artefact
+from rsr.store.artefacts import Artefact, reading
 from rsr.store.parquet import write_parquet
 from rsr.tokens.tokens import Tokens
 
@@ -75,10 +75,16 @@ class TokenStore:
         """Shard by shard, so that memory is bounded by one.
 
         Raises:
-            InputError: a shard is missing or cannot be read.
+            InputError: a shard is missing or damaged, or they hold other trajectories than were scored.
         """
+        rows = 0
         for index in range(self.artefact.facts["shards"]):
-            yield read_shard(shard_path(self.artefact, index))
+            shard = read_shard(shard_path(self.artefact, index))
+            rows += len(shard.ids)
+            yield shard
+        if rows != (scored := self.artefact.facts["counts"]["trajectories"]):
+            path = self.artefact.path
+            raise InputError(f"{path}: {rows} trajectories, where {scored} were scored; remove it to make it anew")
 
 
 def of_each(compute: Callable[[TokenStore], T], stores: Iterable[TokenStore]) -> list[T]:
@@ -114,13 +120,14 @@ def write_shard(path: Path, shard: Shard) -> None:
         schema=SCHEMA,
     )
     encoding = dict.fromkeys(FLOATS, SPLIT)
-    write_parquet(table, path, compression="zstd", use_dictionary=REPEATING, column_encoding=encoding)
+    columns = {"use_dictionary": REPEATING, "column_encoding": encoding}
+    write_parquet(table, path, compression="zstd", write_page_checksum=True, **columns)
 
 
 def reasons(path: Path) -> dict[str, str]:
     """Trajectories that a shard leaves out, and why."""
-    table = pq.read_table(path, columns=["id", "reason"]).to_pydict()
-    return {i: reason for i, reason in zip(table["id"], table["reason"], strict=True) if reason is not None}
+    shard = read_shard(path)
+    return {i: reason for i, reason in zip(shard.ids, shard.reasons, strict=True) if reason is not None}
 
 
 def read_shard(path: Path) -> Shard:
@@ -129,12 +136,8 @@ def read_shard(path: Path) -> Shard:
     Raises:
         InputError: it is damaged.
     """
-    try:
-        table = pq.read_table(path, schema=SCHEMA).combine_chunks()
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"{path}: not a readable shard ({str(error).splitlines()[0]}); remove {path.parent} and score again"
-        ) from error
+    with reading(path, pa.ArrowException):
+        table = pq.read_table(path, schema=SCHEMA, page_checksum_verification=True).combine_chunks()
     lists = [table[name].combine_chunks() for name in ("rank", "surprisal", "entropy")]
     rank, surprisal, entropy = (values.flatten().to_numpy(zero_copy_only=False) for values in lists)
     lengths = lists[0].value_lengths().to_numpy()

@@ -207,7 +207,9 @@ def test_what_cannot_be_rendered_is_refused_or_left_out_and_listed(folder, tmp_p
 def test_a_missing_shard_of_a_complete_store_is_named(scorer, tmp_path):
     token_store = score_dataset(scorer, DATASET, tmp_path)
     (token_store.artefact.path / "shard-00001.parquet").unlink()
-    with pytest.raises(InputError, match=r"shard-00001\.parquet: not a readable shard .*; remove .* and score again"):
+    with pytest.raises(
+        InputError, match=r"shard-00001\.parquet: cannot be read \(no such file\); remove .* to make it anew"
+    ):
         trajectory_scores(token_store)
 
 
@@ -223,11 +225,18 @@ def test_logits_that_are_not_finite_name_the_trajectory(scorer, tmp_path):
 
 
 def test_a_damaged_shard_is_named(scorer, tmp_path):
-    token_store = score_dataset(scorer, DATASET, tmp_path)
-    path = token_store.artefact.path / "shard-00001.parquet"
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(InputError, match=r"shard-00001\.parquet: not a readable shard"):
-        list(token_store)
+    store = score_dataset(scorer, DATASET, tmp_path)
+    first, second = (store.artefact.path / f"shard-0000{i}.parquet" for i in range(2))
+    whole = second.read_bytes()
+    flips = range(100, len(whole) // 2, 97)  # one bit each, within the pages
+    for damaged in [whole[:100], *(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in flips)]:
+        second.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"shard-00001\.parquet: cannot be read .*; remove .* to make it anew"):
+            list(store)
+    second.write_bytes(whole)
+    token_store.write_shard(first, token_store.read_shard(store.artefact.path / "shard-00002.parquet"))
+    with pytest.raises(InputError, match="8 trajectories, where 10 were scored; remove it"):
+        list(store)
 
 
 def test_shards_round_trip(tmp_path):
