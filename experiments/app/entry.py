@@ -4,6 +4,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -65,7 +66,9 @@ def entry(
                     raise
                 fail(error)
 
+        @wraps(run)
         def command() -> None:
+            failures.clear()
             try:
                 sys.argv[1:] = _repeated(sys.argv[1:], config_name)
                 if open_groups:
