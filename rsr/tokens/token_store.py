@@ -6,6 +6,8 @@ A shard holds `SHARD` trajectories in the order of the dataset, as one Parquet f
 unit of resuming, and of work where several processes score. Its content does not depend on how many there were.
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +29,7 @@ T = TypeVar("T")
 STAGE = "tokens"
 THREADS = 4
 SHARD = 128
+DIGEST = "sha256"  # of a shard's content, among the metadata of its file
 SCHEMA = pa.schema(
     {
         "id": pa.string(),
@@ -120,8 +123,17 @@ def write_shard(path: Path, shard: Shard) -> None:
         schema=SCHEMA,
     )
     encoding = dict.fromkeys(FLOATS, SPLIT)
-    columns = {"use_dictionary": REPEATING, "column_encoding": encoding}
-    write_parquet(table, path, compression="zstd", write_page_checksum=True, **columns)
+    table = table.replace_schema_metadata({DIGEST: _digest(shard)})
+    write_parquet(table, path, compression="zstd", use_dictionary=REPEATING, column_encoding=encoding)
+
+
+def _digest(shard: Shard) -> str:
+    """SHA-256 of all that a shard holds: the format alone lets a flipped bit pass."""
+    columns = [shard.ids, shard.problems, shard.chat_tokens, shard.truncated, shard.reasons, shard.tokens.lengths]
+    hasher = hashlib.sha256(json.dumps([np.asarray(column, object).tolist() for column in columns]).encode())
+    for statistic in (shard.tokens.rank, shard.tokens.surprisal, shard.tokens.entropy):
+        hasher.update(np.nan_to_num(statistic, nan=-1).tobytes())
+    return hasher.hexdigest()
 
 
 def reasons(path: Path) -> dict[str, str]:
@@ -137,15 +149,19 @@ def read_shard(path: Path) -> Shard:
         InputError: it is damaged.
     """
     with reading(path, pa.ArrowException):
-        table = pq.read_table(path, schema=SCHEMA, page_checksum_verification=True).combine_chunks()
-    lists = [table[name].combine_chunks() for name in ("rank", "surprisal", "entropy")]
-    rank, surprisal, entropy = (values.flatten().to_numpy(zero_copy_only=False) for values in lists)
-    lengths = lists[0].value_lengths().to_numpy()
-    return Shard(
-        ids=table["id"].to_pylist(),
-        problems=table["problem"].to_pylist(),
-        chat_tokens=table["chat_tokens"].to_pylist(),
-        truncated=table["truncated"].to_pylist(),
-        reasons=table["reason"].to_pylist(),
-        tokens=Tokens(rank, surprisal, entropy, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
-    )
+        on_disk = pq.read_table(path).combine_chunks()
+        table = on_disk.cast(SCHEMA)
+        lists = [table[name].combine_chunks() for name in ("rank", "surprisal", "entropy")]
+        rank, surprisal, entropy = (values.flatten().to_numpy(zero_copy_only=False) for values in lists)
+        lengths = lists[0].value_lengths().to_numpy()
+        shard = Shard(
+            ids=table["id"].to_pylist(),
+            problems=table["problem"].to_pylist(),
+            chat_tokens=table["chat_tokens"].to_pylist(),
+            truncated=table["truncated"].to_pylist(),
+            reasons=table["reason"].to_pylist(),
+            tokens=Tokens(rank, surprisal, entropy, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
+        )
+        if (on_disk.schema.metadata or {}).get(DIGEST.encode()) != _digest(shard).encode():
+            raise ValueError("its content is not what was written")
+    return shard
