@@ -46,7 +46,9 @@ def stores(folder: Path, shards: int = SHARDS) -> list[TokenStore]:
     for teacher in printed_means():
         for generation in GENERATIONS:
             key = {"stage": "tokens", "student": {}, "scoring": {}, "data": f"{teacher}/{generation}"}
-            artefact = Artefact(folder / f"{teacher}-{generation}", key, {"shards": shards, "counts": {}, "notes": []})
+            counts = {"trajectories": min(shards * SHARD, TRAJECTORIES)}
+            facts = {"shards": shards, "counts": counts, "notes": []}
+            artefact = Artefact(folder / f"{teacher}-{generation}", key, facts)
             token_stores.append(TokenStore(artefact, "generated", teacher, generation))
     return token_stores
 

@@ -14,7 +14,7 @@ from eval.settings import Evaluation
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, begin, locate
 from rsr.store.locks import locking
-from rsr.store.parquet import write_parquet
+from rsr.store.parquet import read_parquet, write_parquet
 
 if TYPE_CHECKING:
     from eval.model import StudentLM
@@ -89,7 +89,7 @@ def draw(
         else:
             lm.advance(len(documents) * evaluation.samples)
         paths.append(path)
-    rows = pl.read_parquet(paths)
+    rows = pl.concat(map(read_parquet, paths))
     _refuse_copies(rows, benchmark, evaluation)
     return artefact.complete(
         shards=len(paths),
@@ -109,12 +109,7 @@ def read(artefact: Artefact) -> pl.DataFrame:
     Raises:
         InputError: a shard is missing or damaged.
     """
-    paths = [artefact.path / f"shard-{i:05d}.parquet" for i in range(artefact.facts["shards"])]
-    try:
-        return pl.read_parquet(paths)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{artefact.path}: cannot be read ({reason}); remove it to make it anew") from error
+    return pl.concat(read_parquet(artefact.path / f"shard-{i:05d}.parquet") for i in range(artefact.facts["shards"]))
 
 
 def _answers(

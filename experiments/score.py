@@ -22,7 +22,7 @@ def main(config: MetricsConfig) -> None:
     tracking.prepare(config.tracking, config.paths.outputs)
     scores = score(config)
     if scores is not None:
-        show(scores)
+        show(scores, config.names)
         tracking.log(config.tracking, f"score {config.student.name}", {"scores": scores.datasets})
 
 

@@ -17,7 +17,6 @@ from experiments.app.entry import entry
 from experiments.paper import published
 from experiments.paper.simulation import compare, separation_grid, world
 from experiments.reports.simulation import changed, draw, report
-from rsr.store.artefacts import writing
 
 
 @entry("simulation", SimulationConfig)
@@ -28,8 +27,7 @@ def main(config: SimulationConfig) -> None:
     folder = config.paths.results / "simulation" / changed(config)
     text = report(table, grid, config)
     result_folder.publish(folder, text, {"table3.csv": table, "grid.csv": grid})
-    with writing(folder):
-        draw(world(config), config.share, grid, folder)
+    draw(world(config), config.share, grid, folder)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def main(config: ValidationConfig) -> None:
     data = teacher_data.load(config.teachers, config.scoring, config.paths)
     singles = training_sets.first_generations(data)
     metric = by_name(config.validation.metric)
-    scores, missing = training_sets.scored(config, [metric.name])
+    scores, missing = training_sets.scored(config, [metric.name], "validation.metric")
     if missing:
         raise InputError(f"validation.metric={metric.name}: {missing[metric.name]}")
     chosen = choose(singles, predictions(scores, metric), metric, config)

@@ -24,7 +24,7 @@ def main(config: WithinConfig) -> None:
     refuse_or_go(config, f"trains on up to {ways} datasets of each teacher, with {len(config.within.seeds)} seeds")
     data = teacher_data.load(config.teachers, config.scoring, config.paths)
     metric = config.within.metric
-    scores, missing = training_sets.scored(config, [metric])
+    scores, missing = training_sets.scored(config, [metric], "within.metric")
     if missing:
         raise InputError(f"within.metric={metric}: {missing[metric]}")
     if unknown := sorted({*config.within.teachers} - {dataset.teacher for dataset in data}):

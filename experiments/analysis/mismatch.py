@@ -25,25 +25,36 @@ from rsr.stats.correlation import correlate
 
 
 def published_crossings(config: MismatchConfig) -> Iterator[Crossed]:
-    """The paper's students: every metric whose printed scores depend on the student."""
+    """The paper's students: every metric whose printed scores depend on the student.
+
+    Raises:
+        InputError: none of the chosen metrics is one.
+    """
+    chosen = _student_metrics(config)
     prints = published.read(config.paths.published)
     aggregates = Aggregates(prints.scores(), prints.performance())
     teachers = [teacher.name for teacher in config.teachers.teachers]
-    for metric in select(config.compared):
-        tables = aggregates.tables(metric, prints.students(), teachers) if metric.per_student else []
-        for table in (t for t in tables if not t.preset):
-            scores = metric.expected_sign * np.array(table.scores)
+    tables = [table for metric in chosen for table in aggregates.tables(metric, prints.students(), teachers)]
+    if not tables:
+        raise InputError(f"metric={config.metric}: the paper prints no scores of it")
+    for table in tables:
+        if not table.preset:
+            scores = table.metric.expected_sign * np.array(table.scores)
             settings = [Setting(student) for student in table.students]
             distance = 1 - correlate(scores[:, None], scores[None], "spearman")
-            yield Crossed(metric, settings, settings, scores, np.array(table.accuracy), distance)
+            yield Crossed(table.metric, settings, settings, scores, np.array(table.accuracy), distance)
 
 
 def measured_crossings(config: MismatchConfig) -> Iterator[Crossed]:
     """Students that are scored in every dtype, trained and evaluated here; finished stages are reused.
 
     Raises:
-        InputError: a study that costs much has not been given run=true, or a cell failed.
+        InputError: a study that costs much has not been given run=true, a cell failed, or none of the chosen metrics is
+            computed from the student's tokens.
     """
+    chosen = [metric for metric in _student_metrics(config) if metric.needs == "tokens"]
+    if not chosen:
+        raise InputError(f"metric={config.metric}: measured here are metrics of stored tokens alone: metric=tokens")
     students = [config.student, *(configured(name) for name in config.others)]
     if len(students) < 2:
         raise InputError("a mismatch is between students: give others=[NAME] besides student=NAME")
@@ -57,8 +68,18 @@ def measured_crossings(config: MismatchConfig) -> Iterator[Crossed]:
             assert scored is not None  # there is one process
             here = Setting(of.student.name, dtype)
             trajectories[here], scores[here] = scored.trajectories, scored.datasets
-    for metric in (m for m in select(config.compared) if m.per_student and m.needs == "tokens"):
+    for metric in chosen:
         yield _cross(metric, own, trajectories, scores, accuracies)
+
+
+def _student_metrics(config: MismatchConfig) -> list[Metric]:
+    """The chosen metrics that depend on the student; others are the same under every student."""
+    chosen = [metric for metric in select(config.compared) if metric.per_student]
+    if not chosen:
+        raise InputError(
+            f"metric={config.metric} is the same for every student, so that there is no mismatch: metric=all"
+        )
+    return chosen
 
 
 def configured(name: str) -> StudentConfig:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -66,8 +67,10 @@ def entry(
                     raise
                 fail(error)
 
+        @wraps(run)
         def command() -> None:
             threads.set_policy()
+            failures.clear()
             try:
                 sys.argv[1:] = _repeated(sys.argv[1:], config_name)
                 if open_groups:

@@ -10,7 +10,7 @@ from experiments.app.result_folder import folder_of, markdown_table
 from experiments.stages.evaluation import BASE
 from experiments.study.reinforcement import ReinforcedStudents
 from experiments.study.study import StudyResult
-from rsr.metrics import METRICS
+from rsr.metrics import METRICS, select
 from rsr.stats.correlation import Correlation, correlation
 from rsr.stats.effect import interval_text
 from rsr.views.plots import Panel, scatter
@@ -61,7 +61,7 @@ def accuracies(config: BeyondSftConfig, taught: StudyResult, reinforced: Reinfor
         parts.append(named.rename({f"accuracy_{when}": when}))
     table = parts[0].join(parts[1], on=["teacher", "generation"]).join(rewards, on=["teacher", "generation"])
     assert taught.scores is not None
-    names = [name for name in config.compared if name in METRICS]
+    names = [metric.name for metric in select(config.compared)]
     scores = taught.scores.filter(pl.col("metric").is_in(names), pl.col("preset") == "")
     wide = scores.pivot("metric", index=["teacher", "generation"], values="value")
     means = pl.all().exclude("teacher", "generation").mean()

@@ -16,6 +16,7 @@ from experiments.paper.published import AVERAGE
 from rsr.metrics.token import rsr
 from rsr.stats.correlation import minimum_detectable_correlation
 from rsr.stats.effect import interval_text
+from rsr.store.artefacts import writing
 from rsr.views.plots import Estimate, Panel, forest, scatter
 
 SIGNS = {"equal": "=", "attainable": "~", "not attainable": "x", "undecided": "?", NO_INPUTS: "-"}
@@ -52,19 +53,19 @@ def write(
     warnings: Sequence[str],
 ) -> None:
     """Write table.csv, table.md, figures and run.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    pl.DataFrame([record(r, p) for r in results for p in r.prints or (None,)], infer_schema_length=None).write_csv(
-        folder / "table.csv", float_precision=6
-    )
-    (folder / "table.md").write_text(_markdown(results, warnings), encoding="utf-8")
-    draw(folder, results, tables)
-    result_folder.write_record(
-        folder,
-        source=config.source.value,
-        bootstrap={"resamples": config.bootstrap.resamples, "seed": config.bootstrap.seed},
-        teachers=len(config.teachers.teachers),
-        verdicts=dict(Counter(p.verdict for r in results for p in r.prints)),
-    )
+    records = pl.DataFrame([record(r, p) for r in results for p in r.prints or (None,)], infer_schema_length=None)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        records.write_csv(folder / "table.csv", float_precision=6)
+        (folder / "table.md").write_text(_markdown(results, warnings), encoding="utf-8")
+        draw(folder, results, tables)
+        result_folder.write_record(
+            folder,
+            source=config.source.value,
+            bootstrap={"resamples": config.bootstrap.resamples, "seed": config.bootstrap.seed},
+            teachers=len(config.teachers.teachers),
+            verdicts=dict(Counter(p.verdict for r in results for p in r.prints)),
+        )
 
 
 def record(r: Result, p: Print | None) -> dict[str, str | float | None]:

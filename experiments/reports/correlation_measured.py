@@ -60,7 +60,6 @@ def report(found: StudyResult, config: CorrelationConfig, folder: Path) -> None:
             "table.csv": pl.DataFrame([record(r, None) for r in results], infer_schema_length=None),
             "scores.csv": aggregated.scores,
         }
-        folder.mkdir(parents=True, exist_ok=True)
         if results:
             draw(folder, results, [t for t in compared if t.metric.name in DRAWN and not t.preset] or compared)
     parts += ["## Time", result_folder.markdown_list(_times(found, config))]

@@ -114,7 +114,9 @@ def rows(of: Crossed, found: Mapping[str, Mapping[str, Effect]]) -> Iterator[dic
 
 
 def draw(crossed: Sequence[Crossed], folder: Path) -> None:
-    drawn = sorted((of for of in crossed if of.metric.name in DRAWN), key=lambda of: DRAWN.index(of.metric.name))
+    """Draw the metrics of `DRAWN`, or all where none of these is among them."""
+    by_name = {of.metric.name: of for of in crossed}
+    drawn = [by_name[name] for name in DRAWN if name in by_name] or list(crossed)
     heatmap(
         [(of.metric.title, of.matrix) for of in drawn],
         rows=[setting.label for setting in drawn[0].settings],
@@ -126,7 +128,7 @@ def draw(crossed: Sequence[Crossed], folder: Path) -> None:
         limits=(-1.0, 1.0),
     )
     panels = []
-    for of in (drawn[0], drawn[-1]):
+    for of in drawn[:1] + drawn[1:][-1:]:
         pairs = [(a, b) for (a, b) in np.argwhere(of.away(STUDENT) | of.away(DTYPE))]
         panels.append(
             Panel(

@@ -19,7 +19,7 @@ from experiments.app.processes import alone
 from experiments.app.shared_configs import MetricsConfig
 from experiments.stages import features, scoring, teacher_data
 from rsr.cli.progress import TokenProgress
-from rsr.cli.terminal import show_scores
+from rsr.cli.terminal import BESIDE, show_scores
 from rsr.data.trajectories import Dataset, dataset_name
 from rsr.errors import InputError
 from rsr.features.extractor import FeatureExtractor, FeatureTable, extract_features
@@ -30,7 +30,7 @@ from rsr.metrics.gradient import too_few
 from rsr.metrics.score_tables import DATASETS, STAGE, TRAJECTORIES, Scores, read
 from rsr.store.artefacts import digest, find_or_begin, writing
 from rsr.store.locks import in_turn, locking
-from rsr.store.parquet import write_parquet
+from rsr.store.parquet import read_parquet, write_parquet
 
 # Raised when what the tables of baselines hold for the same key changes its meaning.
 VERSION = 1
@@ -114,7 +114,7 @@ def _tabulate(tokens: Scores | None, by_tokens: list[str], baselines: Baselines,
         facts = {} if tokens is None else tokens.artefact.facts
         of_tokens_facts = {name: facts.get(name) for name in ("student", "scoring", "datasets")}
         artefact = artefact.complete(**of_tokens_facts, **baselines.facts)
-    return Scores(artefact, *(pl.read_parquet(artefact.path / path.name) for path in paths))
+    return Scores(artefact, *(read_parquet(artefact.path / path.name) for path in paths))
 
 
 def _missing(config: MetricsConfig, metrics: Sequence[Metric]) -> dict[str, str]:
@@ -241,13 +241,19 @@ def _facts_of(measured: FeatureTable) -> dict[str, Any]:
 # --- shown ---------------------------------------------------------------------------------------------------------
 
 
-def show(scores: Scores) -> None:
-    """Print RSR and what goes with it where it was asked for, then the other metrics, a line a dataset."""
+def show(scores: Scores, names: Sequence[str]) -> None:
+    """Print RSR and what goes with it where the tables hold it, then the other metrics, a line a dataset.
+
+    Args:
+        names: of metrics or groups that were asked for; a token metric of no group is shown where it is among them.
+    """
     facts = scores.artefact.facts
     with_rsr = "rsr" in scores.datasets["metric"]
     if with_rsr:
         show_scores(scores)
-    others = [m for m in select(["all"]) if m.needs != "tokens" and m.name in scores.datasets["metric"]]
+    shown_already = {"rsr", *BESIDE} if with_rsr else set()
+    held = [m for m in select(["all"]) if m.name in scores.datasets["metric"] and m.name not in shown_already]
+    others = [m for m in held if m.needs != "tokens" or m.name in names]
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160

@@ -96,8 +96,13 @@ def values(method: str, data: Sequence[Dataset], scores: Scores, seed: int = 0) 
     return rows.join(of, on=KEYS[:2], how="semi"), by_name(method).direction
 
 
-def scored(config: MetricsConfig, methods: Sequence[str]) -> tuple[Scores, dict[str, str]]:
+def scored(
+    config: MetricsConfig, methods: Sequence[str], setting: str = "selection.methods"
+) -> tuple[Scores, dict[str, str]]:
     """The scores that methods choose by, made where they are not there yet, and why a method cannot be had here.
+
+    Args:
+        setting: that names the methods, for messages.
 
     Raises:
         InputError: a method is none, or the scoring stage fails.
@@ -109,7 +114,7 @@ def scored(config: MetricsConfig, methods: Sequence[str]) -> tuple[Scores, dict[
             continue
         metric = by_name(method)
         if "trajectory" not in metric.levels or metric.needs == "answers":
-            raise InputError(f"selection.methods has {method}, which has no score of a trajectory to choose by")
+            raise InputError(f"{setting} has {method}, which has no score of a trajectory to choose by")
         if reason := features.missing(metric.needs, config):
             left_out[method] = reason
         else:

@@ -10,7 +10,7 @@ from rsr.grading import correctness
 from rsr.grading.grader import VERSION, Kind
 from rsr.store.artefacts import find_or_begin
 from rsr.store.locks import locking
-from rsr.store.parquet import write_parquet
+from rsr.store.parquet import read_parquet, write_parquet
 
 STAGE = "verified"
 TABLE = "verified.parquet"
@@ -49,6 +49,6 @@ def _of_dataset(dataset: Dataset, answer: str | None, kind: Kind, outputs: Path)
         )
         write_parquet(table, artefact.path / TABLE)
         artefact = artefact.complete(trajectories=len(dataset.trajectories), known=len(known))
-    return pl.read_parquet(artefact.path / TABLE).select(
+    return read_parquet(artefact.path / TABLE).select(
         pl.lit(dataset.teacher).alias("teacher"), pl.lit(dataset.generation).alias("generation"), pl.all()
     )

@@ -21,6 +21,7 @@ from rsr.errors import InputError
 from rsr.metrics.score_tables import DATASETS
 from rsr.metrics.teacher import VERIFIED_ACCURACY
 from rsr.store.artefacts import MANIFEST, Artefact
+from rsr.store.parquet import read_parquet
 from train.sft import MODEL, Base
 
 # Settings that say what becomes of scores, not what they are.
@@ -217,7 +218,7 @@ class _Study:
                 memo.write(self.config.paths.outputs, "scores", self._score_inputs, result)
 
     def _read_scores(self, result: dict[str, Any]) -> None:
-        self.scores = pl.read_parquet(self.config.paths.outputs / result["made"][0] / DATASETS)
+        self.scores = read_parquet(self.config.paths.outputs / result["made"][0] / DATASETS)
 
 
 def _refuse_twins(data: Sequence[Dataset]) -> None:
@@ -248,7 +249,8 @@ def _score(config: CorrelationConfig, advance: Any) -> dict[str, Any]:
     """
     stores = scoring.token_stores(config, advance)
     # Answers are graded apart (experiments.stages.verification).
-    names = [name for name in config.names if name != VERIFIED_ACCURACY.name] or ["tokens"]
+    graded = (VERIFIED_ACCURACY.name, VERIFIED_ACCURACY.needs)
+    names = [name for name in config.names if name not in graded] or ["tokens"]
     scores = metric_scores.score(replace(config, metrics=names))
     assert stores is not None and scores is not None  # there is one process
     measurements = scores.artefact.facts.get("measurements", [])

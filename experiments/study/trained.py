@@ -10,6 +10,7 @@ from experiments.stages.evaluation import BASE
 from experiments.study.run_table import RunTable
 from rsr.data.trajectories import Dataset, dataset_name
 from rsr.store.artefacts import Artefact
+from rsr.store.parquet import read_parquet
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,6 @@ class TrainedStudents:
 
     def _tables(self) -> dict[str, list[pl.DataFrame]]:
         return {
-            name: [pl.read_parquet(artefact.path / performance.GRADES) for artefact in artefacts]
+            name: [read_parquet(artefact.path / performance.GRADES) for artefact in artefacts]
             for name, artefacts in self.grades.items()
         }

@@ -56,7 +56,8 @@ def show_ranking(ranking: "Ranking") -> None:
     for i, place in enumerate(ranking.places):
         beats = f"{ranking.wins[i][i + 1]:.0%}" if i + 1 < len(ranking.places) else ""
         values = interval(asdict(place))
-        table.add_row(str(i + 1), Text(place.dataset), values, f"{place.best:.0%}", beats, f"{place.length:.0f}")
+        length = "not known" if place.length is None else f"{place.length:.0f}"
+        table.add_row(str(i + 1), Text(place.dataset), values, f"{place.best:.0%}", beats, length)
     console().print(table)
     if len(ranking.places) < 2:
         say("one dataset has no order: give several")
@@ -89,6 +90,8 @@ def _lengths(ranking: "Ranking") -> list[str]:
     def names(lengths: "list[EqualLength]") -> str:
         return ", ".join(length.dataset for length in lengths)
 
+    if not ranking.lengths:
+        return ["whether length explains the order is not known: the scores of this metric do not say it"]
     explained = [length for length in ranking.lengths if length.explains]
     first = ranking.places[0].dataset
     if not explained:

@@ -13,7 +13,11 @@ from rsr.data.trajectories import dataset_name
 from rsr.metrics.score_tables import DATASET, Scores
 from rsr.views.heatmap import Token, shade
 
-BESIDE = ("avg_surprisal", "avg_rank_clipped", "avg_token_length")  # shown beside RSR, with intervals in the files
+BESIDE = {  # shown beside RSR where the tables hold them, with intervals in the files
+    "avg_surprisal": "surprisal",
+    "avg_rank_clipped": "clipped rank",
+    "avg_token_length": "length",
+}
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -38,13 +42,14 @@ def show_scores(scores: Scores) -> None:
         "lower RSR is better",
         style="bold",
     )
-    table = grid("teacher", "n", "RSR [95 %]", "surprisal", "clipped rank", "length")
+    beside = [metric for metric in BESIDE if metric in scores.datasets["metric"]]
+    table = grid("teacher", "n", "RSR [95 %]", *(BESIDE[metric] for metric in beside))
     shown = scores.datasets.filter(pl.col("preset") == "").with_columns(name=DATASET)
     by_rsr = shown.filter(metric="rsr").sort("value", nulls_last=True)
     for name in by_rsr["name"]:
         cells = {row["metric"]: row for row in shown.filter(name=name).iter_rows(named=True)}
         table.add_row(
-            Text(name), str(cells["rsr"]["n"]), interval(cells["rsr"]), *(_value(cells[metric]) for metric in BESIDE)
+            Text(name), str(cells["rsr"]["n"]), interval(cells["rsr"]), *(_value(cells[metric]) for metric in beside)
         )
     out.print(table)
     for line in [*_counted(facts["datasets"]), *_different_problems(scores.trajectories)]:

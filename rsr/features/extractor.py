@@ -19,7 +19,7 @@ from rsr.data.trajectories import Advance, Dataset, OnError, Trajectory
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, find_or_begin, locate
 from rsr.store.locks import locking
-from rsr.store.parquet import write_parquet
+from rsr.store.parquet import read_parquet, write_parquet
 from rsr.student.chat import RenderedChat
 from rsr.student.student import Student
 
@@ -149,7 +149,7 @@ def extract_features(
         artefact = artefact.complete(**names, counts=_counts(_merge(extractor, artefact, dataset)), **timed)
     barrier()
     artefact = locate(root, extractor.stage, label, key)
-    rows = _finished(extractor, artefact, dataset) if unfinished else _read(artefact.path / ROWS)
+    rows = _finished(extractor, artefact, dataset) if unfinished else read_parquet(artefact.path / ROWS)
     if on_error == "error":
         for identity, reason in rows.filter(pl.col("reason").is_not_null()).select("id", "reason").iter_rows():
             raise InputError(f"{dataset.name}, trajectory {identity}: {reason}")
@@ -218,7 +218,7 @@ def _merge(extractor: FeatureExtractor, artefact: Artefact, dataset: Dataset) ->
         write_parquet(_finished(extractor, artefact, dataset), path)
     for part in artefact.path.glob("part-*.parquet"):
         part.unlink()
-    return _read(path)
+    return read_parquet(path)
 
 
 def _unfinished(extractor: FeatureExtractor, artefact: Artefact, dataset: Dataset) -> list[tuple[Trajectory, ...]]:
@@ -244,14 +244,8 @@ def _finished(extractor: FeatureExtractor, artefact: Artefact, dataset: Dataset)
         path = _part(artefact, start)
         missing = dataset.trajectories[start : start + extractor.part]
         frames.append(
-            _read(path) if path.exists() else _frame(extractor, [{"id": t.id, "problem": t.problem} for t in missing])
+            read_parquet(path)
+            if path.exists()
+            else _frame(extractor, [{"id": t.id, "problem": t.problem} for t in missing])
         )
     return pl.concat(frames)
-
-
-def _read(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: not readable ({reason}); remove {path.parent} and measure again") from error

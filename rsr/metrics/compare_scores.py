@@ -11,6 +11,7 @@ from rsr.metrics.score_sets import KEYS, METRICS, ScoreSet
 from rsr.metrics.score_tables import of_metric
 from rsr.stats.correlation import correlate
 from rsr.store.artefacts import MANIFEST
+from rsr.store.parquet import read_parquet
 from rsr.tokens.token_store import STAGE as TOKENS
 from rsr.tokens.token_store import read_shard
 
@@ -167,7 +168,7 @@ def _token_rows(score_set: ScoreSet) -> dict[tuple[str, str], tuple[np.ndarray, 
     if score_set.folder is None:
         return None
     rows = {}
-    table = of_metric(pl.read_parquet(score_set.folder / score_tables.TRAJECTORIES, glob=False), "rsr")
+    table = of_metric(read_parquet(score_set.folder / score_tables.TRAJECTORIES), "rsr")
     for dataset, artefact in table.select("dataset", "artefact").unique().iter_rows():
         store = score_set.folder.parent.parent / TOKENS / artefact
         if not (store / MANIFEST).is_file():

@@ -12,11 +12,11 @@ import polars as pl
 
 from rsr.data.trajectories import Dataset, OnError
 from rsr.errors import InputError
-from rsr.metrics.aggregate import SCHEMA, dataset_scores, token_metrics, trajectory_scores
+from rsr.metrics.aggregate import DATASET_SCHEMA, SCHEMA, dataset_scores, token_metrics, trajectory_scores
 from rsr.metrics.base import Metric, by_name
-from rsr.store.artefacts import MANIFEST, Artefact, digest, find_or_begin, writing
+from rsr.store.artefacts import MANIFEST, Artefact, digest, find_or_begin, reading, writing
 from rsr.store.locks import in_turn, locking
-from rsr.store.parquet import write_parquet
+from rsr.store.parquet import read_parquet, write_parquet
 from rsr.tokens.token_store import TokenStore, of_each
 
 if TYPE_CHECKING:
@@ -142,11 +142,13 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
                 for s in stores
             ],
         )
-    return Scores(
-        artefact,
-        pl.read_parquet(artefact.path / TRAJECTORIES, glob=False),
-        pl.read_parquet(artefact.path / DATASETS, glob=False),
-    )
+    return _of(artefact)
+
+
+def _of(artefact: Artefact) -> Scores:
+    """The tables of a complete artefact."""
+    trajectories = read_parquet(artefact.path / TRAJECTORIES, SCHEMA)
+    return Scores(artefact, trajectories, read_parquet(artefact.path / DATASETS, DATASET_SCHEMA))
 
 
 def _unread(store: TokenStore) -> list[str]:
@@ -177,20 +179,13 @@ def read(folder: Path) -> Scores:
     """
     if not (folder / MANIFEST).is_file():
         raise InputError(f"{folder}: holds no scores; it is a folder in outputs/{STAGE}/, as `rsr score` names it")
-    try:
+    with reading(folder / MANIFEST, KeyError, TypeError):
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if manifest["key"]["stage"] != STAGE:
             raise InputError(f"{folder}: holds {manifest['key']['stage']}, not scores")
         if missing := [name for name in ("student", "scoring", "datasets") if name not in manifest]:
             raise KeyError(*missing)
-        rows = pl.read_parquet(folder / TRAJECTORIES, glob=False).select(*SCHEMA)
-        table = pl.read_parquet(folder / DATASETS, glob=False)
-    except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{folder}: the scores cannot be read ({reason}): score again") from error
-    return Scores(Artefact(folder, manifest["key"], manifest), rows, table)
+    return _of(Artefact(folder, manifest["key"], manifest))
 
 
 def of_metric(trajectories: pl.DataFrame, metric: str, preset: str = "") -> pl.DataFrame:
@@ -203,7 +198,8 @@ def of_metric(trajectories: pl.DataFrame, metric: str, preset: str = "") -> pl.D
     rows = trajectories.filter(metric=metric, preset=preset)
     if rows.is_empty():
         presets = trajectories.filter(metric=metric)["preset"].unique().sort().to_list()
-        known = f"; its presets are {', '.join(map(repr, presets))}" if presets else "; it is not computed from tokens"
+        held = ", ".join(trajectories["metric"].unique().sort())
+        known = f"; its presets are {', '.join(map(repr, presets))}" if presets else f"; they hold {held}"
         raise InputError(f"the scores hold no {metric}{f' ({preset})' if preset else ''}{known}")
     return _with_tokens(rows, trajectories).with_columns(dataset=DATASET)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rsr.errors import InputError
 from rsr.metrics.aggregate import sums_by_problem
 from rsr.metrics.base import METRICS, Metric, by_name
-from rsr.metrics.score_tables import of_metric
+from rsr.metrics.score_tables import DATASET, of_metric
 from rsr.stats.bootstrap import percentile_interval, resampled_sums, standard_error
 from rsr.tokens.tokens import divide
 
@@ -32,7 +32,7 @@ class Place:
     Attributes:
         value, low, high: its score on the shared problems, and the 95 % bootstrap interval.
         best: share of resamples in which it is the best.
-        length: mean response tokens.
+        length: mean response tokens; None where the metric's scores do not say them (text is not tokenised).
     """
 
     dataset: str
@@ -40,7 +40,7 @@ class Place:
     low: float
     high: float
     best: float
-    length: float
+    length: float | None
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Ranking:
             the difference stayed as it is (bootstrap error times root n): an estimate. 0 where it does already; None for
             one dataset, or where the two are equal.
         choices: the dataset that each baseline would have chosen, on the same problems.
-        lengths: every other dataset against the first.
+        lengths: every other dataset against the first; none where lengths are not known.
     """
 
     metric: str
@@ -133,7 +133,8 @@ def rank(
     values = np.array([_ratio(s.sum(axis=0)) for s in sums])
     order = sorted(range(len(names)), key=lambda i: (-sign * values[i], names[i]))
     values, sums, names = values[order], [sums[i] for i in order], [names[i] for i in order]
-    moments = [_moments(rows, names[0], other, shared) for other in names[1:]]
+    others = names[1:] if rows["tokens"].null_count() == 0 else []
+    moments = [_moments(rows, names[0], other, shared) for other in others]
     resampled = resampled_sums(np.concatenate([*sums, *moments], axis=1), resamples, seed)
     split = 2 * len(names)
     drawn = np.stack([divide(*resampled[:, i : i + 2].T) for i in range(0, split, 2)])  # (datasets, resamples)
@@ -141,7 +142,7 @@ def rank(
     length = dict(lengths.iter_rows())
     best = _shares_of_best(sign * drawn)
     places = tuple(
-        Place(name, float(values[i]), *percentile_interval(drawn[i]), float(best[i]), float(length[name]))
+        Place(name, float(values[i]), *percentile_interval(drawn[i]), float(best[i]), length[name])
         for i, name in enumerate(names)
     )
     return Ranking(
@@ -156,7 +157,7 @@ def rank(
         choices={name: chosen for name in BASELINES if (chosen := _choice(trajectories, METRICS[name], shared))},
         lengths=tuple(
             _length(other, moments_of_other, resampled[:, split + 4 * i : split + 4 * i + 4])
-            for i, (other, moments_of_other) in enumerate(zip(names[1:], moments, strict=True))
+            for i, (other, moments_of_other) in enumerate(zip(others, moments, strict=True))
         ),
     )
 
@@ -199,8 +200,12 @@ def _to_settle(values: Floats, drawn: Floats, n: int) -> int | None:
 
 
 def _choice(trajectories: pl.DataFrame, metric: Metric, shared: Sequence[str]) -> str | None:
-    """The best dataset by a metric on these problems, the first by name of equals; None where a value is missing."""
-    rows = of_metric(trajectories, metric.name)
+    """The best dataset by a metric on these problems, the first by name of equals; None where a value is missing, or the table
+    holds only other metrics.
+    """
+    rows = trajectories.filter(metric=metric.name, preset="").with_columns(dataset=DATASET)
+    if rows.is_empty():
+        return None
     names = rows["dataset"].unique().sort().to_list()
     values = [metric.expected_sign * _ratio(_sums(rows, name, shared).sum(axis=0)) for name in names]
     sign_of_best = int(np.argmax(values))

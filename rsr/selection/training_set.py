@@ -251,6 +251,11 @@ def _described(source: Source) -> dict[str, Any]:
 
 def _check_scored(scores: Scores, source: Source) -> None:
     dataset = source.dataset
+    if scores.artefact.facts["datasets"] is None:
+        raise InputError(
+            f"{scores.artefact.path}: scores without a token metric do not say of what data they are: score again with "
+            "one, such as metrics=[rsr,...]"
+        )
     own = scores.trajectories.filter(teacher=dataset.teacher, generation=dataset.generation)
     if own.is_empty():
         raise InputError(f"{dataset.name}: there are no scores of it: score it with the same student")

@@ -8,17 +8,19 @@ complete folder, or goes on in the partial one, which only one process at a time
 import hashlib
 import json
 import re
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rsr.errors import InputError
 from rsr.store import locks
 
 KEY, MANIFEST = "key.json", "manifest.json"
 PARTIAL = ".partial"
+NETWORK = ("urllib", "requests", "huggingface_hub")  # libraries whose errors are of connections, and OSErrors
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,9 @@ class Artefact:
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """The manifest of a complete artefact."""
+        """The manifest of a complete artefact; what it lacks is an InputError."""
         assert self.manifest is not None, f"{self.path} is not complete"
-        return self.manifest
+        return _Facts(self.path, self.manifest)
 
     def complete(self, **facts: Any) -> "Artefact":
         """Write the manifest and give the folder its final name.
@@ -63,6 +65,15 @@ class Artefact:
             self.path.rename(final)
         locks.release(self._lock)
         return Artefact(final, self.key, manifest)
+
+
+class _Facts(dict[str, Any]):
+    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        super().__init__(manifest)
+        self.folder = folder
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise InputError(f"{self.folder / MANIFEST}: says no {name}; remove {self.folder} to make it anew")
 
 
 def digest(key: Mapping[str, Any]) -> str:
@@ -164,10 +175,28 @@ def find_or_begin(
 
 
 def _load(path: Path) -> Any:
+    with reading(path):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
+        return content
+
+
+@contextmanager
+def reading(path: Path, *errors: type[Exception]) -> Iterator[None]:
+    """Turn a failure to read a file of an artefact into one line that says what to remove.
+
+    Args:
+        errors: of the library that reads it, besides OSError and ValueError.
+    """
+    damages: tuple[type[Exception], ...] = (OSError, ValueError, *errors)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); remove {path.parent} to make it anew") from error
+        yield
+    except InputError:
+        raise
+    except damages as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error).partition("\n")[0]
+        raise InputError(f"{path}: cannot be read ({reason}); remove {path.parent} to make it anew") from error
 
 
 def _check(path: Path, saved: Any, requested: Mapping[str, Any]) -> None:
@@ -181,13 +210,21 @@ def _check(path: Path, saved: Any, requested: Mapping[str, Any]) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a failure to write into one line that says what is kept."""
+    """Turn a failure to write, or to fetch what is written, into one line that says what is kept."""
     try:
         yield
     except OSError as error:
+        failed = "what it is made of cannot be fetched" if _of_network(error) else "cannot be written"
         raise InputError(
-            f"{path}: cannot be written: {error.strerror or error}; what is finished is kept, the same command goes on"
+            f"{path}: {failed}: {error.strerror or error}; what is finished is kept, the same command goes on"
         ) from error
+
+
+def _of_network(error: BaseException) -> bool:
+    """Whether an error, or what caused it, is of a connection, not of a file: by its class, or by its library."""
+    library = type(error).__module__.partition(".")[0]
+    here = isinstance(error, ConnectionError | TimeoutError | socket.gaierror) or library in NETWORK
+    return here or (error.__cause__ is not None and _of_network(error.__cause__))
 
 
 def write_text(path: Path, text: str) -> None:

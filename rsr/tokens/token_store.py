@@ -6,6 +6,8 @@ A shard holds `SHARD` trajectories in the order of the dataset, as one Parquet f
 unit of resuming, and of work where several processes score. Its content does not depend on how many there were.
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,7 @@ import pyarrow.parquet as pq
 
 from rsr.data.trajectories import dataset_name
 from rsr.errors import InputError
-from rsr.store.artefacts import Artefact
+from rsr.store.artefacts import Artefact, reading
 from rsr.store.parquet import write_parquet
 from rsr.tokens.tokens import Tokens
 
@@ -27,6 +29,7 @@ T = TypeVar("T")
 STAGE = "tokens"
 THREADS = 4
 SHARD = 128
+DIGEST = "sha256"  # of a shard's content, among the metadata of its file
 SCHEMA = pa.schema(
     {
         "id": pa.string(),
@@ -76,10 +79,16 @@ class TokenStore:
         """Shard by shard, so that memory is bounded by one.
 
         Raises:
-            InputError: a shard is missing or cannot be read.
+            InputError: a shard is missing or damaged, or they hold other trajectories than were scored.
         """
+        rows = 0
         for index in range(self.artefact.facts["shards"]):
-            yield read_shard(shard_path(self.artefact, index))
+            shard = read_shard(shard_path(self.artefact, index))
+            rows += len(shard.ids)
+            yield shard
+        if rows != (scored := self.artefact.facts["counts"]["trajectories"]):
+            path = self.artefact.path
+            raise InputError(f"{path}: {rows} trajectories, where {scored} were scored; remove it to make it anew")
 
 
 def of_each(compute: Callable[[TokenStore], T], stores: Iterable[TokenStore]) -> list[T]:
@@ -115,13 +124,23 @@ def write_shard(path: Path, shard: Shard) -> None:
         schema=SCHEMA,
     )
     encoding = dict.fromkeys(FLOATS, SPLIT)
+    table = table.replace_schema_metadata({DIGEST: _digest(shard)})
     write_parquet(table, path, compression="zstd", use_dictionary=REPEATING, column_encoding=encoding)
+
+
+def _digest(shard: Shard) -> str:
+    """SHA-256 of all that a shard holds: the format alone lets a flipped bit pass."""
+    columns = [shard.ids, shard.problems, shard.chat_tokens, shard.truncated, shard.reasons, shard.tokens.lengths]
+    hasher = hashlib.sha256(json.dumps([np.asarray(column, object).tolist() for column in columns]).encode())
+    for statistic in (shard.tokens.rank, shard.tokens.surprisal, shard.tokens.entropy):
+        hasher.update(np.nan_to_num(statistic, nan=-1).tobytes())
+    return hasher.hexdigest()
 
 
 def reasons(path: Path) -> dict[str, str]:
     """Trajectories that a shard leaves out, and why."""
-    table = pq.read_table(path, columns=["id", "reason"]).to_pydict()
-    return {i: reason for i, reason in zip(table["id"], table["reason"], strict=True) if reason is not None}
+    shard = read_shard(path)
+    return {i: reason for i, reason in zip(shard.ids, shard.reasons, strict=True) if reason is not None}
 
 
 def read_shard(path: Path) -> Shard:
@@ -130,20 +149,20 @@ def read_shard(path: Path) -> Shard:
     Raises:
         InputError: it is damaged.
     """
-    try:
-        table = pq.read_table(path, schema=SCHEMA).combine_chunks()
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"{path}: not a readable shard ({str(error).splitlines()[0]}); remove {path.parent} and score again"
-        ) from error
-    lists = [table[name].combine_chunks() for name in ("rank", "surprisal", "entropy")]
-    rank, surprisal, entropy = (values.flatten().to_numpy(zero_copy_only=False) for values in lists)
-    lengths = lists[0].value_lengths().to_numpy()
-    return Shard(
-        ids=table["id"].to_pylist(),
-        problems=table["problem"].to_pylist(),
-        chat_tokens=table["chat_tokens"].to_pylist(),
-        truncated=table["truncated"].to_pylist(),
-        reasons=table["reason"].to_pylist(),
-        tokens=Tokens(rank, surprisal, entropy, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
-    )
+    with reading(path, pa.ArrowException):
+        on_disk = pq.read_table(path).combine_chunks()
+        table = on_disk.cast(SCHEMA)
+        lists = [table[name].combine_chunks() for name in ("rank", "surprisal", "entropy")]
+        rank, surprisal, entropy = (values.flatten().to_numpy(zero_copy_only=False) for values in lists)
+        lengths = lists[0].value_lengths().to_numpy()
+        shard = Shard(
+            ids=table["id"].to_pylist(),
+            problems=table["problem"].to_pylist(),
+            chat_tokens=table["chat_tokens"].to_pylist(),
+            truncated=table["truncated"].to_pylist(),
+            reasons=table["reason"].to_pylist(),
+            tokens=Tokens(rank, surprisal, entropy, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
+        )
+        if (on_disk.schema.metadata or {}).get(DIGEST.encode()) != _digest(shard).encode():
+            raise ValueError("its content is not what was written")
+    return shard

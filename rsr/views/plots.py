@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from rsr.store.artefacts import writing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -297,6 +299,7 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _save(figure: "Figure", path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # No date and no version in the file, so that drawing the same numbers again changes nothing.
-    figure.savefig(path, dpi=130, metadata={"Software": None})
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # No date and no version in the file, so that drawing the same numbers again changes nothing.
+        figure.savefig(path, dpi=130, metadata={"Software": None})

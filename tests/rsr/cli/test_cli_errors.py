@@ -166,7 +166,7 @@ CASES = [
     ([*SCORE, "--on-error", "skip", "role.jsonl"], 1, "all 1 records are malformed, the first"),
     # ranking
     (["rank", "--scores", "bare"], 1, "bare: holds no scores"),
-    (["rank", "--scores", "half"], 1, "half: the scores cannot be read"),
+    (["rank", "--scores", "half"], 1, "half/manifest.json: cannot be read"),
     (["rank", "--scores", "scores", "--metric", "rssr"], 1, "unknown metric 'rssr': did you mean 'rsr'?"),
     (["rank", "--scores", "scores", "--metric", "g_norm"], 1, "the scores hold no g_norm"),
     (["rank", "--scores", "scores", "--preset", "r_max=7"], 1, "the scores hold no rsr (r_max=7); its presets are"),

@@ -136,5 +136,5 @@ def test_what_concerns_all_is_never_left_out(tmp_path):
 def test_a_damaged_file_is_named(tmp_path):
     path = extract_features(Counts(), DATASET, tmp_path, "s").artefact.path / "rows.parquet"
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(InputError, match=r"rows\.parquet: not readable .*; remove .* and measure again"):
+    with pytest.raises(InputError, match=r"rows\.parquet: cannot be read .*; remove .* to make it anew"):
         extract_features(Counts(), DATASET, tmp_path, "s")

@@ -207,7 +207,9 @@ def test_what_cannot_be_rendered_is_refused_or_left_out_and_listed(folder, tmp_p
 def test_a_missing_shard_of_a_complete_store_is_named(scorer, tmp_path):
     token_store = score_dataset(scorer, DATASET, tmp_path)
     (token_store.artefact.path / "shard-00001.parquet").unlink()
-    with pytest.raises(InputError, match=r"shard-00001\.parquet: not a readable shard .*; remove .* and score again"):
+    with pytest.raises(
+        InputError, match=r"shard-00001\.parquet: cannot be read \(no such file\); remove .* to make it anew"
+    ):
         trajectory_scores(token_store)
 
 
@@ -223,11 +225,24 @@ def test_logits_that_are_not_finite_name_the_trajectory(scorer, tmp_path):
 
 
 def test_a_damaged_shard_is_named(scorer, tmp_path):
-    token_store = score_dataset(scorer, DATASET, tmp_path)
-    path = token_store.artefact.path / "shard-00001.parquet"
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(InputError, match=r"shard-00001\.parquet: not a readable shard"):
-        list(token_store)
+    store = score_dataset(scorer, DATASET, tmp_path)
+    first, second = (store.artefact.path / f"shard-0000{i}.parquet" for i in range(2))
+    whole, right = second.read_bytes(), content(store)
+    second.write_bytes(whole[:100])
+    with pytest.raises(InputError, match=r"shard-00001\.parquet: cannot be read .*; remove .* to make it anew"):
+        list(store)
+    damages = 0
+    for at in range(4, len(whole), 13):
+        second.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        try:
+            same_content(content(store), right)
+        except InputError:
+            damages += 1
+    assert damages > 100
+    second.write_bytes(whole)
+    token_store.write_shard(first, token_store.read_shard(store.artefact.path / "shard-00002.parquet"))
+    with pytest.raises(InputError, match="8 trajectories, where 10 were scored; remove it"):
+        list(store)
 
 
 def test_shards_round_trip(tmp_path):
