@@ -43,8 +43,6 @@ PROBES = 200
 def make(folder: Path, curriculum: Curriculum, seed: int) -> None:
     """Train a student and save it.
 
-    Its weights are rounded to bfloat16, which halves what is shipped.
-
     Raises:
         InputError: it has not the competence that the study starts from.
     """
@@ -53,7 +51,7 @@ def make(folder: Path, curriculum: Curriculum, seed: int) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(curriculum.threads)
     try:
-        model = pretrained(curriculum, seed).bfloat16().float()
+        model = pretrained(curriculum, seed)
         known = competences(model, curriculum, seed)
     finally:
         torch.set_num_threads(threads)
@@ -68,7 +66,10 @@ def make(folder: Path, curriculum: Curriculum, seed: int) -> None:
 
 
 def pretrained(curriculum: Curriculum, seed: int) -> "LlamaForCausalLM":
-    """Train on the corpus of a world: Muon for hidden matrices, AdamW for the rest, cosine after a warm-up."""
+    """Train on the corpus of a world: Muon for hidden matrices, AdamW for the rest, cosine after a warm-up.
+
+    The weights are rounded to bfloat16 at the end, which halves what is shipped.
+    """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -92,8 +93,8 @@ def pretrained(curriculum: Curriculum, seed: int) -> "LlamaForCausalLM":
             optimiser.step()
             schedule.step()
             optimiser.zero_grad()
-    model.eval()
-    return model
+    rounded: LlamaForCausalLM = model.bfloat16().float()
+    return rounded.eval()
 
 
 def _optimisers(model: "LlamaForCausalLM") -> "list[torch.optim.Optimizer]":
