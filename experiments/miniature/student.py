@@ -93,8 +93,8 @@ def pretrained(curriculum: Curriculum, seed: int) -> "LlamaForCausalLM":
             optimiser.step()
             schedule.step()
             optimiser.zero_grad()
-    rounded: LlamaForCausalLM = model.bfloat16().float()
-    return rounded.eval()
+    rounded: LlamaForCausalLM = model.bfloat16().float().eval()
+    return rounded
 
 
 def _optimisers(model: "LlamaForCausalLM") -> "list[torch.optim.Optimizer]":
