@@ -15,10 +15,13 @@ import torch
 
 from rsr.student import student as students
 from rsr.student.chat import RenderedChat
+from rsr.student.device import weights_dtype
+from rsr.student.settings import WeightsDtype
 from rsr.student.student import Student
 from rsr.tokens.engine import Scorer, batches
 from rsr.tokens.settings import Scoring
 
+DTYPE = weights_dtype("auto", "cpu")
 CLIP = 100  # the plain way knows ranks up to here
 PLAIN_BATCH = 4
 
@@ -39,12 +42,12 @@ class Contender:
     way: str
     model: str | int
     budget: int = 1
-    dtype: str = "bfloat16"
+    dtype: WeightsDtype = DTYPE
     threads: int = 2
 
     def load(self) -> Student:
         if isinstance(self.model, str):
-            return students.load(self.model, dtype=self.dtype, device="cpu")  # type: ignore[arg-type]
+            return students.load(self.model, dtype=self.dtype, device="cpu")
         return tiny(self.model, self.dtype)
 
 

@@ -5,17 +5,19 @@
     python benchmarks/scoring.py lengths --data FOLDER_OF_TRAJECTORIES
 
 Parts: lengths (two distributions of lengths, and every token budget), profile (where the time goes), vocabulary (a tiny body under heads of 49k, 152k and 262k),
-memory (one chat of growing length), processes (one with two threads, two with one).
+memory (one chat of growing length), processes (one with two threads, two with one),
+busy (alone, and beside a process that keeps one core busy).
 
 The floor is the faster of one by one and the best batching of the body alone, with the same model, dtype and threads. The
 plain way is what the reference implementation does: padded batches of four in order, all logits, the largest of each. Every
 contender has a process of its own; rounds are interleaved, and the ratios are those of the fastest rounds. A first round, not
 timed, gives the peak memory. What scoring computes is compared with the plain way, and a difference beyond rounding ends the run.
 
-Each part writes a folder in results/benchmarks/.
+Each part writes a folder in results/benchmarks/, by the dtype that suits the CPU.
 """
 
 import argparse
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,13 +29,14 @@ import numpy as np
 import polars as pl
 import torch
 
-from benchmarks.contenders import Contender, Numbers, run_together, workers
+from benchmarks.contenders import DTYPE, Contender, Numbers, run_together, workers
 from benchmarks.workload import LENGTHS, chat, chats
 from experiments.app.result_folder import markdown_table, publish
 from experiments.app.shared_configs import ROOT, PathsConfig, StudentConfig
 from experiments.stages.students import model_of
 from rsr.data import trajectories
 from rsr.student import student as students
+from rsr.student import threads
 from rsr.student.chat import RenderedChat
 from rsr.student.student import Student
 from rsr.tokens import statistics
@@ -43,6 +46,7 @@ from rsr.tokens.settings import Scoring
 BUDGETS = (1, 1024, 2048, 4096)
 VOCABULARIES = (49_152, 151_936, 262_144)
 MEMORY_LENGTHS = (1024, 4096, 16384)
+BYTES = {"bfloat16": 2, "float32": 4}  # of a logit
 RESULTS = ROOT / "results" / "benchmarks"
 
 # A run is the work of one process, or of several at once: each a contender and its chats.
@@ -94,7 +98,7 @@ def lengths(model: str, rounds: int, data: Path | None) -> None:
     workloads = {name: (workload.what, chats(student, workload.draw())) for name, workload in LENGTHS.items()}
     if data is not None:
         workloads = {"given": (f"drawn evenly from the teachers of {data.name}", mixed(data, student))}
-    tables, text = [], ["# Scoring beside the bare forward pass", f"{student.name}, bfloat16, 2 threads."]
+    tables, text = [], ["# Scoring beside the bare forward pass", f"{student.name}, {DTYPE}, 2 threads."]
     for name, (what, drawn) in workloads.items():
         runs: dict[str, Run] = {f"body, {_batch(b)}": [(Contender("body", model, b), drawn)] for b in BUDGETS}
         runs["body and head's product, 2,048 a batch"] = [(Contender("body and head", model, 2048), drawn)]
@@ -105,7 +109,7 @@ def lengths(model: str, rounds: int, data: Path | None) -> None:
         exact: dict[str, Run] = {w: [(Contender(w, model, dtype="float32"), few)] for w in ("scoring", "plain")}
         _, in_float32 = measure(exact, 1)
         agreement = [
-            check(numbers["scoring, 2,048 a batch"][0], numbers["plain way"][0], "bfloat16"),
+            check(numbers["scoring, 2,048 a batch"][0], numbers["plain way"][0], DTYPE),
             check(in_float32["scoring"][0], in_float32["plain"][0], "float32"),
         ]
         sizes = [len(c.ids) for c in drawn]
@@ -121,7 +125,9 @@ def lengths(model: str, rounds: int, data: Path | None) -> None:
             shown(table),
         ]
     publish(
-        RESULTS / ("lengths" if data is None else "given"), "\n\n".join(text) + "\n", {"lengths.csv": pl.concat(tables)}
+        RESULTS / f"{'lengths' if data is None else 'given'}-{DTYPE}",
+        "\n\n".join(text) + "\n",
+        {"lengths.csv": pl.concat(tables)},
     )
 
 
@@ -137,15 +143,15 @@ def vocabulary(rounds: int) -> None:
             "plain way": [(Contender("plain", size), drawn)],
         }
         table, numbers = measure(runs, rounds)
-        check(numbers["scoring"][0], numbers["plain way"][0], "bfloat16")
+        check(numbers["scoring"][0], numbers["plain way"][0], DTYPE)
         tables.append(beside_floor(table, "body and head").with_columns(vocabulary=pl.lit(size)))
     text = [
         "# Vocabularies",
-        "A random model of two layers of width 256 in bfloat16, 2 threads, 4 chats of 256 tokens: the floor here is the body "
+        f"A random model of two layers of width 256 in {DTYPE}, 2 threads, 4 chats of 256 tokens: the floor here is the body "
         "with the head's product on response positions.",
         *(f"## {size:,}\n\n{shown(table)}" for size, table in zip(VOCABULARIES, tables, strict=True)),
     ]
-    publish(RESULTS / "vocabulary", "\n\n".join(text) + "\n", {"vocabulary.csv": pl.concat(tables)})
+    publish(RESULTS / f"vocabulary-{DTYPE}", "\n\n".join(text) + "\n", {"vocabulary.csv": pl.concat(tables)})
 
 
 def profile(model: str, rounds: int) -> None:
@@ -182,11 +188,11 @@ def profile(model: str, rounds: int) -> None:
     rows = [[name, f"{s:.2f}", f"{share:.1%}"] for name, s, share in table.rows()]
     text = [
         "# Where the time of scoring goes",
-        f"{student.name}, bfloat16, {torch.get_num_threads()} threads, {sum(len(c.ids) for c in drawn):,} tokens of short chats, "
+        f"{student.name}, {DTYPE}, {torch.get_num_threads()} threads, {sum(len(c.ids) for c in drawn):,} tokens of short chats, "
         f"the fastest of {rounds} rounds.",
         markdown_table(["part", "seconds", "share"], rows),
     ]
-    publish(RESULTS / "profile", "\n\n".join(text) + "\n", {"profile.csv": table})
+    publish(RESULTS / f"profile-{DTYPE}", "\n\n".join(text) + "\n", {"profile.csv": table})
 
 
 def memory(size: int = VOCABULARIES[1]) -> None:
@@ -199,17 +205,17 @@ def memory(size: int = VOCABULARIES[1]) -> None:
     table = table.select(
         pl.col("run").cast(pl.Int64).alias("tokens"),
         "added_mb",
-        full_logits_mb=pl.col("run").cast(pl.Int64) * size * 6 / 2**20,
+        full_logits_mb=pl.col("run").cast(pl.Int64) * size * (BYTES[DTYPE] + 4) / 2**20,
     )
     text = [
         "# Memory over length",
-        f"What scoring one chat adds, vocabulary {size:,}, body of 2 layers of width 256 in bfloat16; beside it all its logits in "
-        "bfloat16 and float32.",
+        f"What scoring one chat adds, vocabulary {size:,}, body of 2 layers of width 256 in {DTYPE}; beside it all its logits in "
+        "that and float32.",
         markdown_table(
             ["tokens", "added MB", "all logits, MB"], [[f"{n:,}", f"{a:.0f}", f"{f:,.0f}"] for n, a, f in table.rows()]
         ),
     ]
-    publish(RESULTS / "memory", "\n\n".join(text) + "\n", {"memory.csv": table})
+    publish(RESULTS / f"memory-{DTYPE}", "\n\n".join(text) + "\n", {"memory.csv": table})
 
 
 def processes(model: str, rounds: int) -> None:
@@ -221,9 +227,27 @@ def processes(model: str, rounds: int) -> None:
         "two processes, 1 thread each": [(Contender("scoring", model, 2048, threads=1), drawn[k::2]) for k in (0, 1)],
     }
     table, numbers = measure(runs, rounds)
-    check(numbers["one process, 1 thread"][0], numbers["one process, 2 threads"][0], "bfloat16")
+    check(numbers["one process, 1 thread"][0], numbers["one process, 2 threads"][0], DTYPE)
     table = beside_floor(table, "one process, 2 threads")
-    publish(RESULTS / "processes", f"# Processes and threads\n\n{shown(table)}\n", {"processes.csv": table})
+    publish(RESULTS / f"processes-{DTYPE}", f"# Processes and threads\n\n{shown(table)}\n", {"processes.csv": table})
+
+
+def busy(model: str, rounds: int) -> None:
+    """Scoring alone, and beside a process that keeps one core busy; threads sleep while they wait, as the commands have it."""
+    drawn = chats(students.load(model, device="cpu"), LENGTHS["short"].draw())
+    runs: dict[str, Run] = {"scoring": [(Contender("scoring", model, 2048), drawn)]}
+    alone, _ = measure(runs, rounds)
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as loop:
+        try:
+            beside, _ = measure(runs, rounds)
+        finally:
+            loop.kill()
+    table = pl.concat(
+        [alone.with_columns(run=pl.lit("alone")), beside.with_columns(run=pl.lit("beside a busy process"))]
+    )
+    table = beside_floor(table, "alone")
+    text = f"# Scoring beside a busy process\n\nSmolLM2-135M, {DTYPE}, 2 threads.\n\n{shown(table)}\n"
+    publish(RESULTS / f"busy-{DTYPE}", text, {"busy.csv": table})
 
 
 def beside_floor(table: pl.DataFrame, floor: str) -> pl.DataFrame:
@@ -272,7 +296,8 @@ def _batch(budget: int) -> str:
 
 
 def main() -> None:
-    parts = ("lengths", "profile", "vocabulary", "memory", "processes")
+    threads.set_policy()  # of the processes of the contenders
+    parts = ("lengths", "profile", "vocabulary", "memory", "processes", "busy")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")
     parser.add_argument("--data", type=Path, help="measure lengths on these trajectories instead")
@@ -286,6 +311,7 @@ def main() -> None:
         "vocabulary": partial(vocabulary, given.rounds),
         "memory": memory,
         "processes": partial(processes, str(model), given.rounds),
+        "busy": partial(busy, str(model), given.rounds),
     }
     for part in given.parts or parts:
         run[part]()
