@@ -40,7 +40,8 @@ def conclusions(crossed: Sequence[Crossed], effects: Mapping[str, Mapping[str, E
         if crossing.metric.name == "rsr" and (effect := effects["rsr"].get("fall")):
             answer = (
                 "Per unit of 1 - rank correlation of scores "
-                f"(here {crossing.distance[crossing.away(STUDENT)].mean():.2f} between students) the coefficient changes by {-effect.value:+.2f}: {_verdict(effect)}."
+                f"(here {crossing.distance[crossing.away(STUDENT)].mean():.2f} between students) "
+                f"the coefficient changes by {-effect.value:+.2f}: {_verdict(effect)}."
             )
             question = "How fast does RSR's correlation fall with the distance between students?"
             unit = "Spearman lost per unit of distance"
