@@ -28,9 +28,9 @@ def check(folder: Path) -> int:
     Raises:
         InputError: what is wrong with it.
     """
-    found = {path.name for path in folder.iterdir()}
-    if found != DOCUMENTS:
-        raise InputError(f"{folder}: holds {', '.join(sorted(found))}, not {', '.join(sorted(DOCUMENTS))}")
+    names = {path.name for path in folder.iterdir()}
+    if names != DOCUMENTS:
+        raise InputError(f"{folder}: holds {', '.join(sorted(names))}, not {', '.join(sorted(DOCUMENTS))}")
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         key, datasets = manifest["key"], manifest["datasets"]
@@ -56,8 +56,8 @@ def _check_key(folder: Path, key: dict[str, Any]) -> None:
 def _check_rows(folder: Path, table: pl.DataFrame, key: dict[str, Any], datasets: list[dict[str, Any]]) -> None:
     if missing := [name for name in COLUMNS if name not in table.columns]:
         raise InputError(f"{folder}: datasets.csv has no {', '.join(missing)}")
-    presets = [(metric, preset) for metric, of in key["metrics"].items() for preset in of]
-    expected = {(*store[:3], *of) for store in key["stores"] for of in presets}
+    presets = [(metric, preset) for metric, metric_presets in key["metrics"].items() for preset in metric_presets]
+    expected = {(*store[:3], *preset) for store in key["stores"] for preset in presets}
     if set(table.select(GROUP).rows()) != expected or len(table) != len(expected):
         raise InputError(
             f"{folder}: datasets.csv has {len(table)} rows, not one of each of the {len(expected)} in the key"

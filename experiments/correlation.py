@@ -41,11 +41,11 @@ def of_print(config: CorrelationConfig) -> None:
     tables: list[Table] = []
     names = config.compared
     for metric in select(names):
-        found = aggregates.tables(metric, students, teachers)
-        tables += found
+        metric_tables = aggregates.tables(metric, students, teachers)
+        tables += metric_tables
         results += [
             result
-            for table in found
+            for table in metric_tables
             for part in table.by_student_and_average()
             for result in compare(part, prints, config.bootstrap)
         ] or _printed_only(metric, students, prints, required=metric.name in names)
@@ -79,10 +79,10 @@ def folder_of(config: CorrelationConfig) -> Path:
 
 def _printed_only(metric: Metric, students: list[str], prints: published.Published, *, required: bool) -> list[Result]:
     names = [*students, published.AVERAGE] if len(students) > 1 else students
-    found = [result for name in names for result in not_recomputable(name, metric, prints)]
-    if required and not found:
+    results = [result for name in names for result in not_recomputable(name, metric, prints)]
+    if required and not results:
         raise InputError(f"no scores of {metric.name} for student {students[0]!r}, printed or measured")
-    return found
+    return results
 
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ def main(config: EvaluateConfig) -> None:
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for name, (model, identity) in models.items():
             label = f"{base.name}-{name}"
-            found = find_samples(config, label, identity, [benchmark.identity() for benchmark in wanted])
-            if name in untrained and any(artefact.manifest is None for artefact in found):
+            artefacts = find_samples(config, label, identity, [benchmark.identity() for benchmark in wanted])
+            if name in untrained and any(artefact.manifest is None for artefact in artefacts):
                 continue
             total = sum(len(benchmark.documents) for benchmark in wanted) * config.evaluation.samples
             bar = progress.add_task(f"evaluating {name}", total=total)

@@ -26,13 +26,13 @@ def main(config: LengthConfig) -> None:
     scores = resampled(data, config.bootstrap)
     conclusions, parts = order(data, scores, config)
     tables = {"parts.csv": part_table(data, scores), "bins.csv": length_bins(data, config.bins)}
-    found, told = within(data, config)
-    conclusions, parts = conclusions + found, parts + told
+    within_conclusions, told = within(data, config)
+    conclusions, parts = conclusions + within_conclusions, parts + told
     folder = config.paths.results / "length" / f"{config.student.name}-{config.teachers.name}"
     if config.run:
         accuracies = dataset_accuracies(config)
-        found, told, table = trained(data, accuracies, folder, config.bootstrap)
-        conclusions, parts, tables["accuracy.csv"] = found + conclusions, told + parts, table
+        trained_conclusions, told, table = trained(data, accuracies, folder, config.bootstrap)
+        conclusions, parts, tables["accuracy.csv"] = trained_conclusions + conclusions, told + parts, table
     conclude(
         folder,
         f"Length, {config.student.name}, teachers {config.teachers.name}",

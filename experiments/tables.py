@@ -29,16 +29,16 @@ VERDICTS = ("equal", "attainable", "not attainable", CONTRADICTED, "undecided", 
 def main(config: TablesConfig) -> None:
     prints = published.read(config.paths.published)
     teachers = [teacher.name for teacher in config.teachers.teachers]
-    found = all_checks(config.paths.published, prints, teachers, config)
+    checks = all_checks(config.paths.published, prints, teachers, config)
     folder = config.paths.results / "tables"
-    cells = pl.DataFrame([asdict(c) for c in found], infer_schema_length=None)
-    verdicts = dict(Counter(c.verdict for c in found))
-    result_folder.publish(folder, summary(found), {"cells.csv": cells}, cells=len(found), verdicts=verdicts)
+    cells = pl.DataFrame([asdict(c) for c in checks], infer_schema_length=None)
+    verdicts = dict(Counter(c.verdict for c in checks))
+    result_folder.publish(folder, summary(checks), {"cells.csv": cells}, cells=len(checks), verdicts=verdicts)
 
 
 def all_checks(folder: Path, prints: Published, teachers: Sequence[str], config: TablesConfig) -> list[Check]:
     """The checks of every table, ordered by table."""
-    found = [
+    checks = [
         *consistency.repeated_cells(prints),
         *consistency.coefficients(_coefficients(prints, teachers, config)),
         *consistency.selection_averages(folder),
@@ -46,7 +46,7 @@ def all_checks(folder: Path, prints: Published, teachers: Sequence[str], config:
         *consistency.gpu_hours(folder),
         *consistency.teacher_choices(folder, prints),
     ]
-    return sorted(found, key=lambda c: int(c.table))
+    return sorted(checks, key=lambda c: int(c.table))
 
 
 def _coefficients(prints: Published, teachers: Sequence[str], config: TablesConfig) -> Iterator[Result]:
@@ -64,10 +64,10 @@ def _coefficients(prints: Published, teachers: Sequence[str], config: TablesConf
                 yield from not_recomputable(name, metric, prints, preset)
 
 
-def summary(found: Sequence[Check]) -> str:
+def summary(checks: Sequence[Check]) -> str:
     """Counts per table, the cells that cannot be, and what is not recomputed."""
     counts: dict[str, Counter[str]] = {}
-    for c in found:
+    for c in checks:
         counts.setdefault(c.table, Counter())[c.verdict] += 1
     used = [v for v in VERDICTS if any(v in count for count in counts.values())]
     total: Counter[str] = sum(counts.values(), Counter())
@@ -78,7 +78,7 @@ def summary(found: Sequence[Check]) -> str:
         result_folder.markdown_table(["table", *used, "cells"], rows),
     ]
     for verdict in ("not attainable", CONTRADICTED, "undecided"):
-        cells = [c for c in found if c.verdict == verdict]
+        cells = [c for c in checks if c.verdict == verdict]
         if cells:
             parts += [f"## {verdict.capitalize()}", result_folder.markdown_list(_line(c) for c in cells)]
     parts += [

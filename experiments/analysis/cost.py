@@ -28,15 +28,15 @@ def measured_rows(paths: PathsConfig) -> list[list[str]]:
     needs no pass of the student is compared with its first RSR. The curvature has no ratio, being made once for all
     datasets.
     """
-    found = [run for stage in STAGES for run in _runs(paths, stage)]
+    all_runs = [run for stage in STAGES for run in _runs(paths, stage)]
     rsr: dict[tuple[str, str], float] = {}
-    for run in found:
+    for run in all_runs:
         if run["stage"] == "tokens":
             for name in (run["student"], run["student"].split(", ")[0]):
                 rsr.setdefault((name, run["data"]), run["seconds"])
     rows = []
-    for student, stage in dict.fromkeys((run["student"], run["stage"]) for run in found):
-        runs = [run for run in found if (run["student"], run["stage"]) == (student, stage)]
+    for student, stage in dict.fromkeys((run["student"], run["stage"]) for run in all_runs):
+        runs = [run for run in all_runs if (run["student"], run["stage"]) == (student, stage)]
         shared = [run for run in runs if (student, run["data"]) in rsr]
         tokens, seconds = sum(run["tokens"] for run in runs), sum(run["seconds"] for run in runs)
         of_rsr = sum(rsr[student, run["data"]] for run in shared)

@@ -51,14 +51,14 @@ def spearman_of(lengths: NDArray[np.int64], ratios: Floats, chosen: NDArray[np.i
 def length_bins(data: Sequence[Answers], count: int) -> pl.DataFrame:
     """dataset, bin (from 1, short to long), tokens (mean), n, rsr."""
     rows = []
-    for of in data:
-        for i, chosen in enumerate(np.array_split(np.argsort(of.lengths, kind="stable"), count)):
-            numerator, denominator = of.parts[ALL][chosen].sum(axis=0)
+    for dataset in data:
+        for i, chosen in enumerate(np.array_split(np.argsort(dataset.lengths, kind="stable"), count)):
+            numerator, denominator = dataset.parts[ALL][chosen].sum(axis=0)
             rows.append(
                 {
-                    "dataset": of.name,
+                    "dataset": dataset.name,
                     "bin": i + 1,
-                    "tokens": float(of.lengths[chosen].mean()) if len(chosen) else None,
+                    "tokens": float(dataset.lengths[chosen].mean()) if len(chosen) else None,
                     "n": len(chosen),
                     "rsr": float(numerator / denominator) if denominator else None,
                 }
@@ -68,9 +68,9 @@ def length_bins(data: Sequence[Answers], count: int) -> pl.DataFrame:
 
 def part_table(data: Sequence[Answers], scores: Mapping[str, Resampled]) -> pl.DataFrame:
     rows = []
-    for name, of in scores.items():
+    for name, score in scores.items():
         for i, dataset in enumerate(data):
-            low, high = of.interval(i) if np.isfinite(of.value[i]) else (None, None)
-            value = float(of.value[i]) if np.isfinite(of.value[i]) else None
+            low, high = score.interval(i) if np.isfinite(score.value[i]) else (None, None)
+            value = float(score.value[i]) if np.isfinite(score.value[i]) else None
             rows.append({"dataset": dataset.name, "part": name, "value": value, "low": low, "high": high})
     return pl.DataFrame(rows)

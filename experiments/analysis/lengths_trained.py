@@ -51,16 +51,16 @@ def trained(
 
 def _scores(data: Sequence[Answers]) -> pl.DataFrame:
     rows = []
-    for of in data:
-        rank, surprisal = of.parts[ALL].sum(axis=0)
-        total, count = of.parts[SURPRISAL].sum(axis=0)
+    for dataset in data:
+        rank, surprisal = dataset.parts[ALL].sum(axis=0)
+        total, count = dataset.parts[SURPRISAL].sum(axis=0)
         rows.append(
             {
-                "teacher": of.teacher,
-                "generation": of.generation,
+                "teacher": dataset.teacher,
+                "generation": dataset.generation,
                 "RSR": rank / surprisal,
                 "mean surprisal": total / count,
-                "token length": float(of.lengths.mean()),
+                "token length": float(dataset.lengths.mean()),
             }
         )
     return pl.DataFrame(rows)
@@ -89,16 +89,16 @@ def _pooled(cube: dict[str, Floats], bootstrap: BootstrapConfig) -> list[Conclus
     g, n = accuracy.shape
     conclusions = []
     for name, sign in SIGN.items():
-        found = _over_all(sign * cube[name], accuracy, bootstrap)
+        spearman = _over_all(sign * cube[name], accuracy, bootstrap)
         each = [float(correlate(sign * s, a, "spearman")) for s, a in zip(cube[name], accuracy, strict=True)]
-        answer = f"Over {g * n} datasets {found.value:+.2f}"
+        answer = f"Over {g * n} datasets {spearman.value:+.2f}"
         if g > 1:
             answer += f", within the lengths {', '.join(f'{value:+.2f}' for value in each)}"
         if name != "token length":
             answer += f"; given log length {partial_spearman(sign * cube[name].ravel(), accuracy.ravel(), length.ravel()):+.2f}"
         question = f"Does {name} order datasets whatever their length?"
         basis = f"{CELL}; {g * n} datasets of {n} teachers, bootstrap over teachers, one training seed"
-        conclusions.append(Conclusion(question, f"{answer}.", replace(found, basis=basis), "Spearman"))
+        conclusions.append(Conclusion(question, f"{answer}.", replace(spearman, basis=basis), "Spearman"))
     return conclusions
 
 
@@ -112,16 +112,16 @@ def _mean(values: Floats, bootstrap: BootstrapConfig) -> Effect:
 
 def _paired(cube: dict[str, Floats], generations: Sequence[str], bootstrap: BootstrapConfig) -> list[Conclusion]:
     """From the first to the last length, paired over teachers."""
-    change = {name: of[-1] - of[0] for name, of in cube.items()}
+    change = {name: values[-1] - values[0] for name, values in cube.items()}
     n = len(change["RSR"])
     basis = f"{n} teachers, paired, one training seed"
     way = f"from {generations[0]} to {generations[-1]}"
     conclusions = []
     for name, unit in (("RSR", "ranks per nat"), ("accuracy", "points of accuracy")):
-        found = _mean(change[name], bootstrap)
+        mean_change = _mean(change[name], bootstrap)
         up = int((change[name] > 0).sum())
-        answer = f"{name} changes by {found.value:+.2f} on average and rises for {up} of {n} teachers."
-        conclusions.append(Conclusion(f"Does {name} change {way}?", answer, replace(found, basis=basis), unit))
+        answer = f"{name} changes by {mean_change.value:+.2f} on average and rises for {up} of {n} teachers."
+        conclusions.append(Conclusion(f"Does {name} change {way}?", answer, replace(mean_change, basis=basis), unit))
     together = correlation(-change["RSR"], change["accuracy"], "spearman", resamples=bootstrap.resamples)
     relation = (
         "together"
@@ -148,8 +148,8 @@ def _grid(
     for name, sign in SIGN.items():
         cells = []
         for scores, accuracy in zip(sign * cube[name], cube["accuracy"], strict=True):
-            of = correlation(scores, accuracy, "spearman", resamples=bootstrap.resamples, seed=bootstrap.seed)
-            cells.append(of.text())
+            spearman = correlation(scores, accuracy, "spearman", resamples=bootstrap.resamples, seed=bootstrap.seed)
+            cells.append(spearman.text())
         rows.append([name, *cells, _over_all(sign * cube[name], cube["accuracy"], bootstrap).text()])
     return ["metric", *generations, "all"], rows
 

@@ -83,15 +83,15 @@ def _parts(tokens: Tokens, prefixes: Sequence[int], marks: NDArray[np.int64]) ->
 
 
 def _ratio(tokens: Tokens) -> Floats:
-    found = rsr(tokens)
-    assert found.denominator is not None
-    return np.nan_to_num(np.stack([found.numerator, found.denominator], axis=1))
+    ratio = rsr(tokens)
+    assert ratio.denominator is not None
+    return np.nan_to_num(np.stack([ratio.numerator, ratio.denominator], axis=1))
 
 
 def marks(dataset: Dataset, renderer: ChatRenderer, pattern: str, max_length: int) -> dict[str, int]:
     """Where the mark begins, in response tokens, in each trajectory whose last turn has it (the first match counts)."""
-    found = ((t, _characters(t, pattern)) for t in dataset.trajectories)
-    return {t.id: _place(t, renderer, at, max_length) for t, at in found if at is not None}
+    matches = ((t, _characters(t, pattern)) for t in dataset.trajectories)
+    return {t.id: _place(t, renderer, at, max_length) for t, at in matches if at is not None}
 
 
 def _characters(trajectory: Trajectory, pattern: str) -> int | None:
@@ -125,17 +125,17 @@ class Resampled:
 
 def resampled(data: Sequence[Answers], bootstrap: BootstrapConfig) -> dict[str, Resampled]:
     """Every part, with problems drawn for all datasets and parts at once."""
-    problems = {problem: i for i, problem in enumerate(dict.fromkeys(p for of in data for p in of.problems))}
+    problems = {problem: i for i, problem in enumerate(dict.fromkeys(p for dataset in data for p in dataset.problems))}
     n = len(problems)
-    at = [np.array([problems[problem] for problem in of.problems]) for of in data]
-    found = {}
+    at = [np.array([problems[problem] for problem in dataset.problems]) for dataset in data]
+    scores = {}
     for name in data[0].parts:
-        columns = [_by_problem(of.parts[name], where, n) for of, where in zip(data, at, strict=True)]
+        columns = [_by_problem(dataset.parts[name], where, n) for dataset, where in zip(data, at, strict=True)]
         sums = np.concatenate(columns, axis=1)  # numerator and denominator of each dataset in turn
         drawn = resampled_sums(sums, bootstrap.resamples, bootstrap.seed)
         value = divide(*sums.sum(axis=0).reshape(-1, 2).T)
-        found[name] = Resampled(value, divide(drawn[:, ::2], drawn[:, 1::2]))
-    return found
+        scores[name] = Resampled(value, divide(drawn[:, ::2], drawn[:, 1::2]))
+    return scores
 
 
 def _by_problem(rows: Floats, at: NDArray[np.int64], n: int) -> Floats:

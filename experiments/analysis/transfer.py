@@ -64,22 +64,22 @@ class Crossed:
         return np.asarray(own[..., None, :] - matrix)
 
 
-def losses(of: Crossed, bootstrap: BootstrapConfig) -> dict[str, Effect]:
+def losses(crossing: Crossed, bootstrap: BootstrapConfig) -> dict[str, Effect]:
     """Mean loss under another student and under another dtype, and the fall: loss per unit of distance (least squares through
     0). Teachers are drawn anew for all settings and students at once; distances stay.
     """
 
     def matrices(chosen: NDArray[np.int64]) -> Floats:
-        scores, accuracy = of.scores[:, None, chosen], of.accuracy[None, :, chosen]
+        scores, accuracy = crossing.scores[:, None, chosen], crossing.accuracy[None, :, chosen]
         return np.moveaxis(correlate(scores, accuracy, "spearman"), -1, 0)
 
-    boot = resampled_statistic(matrices, of.scores.shape[1], bootstrap.resamples, bootstrap.seed)
-    lost, drawn_lost = of.loss(of.matrix), of.loss(boot)
-    found = {}
+    boot = resampled_statistic(matrices, crossing.scores.shape[1], bootstrap.resamples, bootstrap.seed)
+    lost, drawn_lost = crossing.loss(crossing.matrix), crossing.loss(boot)
+    effects = {}
     for kind in (STUDENT, DTYPE):
-        if (mask := of.away(kind)).any():
-            found[kind] = of_draws(lost[mask].mean(), drawn_lost[:, mask].mean(axis=1))
-    weight = of.distance / (of.distance**2).sum() if of.distance.any() else None
+        if (mask := crossing.away(kind)).any():
+            effects[kind] = of_draws(lost[mask].mean(), drawn_lost[:, mask].mean(axis=1))
+    weight = crossing.distance / (crossing.distance**2).sum() if crossing.distance.any() else None
     if weight is not None:
-        found["fall"] = of_draws((lost * weight).sum(), (drawn_lost * weight).sum(axis=(1, 2)))
-    return found
+        effects["fall"] = of_draws((lost * weight).sum(), (drawn_lost * weight).sum(axis=(1, 2)))
+    return effects

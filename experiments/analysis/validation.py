@@ -72,7 +72,7 @@ class Compared:
     @property
     def accuracies(self) -> list[float]:
         """Percent."""
-        return [accuracy(of).value for of in self.answers]
+        return [accuracy(rows).value for rows in self.answers]
 
 
 def compared(data: Sequence[Dataset], scores: dict[tuple[str, str], float], learned: TrainedStudents) -> Compared:
@@ -82,8 +82,8 @@ def compared(data: Sequence[Dataset], scores: dict[tuple[str, str], float], lear
         InputError: fewer than three teachers have an accuracy, since cells failed.
     """
     answers = learned.answers()
-    of = [(d, answers.filter(teacher=d.teacher, generation=d.generation)) for d in data]
-    there = [(d, rows) for d, rows in of if len(rows)]
+    answers_by_dataset = [(d, answers.filter(teacher=d.teacher, generation=d.generation)) for d in data]
+    there = [(d, rows) for d, rows in answers_by_dataset if len(rows)]
     if len(there) < 3:
         learned.runs.refuse_failed()
     return Compared(
@@ -91,14 +91,14 @@ def compared(data: Sequence[Dataset], scores: dict[tuple[str, str], float], lear
     )
 
 
-def resampled_accuracies(found: Compared, seed: int = 0) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+def resampled_accuracies(comparison: Compared, seed: int = 0) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
     """Accuracies of the teachers over resampled problems, drawn once for all within each benchmark: resamples x teachers."""
     rng = np.random.default_rng(seed)
     key = ["benchmark", "problem"]
-    means = [of.group_by(key).agg(pl.col("correct").mean()).sort(key) for of in found.answers]
+    means = [rows.group_by(key).agg(pl.col("correct").mean()).sort(key) for rows in comparison.answers]
     drawn = []
     for (benchmark,), _ in means[0].group_by("benchmark", maintain_order=True):
-        shares = np.stack([of.filter(benchmark=benchmark)["correct"].to_numpy() for of in means], axis=1)
+        shares = np.stack([table.filter(benchmark=benchmark)["correct"].to_numpy() for table in means], axis=1)
         drawn.append(resampled_sums(shares, RESAMPLES, rng) / len(shares))
     return np.asarray(np.mean(drawn, axis=0))
 
@@ -111,29 +111,31 @@ def by_chance(n: int, right: float) -> float:
     return float(counts[int(np.ceil(right - 1e-9)) :].sum() / factorial(n))
 
 
-def conclusions(found: Compared, metric: Metric) -> list[Conclusion]:
+def conclusions(comparison: Compared, metric: Metric) -> list[Conclusion]:
     """The order and the pairs, where accuracies have an order, and what the predicted best costs."""
-    best = int(np.argmax(found.accuracies))
-    lost = contrast(found.answers[best], found.answers[0])
+    best = int(np.argmax(comparison.accuracies))
+    lost = contrast(comparison.answers[best], comparison.answers[0])
     cost = Conclusion(
         "What does training on the predicted best teacher lose?",
-        f"{found.teachers[0]} is predicted to be the best, {found.teachers[best]} is.",
+        f"{comparison.teachers[0]} is predicted to be the best, {comparison.teachers[best]} is.",
         replace(lost, basis=f"{lost.basis}; the best is an oracle's choice"),
         "points of accuracy lost",
     )
-    return [*_of_order(found, metric), cost] if has_order(found) else [cost]
+    return [*_of_order(comparison, metric), cost] if has_order(comparison) else [cost]
 
 
-def has_order(found: Compared) -> bool:
-    return len(set(found.accuracies)) > 1 and len(set(found.scores)) > 1
+def has_order(comparison: Compared) -> bool:
+    return len(set(comparison.accuracies)) > 1 and len(set(comparison.scores)) > 1
 
 
-def _of_order(found: Compared, metric: Metric) -> list[Conclusion]:
-    oriented = [metric.expected_sign * score for score in found.scores]
+def _of_order(comparison: Compared, metric: Metric) -> list[Conclusion]:
+    oriented = [metric.expected_sign * score for score in comparison.scores]
     n, pairs = len(oriented), len(oriented) * (len(oriented) - 1) // 2
-    order = correlation(oriented, found.accuracies, "spearman")
-    share = pairwise_accuracy(oriented, found.accuracies)
-    low, high = percentile_interval(np.array([pairwise_accuracy(oriented, of) for of in resampled_accuracies(found)]))
+    order = correlation(oriented, comparison.accuracies, "spearman")
+    share = pairwise_accuracy(oriented, comparison.accuracies)
+    low, high = percentile_interval(
+        np.array([pairwise_accuracy(oriented, accuracies) for accuracies in resampled_accuracies(comparison)])
+    )
     least = next((k for k in range(pairs + 1) if by_chance(n, k) <= 0.05), pairs)
     # With so few teachers a bootstrap's interval is too short: the permutation test decides.
     said = "Significant" if order.p_value <= 0.05 else "Not significant"

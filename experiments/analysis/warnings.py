@@ -46,9 +46,9 @@ def of_signs(results: Sequence[Result]) -> list[str]:
             against.setdefault(r.label, []).append(f"{r.student} {r.correlation.value:+.2f}{interval}")
     if not against:
         return []
-    found = "; ".join(f"{label}: {', '.join(students)}" for label, students in against.items())
+    metrics = "; ".join(f"{label}: {', '.join(students)}" for label, students in against.items())
     return [
-        f"wrong sign, the worse teachers are preferred: {found}. If that is not what you expected, look at: scores of "
+        f"wrong sign, the worse teachers are preferred: {metrics}. If that is not what you expected, look at: scores of "
         "another student than the one trained, the direction of the metric, the chat template"
     ]
 

@@ -80,12 +80,14 @@ def pairs(arms: Sequence[Arm], learned: TrainedStudents, metric: str) -> dict[st
     }
 
 
-def conclusions(found: dict[str, list[tuple[Arm, Arm]]], answers: pl.DataFrame, metric: str) -> list[Conclusion]:
+def conclusions(
+    pairs_by_question: dict[str, list[tuple[Arm, Arm]]], answers: pl.DataFrame, metric: str
+) -> list[Conclusion]:
     """Of every question the difference of score and chance, averaged over teachers."""
     made = []
-    for question, of in found.items():
-        difference = contrast(*(over_teachers(list(side), answers) for side in zip(*of, strict=True)))
-        names = ", ".join(by_score.teacher for by_score, _ in of)
+    for question, teacher_pairs in pairs_by_question.items():
+        difference = contrast(*(over_teachers(list(side), answers) for side in zip(*teacher_pairs, strict=True)))
+        names = ", ".join(by_score.teacher for by_score, _ in teacher_pairs)
         made.append(
             Conclusion(
                 f"{question}: is the choice by {by_name(metric).title} better than a random choice?",

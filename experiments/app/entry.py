@@ -134,7 +134,7 @@ def _brought(arguments: list[str], config_name: str) -> list[str]:
     groups = {str(group) for default in defaults if isinstance(default, DictConfig) for group in default}
     options = []
     for group in sorted(groups - set(given)):
-        choices = {of.get(group) for of in brought}
+        choices = {overrides.get(group) for overrides in brought}
         if len(choices) > 1:
             raise InputError(f"the students of this sweep have different {group}: choose one with {group}=...")
         options += [f"{group}={choice}" for choice in choices if choice]

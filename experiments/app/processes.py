@@ -153,7 +153,7 @@ def _child(connection: Connection, run: Callable[..., Any], arguments: tuple[Any
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     try:
         with impatient():
-            result = run(*arguments, lambda done, of: connection.send(("progress", (done, of))))
+            result = run(*arguments, lambda done, total: connection.send(("progress", (done, total))))
     except Busy as busy:
         connection.send(("busy", busy.lock))
     except Exception as error:

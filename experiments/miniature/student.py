@@ -140,6 +140,8 @@ def competences(model: Any, curriculum: Curriculum, seed: int) -> dict[str, floa
         written = model.generate(
             prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=longest, do_sample=False
         )
-        found = written[:, prompt.shape[1] :].tolist()
-        known[name] = sum(ids[: len(answer)] == answer for ids, answer in zip(found, answers, strict=True)) / PROBES
+        continuations = written[:, prompt.shape[1] :].tolist()
+        known[name] = (
+            sum(ids[: len(answer)] == answer for ids, answer in zip(continuations, answers, strict=True)) / PROBES
+        )
     return known

@@ -89,13 +89,13 @@ class Taste:
 
     def __init__(self, shuffle: float, rng: Random, *, reverse: bool = False) -> None:
         self._orders: dict[Sequence[str], list[str]] = {}
-        for of in (words.CONNECTIVES, words.EQUALS, words.TAKE, words.KEEP, words.CHECK, words.INTRO):
-            start = list(reversed(of)) if reverse else list(of)
+        for synonyms in (words.CONNECTIVES, words.EQUALS, words.TAKE, words.KEEP, words.CHECK, words.INTRO):
+            start = list(reversed(synonyms)) if reverse else list(synonyms)
             position = {word: (1 - shuffle) * i / len(start) + shuffle * rng.random() for i, word in enumerate(start)}
-            self._orders[tuple(of)] = sorted(start, key=position.__getitem__)
+            self._orders[tuple(synonyms)] = sorted(start, key=position.__getitem__)
 
-    def choose(self, of: Sequence[str], rng: Random) -> str:
-        order = self._orders[tuple(of)]
+    def choose(self, synonyms: Sequence[str], rng: Random) -> str:
+        order = self._orders[tuple(synonyms)]
         return rng.choices(order, [1 / (rank + 1) ** 1.2 for rank in range(len(order))])[0]
 
 

@@ -145,9 +145,11 @@ def selection_averages(folder: Path) -> Iterator[Check]:
         )
 
     def parts(keys: Iterable[tuple[str, ...]]) -> list[Cell] | None:
-        found = [cells.get(key) for key in keys]
+        prints_by_key = [cells.get(key) for key in keys]
         return (
-            None if None in found else [cell([rounding_interval(p) for _, p in prints]) for prints in found if prints]
+            None
+            if None in prints_by_key
+            else [cell([rounding_interval(p) for _, p in prints]) for prints in prints_by_key if prints]
         )
 
     for (student, setting, method, benchmark), prints in cells.items():

@@ -70,8 +70,8 @@ def compare(w: World, printed: dict[tuple[str, str], str], config: SimulationCon
     rows = []
     for source in NAMES:
         tokens = rng.choice(config.vocabulary, config.tokens, p=w.sources[source])
-        for quantity, of in QUANTITIES.items():
-            values = of(w.rank, w.surprisal)
+        for quantity, function in QUANTITIES.items():
+            values = function(w.rank, w.surprisal)
             mean, variance = w.moments(source, values)
             error = float(np.sqrt(variance / config.tokens))
             low, high = rounding_interval(printed[source, quantity])

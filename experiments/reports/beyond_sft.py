@@ -54,8 +54,8 @@ def accuracies(config: BeyondSftConfig, taught: StudyResult, reinforced: Reinfor
     rewards = reinforced.rewards()
     parts = []
     for when, learned in ((BEFORE, taught), (AFTER, reinforced.trained)):
-        found = learned.performance(resamples=config.bootstrap.resamples, seed=config.bootstrap.seed)
-        named = found.select(
+        performance = learned.performance(resamples=config.bootstrap.resamples, seed=config.bootstrap.seed)
+        named = performance.select(
             "teacher", "generation", *(pl.col(c).alias(f"{c}_{when}") for c in ("accuracy", "low", "high"))
         )
         parts.append(named.rename({f"accuracy_{when}": when}))
@@ -79,8 +79,8 @@ def _scores(table: pl.DataFrame) -> list[str]:
 
 def _ordered(teachers: pl.DataFrame, *columns: str) -> bool:
     """Whether every teacher has a value, and they differ: in these columns and in the accuracy after GRPO."""
-    of = teachers.select(*columns, AFTER)
-    return len(of.drop_nulls()) == len(of) > 2 and all(of[name].n_unique() > 1 for name in of.columns)
+    values = teachers.select(*columns, AFTER)
+    return len(values.drop_nulls()) == len(values) > 2 and all(values[name].n_unique() > 1 for name in values.columns)
 
 
 def _points(table: pl.DataFrame, x: str) -> tuple[list[str], list[float], list[float]]:
@@ -89,14 +89,14 @@ def _points(table: pl.DataFrame, x: str) -> tuple[list[str], list[float], list[f
 
 def survival(teachers: pl.DataFrame, config: BeyondSftConfig) -> Conclusion:
     """Spearman of accuracies before and after."""
-    found = correlation(teachers[BEFORE], teachers[AFTER], "spearman", resamples=config.bootstrap.resamples)
-    verdict = "keeps" if found.low > 0 else "is not shown to keep"
+    spearman = correlation(teachers[BEFORE], teachers[AFTER], "spearman", resamples=config.bootstrap.resamples)
+    verdict = "keeps" if spearman.low > 0 else "is not shown to keep"
     spread = [f"{teachers[when].max() - teachers[when].min():.0f}" for when in (BEFORE, AFTER)]  # type: ignore[operator]
     answer = (
-        f"GRPO {verdict} the order of the {found.n} teachers; accuracies lie {spread[0]} points apart before and {spread[1]} "
-        "after."
+        f"GRPO {verdict} the order of the {spearman.n} teachers; accuracies lie {spread[0]} points apart "
+        f"before and {spread[1]} after."
     )
-    return _conclusion("Does the order of teachers survive reinforcement?", answer, found)
+    return _conclusion("Does the order of teachers survive reinforcement?", answer, spearman)
 
 
 def prediction(teachers: pl.DataFrame, name: str, config: BeyondSftConfig) -> Conclusion:
@@ -114,9 +114,9 @@ def prediction(teachers: pl.DataFrame, name: str, config: BeyondSftConfig) -> Co
     return _conclusion(f"Does {metric.title} predict the order after reinforcement?", answer, after)
 
 
-def _conclusion(question: str, answer: str, found: Correlation) -> Conclusion:
-    basis = f"n = {found.n} teachers, bootstrap over them; one run each"
-    return Conclusion(question, answer, replace(found, basis=basis), "Spearman")
+def _conclusion(question: str, answer: str, spearman: Correlation) -> Conclusion:
+    basis = f"n = {spearman.n} teachers, bootstrap over them; one run each"
+    return Conclusion(question, answer, replace(spearman, basis=basis), "Spearman")
 
 
 def _table(table: pl.DataFrame) -> str:

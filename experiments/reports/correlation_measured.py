@@ -21,23 +21,23 @@ DRAWN = ("rsr", "avg_surprisal", "avg_rank_clipped", "avg_token_length")
 BESIDE = ("rsr", "avg_surprisal", "verified_accuracy")  # in the table of teachers
 
 
-def report(found: StudyResult, config: CorrelationConfig, folder: Path) -> None:
+def report(study: StudyResult, config: CorrelationConfig, folder: Path) -> None:
     """Write and show everything a study has measured, of the cells that did not fail.
 
     Raises:
         InputError: results cannot be written.
     """
-    if not found.grades:
+    if not study.grades:
         result_folder.publish(
-            folder, "# No student was evaluated\n", {"runs.csv": found.runs.frame()}, source="measured"
+            folder, "# No student was evaluated\n", {"runs.csv": study.runs.frame()}, source="measured"
         )
         return
-    accuracies = found.performance(resamples=config.bootstrap.resamples, seed=config.bootstrap.seed).drop("seed")
+    accuracies = study.performance(resamples=config.bootstrap.resamples, seed=config.bootstrap.seed).drop("seed")
     parts = ["# Scores and accuracies, measured", *_accuracies(accuracies, None, config)]
-    tables = {"performance.csv": accuracies, "runs.csv": found.runs.frame()}
-    if found.scores is not None and len(accuracies) > 1:
-        verified = aggregates.verified_by_teacher(found, config)
-        aggregated = aggregates.aggregates(found, accuracies, verified, config.student.name)
+    tables = {"performance.csv": accuracies, "runs.csv": study.runs.frame()}
+    if study.scores is not None and len(accuracies) > 1:
+        verified = aggregates.verified_by_teacher(study, config)
+        aggregated = aggregates.aggregates(study, accuracies, verified, config.student.name)
         teachers = aggregated.performance["teacher"].to_list()
         chosen, known = select(config.compared), aggregates.of_all_teachers(aggregated)
         metrics = [m for m in chosen if m.name in known]
@@ -47,7 +47,7 @@ def report(found: StudyResult, config: CorrelationConfig, folder: Path) -> None:
         results = [r for table in compared for r in compare(table, None, config.bootstrap)]
         parts = ["# Scores and accuracies, measured", meaning(results)]
         parts += [config.teachers.caveat or "", *_accuracies(accuracies, aggregated, config)]
-        parts += [*_correlations(results, metrics, aggregated, config), flat, _left_out(found)]
+        parts += [*_correlations(results, metrics, aggregated, config), flat, _left_out(study)]
         parts += [f"Not measured of every teacher, and left out: {', '.join(unknown)}." if unknown else ""]
         parts += _generations(accuracies)
         parts += [
@@ -62,7 +62,7 @@ def report(found: StudyResult, config: CorrelationConfig, folder: Path) -> None:
         }
         if results:
             draw(folder, results, [t for t in compared if t.metric.name in DRAWN and not t.preset] or compared)
-    parts += ["## Time", result_folder.markdown_list(_times(found, config))]
+    parts += ["## Time", result_folder.markdown_list(_times(study, config))]
     parts += [f"Made by `{command_line()}`; commit and versions are in run.json, all digits in the .csv files."]
     tracking.prepare(config.tracking, config.paths.outputs)
     tracking.log(config.tracking, f"correlation {config.student.name}", tables)
@@ -80,8 +80,8 @@ def _with_an_order(tables: Sequence[Table]) -> tuple[list[Table], str]:
     return kept, f"The same for all teachers, and left out: {', '.join(flat)}." if flat else ""
 
 
-def _left_out(found: StudyResult) -> str:
-    teachers = aggregates.incomplete(found)
+def _left_out(study: StudyResult) -> str:
+    teachers = aggregates.incomplete(study)
     return f"Left out of the correlations, since a cell of theirs failed: {', '.join(teachers)}." if teachers else ""
 
 
@@ -131,7 +131,7 @@ def _accuracies(accuracies: pl.DataFrame, aggregated: Aggregates | None, config:
         )
         shares = [f"{row[column]:.1f} %" for column in ("truncated", "unanswered", "ungradable")]
         accuracy = f"{row['accuracy']:.1f} % {interval_text(row['low'], row['high'], '.1f')}"
-        values = [scores[of].get(row["teacher"]) for of in scores]
+        values = [scores[metric].get(row["teacher"]) for metric in scores]
         rows.append(
             [name, accuracy, f"{row['mean_length']:.0f}", *shares, *("" if v is None else f"{v:.3f}" for v in values)]
         )
@@ -165,9 +165,9 @@ def _correlations(
     every = {r.label: r for r in results if r.coefficient == "spearman"}
     groups = {f"all {len(aggregated.performance)}": every}
     for name, teachers in aggregates.subsets(aggregated, config).items():
-        found = aggregates.over(teachers, metrics, aggregated, config)
-        groups[f"{name} ({len(teachers)})"] = {r.label: r for r in found}
-    lines = [[label, *(_interval(of.get(label)) for of in groups.values())] for label in every]
+        subset_results = aggregates.over(teachers, metrics, aggregated, config)
+        groups[f"{name} ({len(teachers)})"] = {r.label: r for r in subset_results}
+    lines = [[label, *(_interval(group.get(label)) for group in groups.values())] for label in every]
     return [*parts, "## Spearman among some of the teachers", result_folder.markdown_table(["metric", *groups], lines)]
 
 
@@ -183,9 +183,9 @@ def _generations(accuracies: pl.DataFrame) -> list[str]:
     return ["## The same order in another generation?", result_folder.markdown_list(lines)] if lines else []
 
 
-def _times(found: StudyResult, config: CorrelationConfig) -> list[str]:
+def _times(study: StudyResult, config: CorrelationConfig) -> list[str]:
     lines = []
-    for stage, of in found.runs.frame().drop_nulls("seconds").group_by("stage", maintain_order=True):
-        taken = of["seconds"]
+    for stage, runs in study.runs.frame().drop_nulls("seconds").group_by("stage", maintain_order=True):
+        taken = runs["seconds"]
         lines.append(f"{stage[0]}: {taken.sum():.0f} s, summed over {len(taken)} cells")
     return lines

@@ -167,14 +167,14 @@ def closed(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Pa
 
 
 def _row(measured: TokenMeans, form: float | None, bootstrap: BootstrapConfig) -> dict[str, Any]:
-    found, filled = measured.effect(bootstrap), measured.rank > 0
+    effect, filled = measured.effect(bootstrap), measured.rank > 0
     return {
         "label": measured.label,
         "rank": float(measured.rank[filled].mean()),
         "surprisal": float(measured.surprisal[filled].mean()),
-        "rsr": found.value,
-        "low": found.low,
-        "high": found.high,
+        "rsr": effect.value,
+        "low": effect.low,
+        "high": effect.high,
         "closed_form": form,
     }
 

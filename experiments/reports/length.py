@@ -25,9 +25,9 @@ def order(
     data: Sequence[Answers], scores: Mapping[str, Resampled], config: LengthConfig
 ) -> tuple[list[Conclusion], list[str]]:
     """How far the order of datasets from a part of each trajectory agrees with the order from all of it."""
-    longest = max(int(of.lengths.max()) for of in data)
+    longest = max(int(dataset.lengths.max()) for dataset in data)
     cuts = [k for k in sorted(config.prefixes) if k < longest]
-    shorter = {k: float(np.mean([(of.lengths <= k).mean() for of in data])) for k in cuts}
+    shorter = {k: float(np.mean([(dataset.lengths <= k).mean() for dataset in data])) for k in cuts}
     basis = f"{len(data)} datasets, bootstrap over problems"
     rows, effects = [], {}
     for name in [*(prefix(k) for k in cuts), BEFORE, AFTER]:
@@ -56,9 +56,9 @@ def order(
         (BEFORE, "Is what stands before the answer's mark enough for the order?"),
         (AFTER, "Is the answer from its mark on enough for the order?"),
     ):
-        if of := effects.get(name):
-            conclusions.append(Conclusion(question, f"The agreement is {of.value:+.2f}.", of, "Spearman"))
-    shares = {of.name: f"{(of.parts[AFTER][:, 1] > 0).mean():.0%}" for of in data}
+        if effect := effects.get(name):
+            conclusions.append(Conclusion(question, f"The agreement is {effect.value:+.2f}.", effect, "Spearman"))
+    shares = {dataset.name: f"{(dataset.parts[AFTER][:, 1] > 0).mean():.0%}" for dataset in data}
     marked = ", ".join(f"{name} {share}" for name, share in shares.items())
     if len(set(shares.values())) == 1:
         marked = f"{next(iter(shares.values()))} of every dataset"
@@ -79,10 +79,10 @@ def within(data: Sequence[Answers], config: LengthConfig) -> tuple[list[Conclusi
     """Within each dataset: is a longer trajectory's RSR lower?"""
     rng = np.random.default_rng(config.bootstrap.seed)
     values, drawn = [], []
-    for of in (of for of in data if len(set(of.lengths.tolist())) > 1):
-        ratios, n = divide(*of.parts[ALL].T), len(of.lengths)
-        values.append(float(correlate(of.lengths, ratios, "spearman")))
-        spearman = partial(spearman_of, of.lengths, ratios)
+    for dataset in (dataset for dataset in data if len(set(dataset.lengths.tolist())) > 1):
+        ratios, n = divide(*dataset.parts[ALL].T), len(dataset.lengths)
+        values.append(float(correlate(dataset.lengths, ratios, "spearman")))
+        spearman = partial(spearman_of, dataset.lengths, ratios)
         drawn.append(resampled_statistic(spearman, n, min(config.bootstrap.resamples, 1000), rng))
     if not values:
         return [], []
@@ -111,14 +111,16 @@ def within(data: Sequence[Answers], config: LengthConfig) -> tuple[list[Conclusi
 
 def draw(data: Sequence[Answers], scores: Mapping[str, Resampled], config: LengthConfig, folder: Path) -> None:
     panels = []
-    for generation in dict.fromkeys(of.generation for of in data):
+    for generation in dict.fromkeys(dataset.generation for dataset in data):
         drawn = []
-        for i, of in enumerate(data):
-            if of.generation == generation:
-                cuts = [k for k in sorted(config.prefixes) if k < of.lengths.max()]
-                found = [*(scores[prefix(k)] for k in cuts), scores[ALL]]
-                low, high = zip(*(f.interval(i) for f in found), strict=True)
-                drawn.append(Curve(of.teacher, [*cuts, int(of.lengths.max())], [f.value[i] for f in found], low, high))
+        for i, dataset in enumerate(data):
+            if dataset.generation == generation:
+                cuts = [k for k in sorted(config.prefixes) if k < dataset.lengths.max()]
+                points = [*(scores[prefix(k)] for k in cuts), scores[ALL]]
+                low, high = zip(*(f.interval(i) for f in points), strict=True)
+                drawn.append(
+                    Curve(dataset.teacher, [*cuts, int(dataset.lengths.max())], [f.value[i] for f in points], low, high)
+                )
         panels.append((generation, drawn))
     curves(
         panels,

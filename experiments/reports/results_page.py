@@ -91,8 +91,8 @@ def _tables(markdown: str) -> Markup:
 
 def _folders(results: Path, section: Section) -> list[Path]:
     """Folders of a section that hold results; the summary over all students comes first."""
-    found = [p for p in results.glob(section.folders) if p.is_dir() and (_texts(p) or (p / BODY).is_file())]
-    return sorted(found, key=lambda p: (p.name != "all", p.name))
+    folders = [p for p in results.glob(section.folders) if p.is_dir() and (_texts(p) or (p / BODY).is_file())]
+    return sorted(folders, key=lambda p: (p.name != "all", p.name))
 
 
 def _texts(folder: Path) -> list[Path]:
@@ -122,8 +122,8 @@ def _folder_html(folder: Path, results: Path) -> Markup:
 def markdown(results: Path) -> str:
     """The same for those who read text, with links to the figures."""
     parts = ["# The rank-surprisal ratio study"]
-    if found := summary(results):
-        parts += [f"## {FOUND}", found]
+    if findings := summary(results):
+        parts += [f"## {FOUND}", findings]
     for section in SECTIONS:
         parts.append(f"## {section.title}")
         folders = [f for f in _folders(results, section) if _texts(f)]  # coloured tokens need the page

@@ -18,8 +18,8 @@ from rsr.views.plots import Estimate, ranges
 def write(arms: Sequence[Arm], learned: TrainedStudents, config: WithinConfig) -> None:
     """Write results/within_teacher/<student>/ and show it."""
     answers, metric = learned.answers(), config.within.metric
-    found = pairs(arms, learned, metric)
-    chance = {(b.teacher, b.question): b for of in found.values() for _, b in of}
+    pairs_by_question = pairs(arms, learned, metric)
+    chance = {(b.teacher, b.question): b for teacher_pairs in pairs_by_question.values() for _, b in teacher_pairs}
     rows, estimates = [], dict[str, list[Estimate]]()
     for arm in arms:
         own = answers_of(arm, answers)
@@ -58,7 +58,13 @@ def write(arms: Sequence[Arm], learned: TrainedStudents, config: WithinConfig) -
     title = f"Accuracy of {config.student.name} after training on a part of one teacher's trajectories, 95 % intervals"
     ranges(estimates, title, "accuracy after training (%)", folder / "accuracy.png")
     tables = {"arms.csv": table, "runs.csv": learned.runs.frame()}
-    conclude(folder, f"Within one teacher: {config.student.name}", conclusions(found, answers, metric), parts, tables)
+    conclude(
+        folder,
+        f"Within one teacher: {config.student.name}",
+        conclusions(pairs_by_question, answers, metric),
+        parts,
+        tables,
+    )
 
 
 def _row(arm: Arm, a: Effect, less: Effect | None) -> dict[str, object]:

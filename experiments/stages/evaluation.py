@@ -105,8 +105,8 @@ def evaluate(
     """
     wanted = load_benchmarks(config)
     identities_of_wanted = [benchmark.identity() for benchmark in wanted]
-    found = [begin(artefact) for artefact in find_samples(config, label, identity, identities_of_wanted)]
-    if any(artefact.manifest is None for artefact in found):
+    artefacts = [begin(artefact) for artefact in find_samples(config, label, identity, identities_of_wanted)]
+    if any(artefact.manifest is None for artefact in artefacts):
         from eval.model import StudentLM
 
         student = students.load(
@@ -121,8 +121,8 @@ def evaluate(
             trust_remote_code=config.scoring.trust_remote_code,
         )
         lm = StudentLM(student, config.evaluation.batch_size, config.evaluation.seed, advance)
-        found = [
+        artefacts = [
             artefact if artefact.manifest else samples.draw(artefact, lm, benchmark, config.evaluation)
-            for artefact, benchmark in zip(found, wanted, strict=True)
+            for artefact, benchmark in zip(artefacts, wanted, strict=True)
         ]
-    return [performance.grade(artefact, config.paths.outputs) for artefact in found]
+    return [performance.grade(artefact, config.paths.outputs) for artefact in artefacts]

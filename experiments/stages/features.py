@@ -71,29 +71,29 @@ class Measures:
     def _steps(self) -> FeatureExtractor:
         from rsr.features.local_surprisal import LocalSettings, LocalSurprisal
 
-        of = self.config.local
-        return LocalSurprisal(self._scorer(), LocalSettings(of.window, of.splitter.value, of.prompt))
+        local = self.config.local
+        return LocalSurprisal(self._scorer(), LocalSettings(local.window, local.splitter.value, local.prompt))
 
     def _gradients(self) -> FeatureExtractor:
         from rsr.features.gradients import GradientSettings, ProjectedGradients, fitting_dimensions
 
-        of = self.config.gradients
-        dimensions = of.dimensions or fitting_dimensions(min(len(dataset.trajectories) for dataset in self.data))
-        settings = GradientSettings(of.parameters, dimensions, of.seed, of.mask.value)
-        return ProjectedGradients(self._scorer(), settings, checkpointing=of.checkpointing)
+        gradients = self.config.gradients
+        dimensions = gradients.dimensions or fitting_dimensions(min(len(dataset.trajectories) for dataset in self.data))
+        settings = GradientSettings(gradients.parameters, dimensions, gradients.seed, gradients.mask.value)
+        return ProjectedGradients(self._scorer(), settings, checkpointing=gradients.checkpointing)
 
     def _influence(self) -> FeatureExtractor:
         from rsr.features.influence import Influence, InfluenceSettings, query_direction
 
-        of, config = self.config.influence, self.config
-        reference = replace(config.student, model=of.reference, recipe=None)
-        found = find(str(of.queries))
-        if len(found) != 1:
-            raise InputError(f"influence.queries={of.queries} holds {len(found)} datasets: give one file")
-        teacher, generation, file = found[0]
+        influence, config = self.config.influence, self.config
+        reference = replace(config.student, model=influence.reference, recipe=None)
+        datasets = find(str(influence.queries))
+        if len(datasets) != 1:
+            raise InputError(f"influence.queries={influence.queries} holds {len(datasets)} datasets: give one file")
+        teacher, generation, file = datasets[0]
         queries = read(file, teacher, generation)
-        print(f"fitting the curvature of {of.reference}, where it is not there yet", file=sys.stderr, flush=True)
-        settings = InfluenceSettings(of.modules, of.examples, of.seed)
+        print(f"fitting the curvature of {influence.reference}, where it is not there yet", file=sys.stderr, flush=True)
+        settings = InfluenceSettings(influence.modules, influence.examples, influence.seed)
 
         def load() -> "Scorer":
             return self._load(reference)
@@ -103,20 +103,20 @@ class Measures:
     def _judge(self) -> FeatureExtractor:
         from rsr.features.judge import Judge, JudgeSettings
 
-        of = self.config.judge
-        assert of.endpoint is not None and of.model is not None
+        judge = self.config.judge
+        assert judge.endpoint is not None and judge.model is not None
         return Judge(
             JudgeSettings(
-                of.endpoint,
-                of.model,
-                key_variable=of.key_variable,
-                template=of.template,
-                json_schema=of.json_schema,
-                extra=of.extra,
-                max_tokens=of.max_tokens,
-                max_characters=of.max_characters,
-                attempts=of.attempts,
-                timeout=of.timeout,
-                concurrency=of.concurrency,
+                judge.endpoint,
+                judge.model,
+                key_variable=judge.key_variable,
+                template=judge.template,
+                json_schema=judge.json_schema,
+                extra=judge.extra,
+                max_tokens=judge.max_tokens,
+                max_characters=judge.max_characters,
+                attempts=judge.attempts,
+                timeout=judge.timeout,
+                concurrency=judge.concurrency,
             )
         )

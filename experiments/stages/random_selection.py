@@ -48,9 +48,9 @@ def chance(data: Sequence[Dataset], seed: int = 0) -> pl.DataFrame:
         for t in dataset.trajectories:
             candidates.setdefault(t.problem, []).append((dataset.teacher, dataset.generation, t.id))
     rows = []
-    for problem, of in candidates.items():
+    for problem, keys in candidates.items():
         rng = Random(f"{seed}/{problem}")
-        rows += [(*one, place + rng.random(), None) for place, one in enumerate(rng.sample(of, len(of)))]
+        rows += [(*one, place + rng.random(), None) for place, one in enumerate(rng.sample(keys, len(keys)))]
     schema = {**dict.fromkeys(KEYS, pl.String), "value": pl.Float64, "tokens": pl.Int64}
     return pl.DataFrame(rows, schema=schema, orient="row")
 
@@ -66,8 +66,8 @@ def sources_of(
     """
 
     def record(dataset: Dataset, t: Trajectory) -> dict[str, Any]:
-        of = {"teacher": dataset.teacher, "generation": dataset.generation}
-        return export.as_messages(replace(t, id=f"{dataset.name}/{t.id}") if unique_ids else t) | of
+        origin = {"teacher": dataset.teacher, "generation": dataset.generation}
+        return export.as_messages(replace(t, id=f"{dataset.name}/{t.id}") if unique_ids else t) | origin
 
     sources = []
     for dataset in data:

@@ -54,8 +54,8 @@ def pools(settings: Sequence[SelectionSetting], data: Sequence[Dataset], fewer: 
     Raises:
         InputError: see `pool`.
     """
-    of = [pool(setting, data, fewer) for setting in settings]
-    return list({one.label: one for one in reversed(of)}.values())[::-1]
+    all_pools = [pool(setting, data, fewer) for setting in settings]
+    return list({one.label: one for one in reversed(all_pools)}.values())[::-1]
 
 
 def pool(setting: SelectionSetting, data: Sequence[Dataset], fewer: Sequence[str]) -> Pool:
@@ -92,8 +92,8 @@ def values(method: str, data: Sequence[Dataset], scores: Scores, seed: int = 0) 
     if method in (RANDOM, NONE):
         return chance(data, seed).drop("tokens").join(tokens, on=KEYS, how="left"), "lower"
     rows = of_metric(scores.trajectories, method).select(*KEYS, "value").join(tokens, on=KEYS, how="left")
-    of = pl.DataFrame({"teacher": [d.teacher for d in data], "generation": [d.generation for d in data]})
-    return rows.join(of, on=KEYS[:2], how="semi"), by_name(method).direction
+    datasets = pl.DataFrame({"teacher": [d.teacher for d in data], "generation": [d.generation for d in data]})
+    return rows.join(datasets, on=KEYS[:2], how="semi"), by_name(method).direction
 
 
 def scored(
@@ -152,7 +152,7 @@ class Selection:
 
 @locking
 def select(
-    method: str, of: Pool, rule: Rule, scores: Scores, config: MetricsConfig, *, name: str = "", seed: int = 0
+    method: str, pool: Pool, rule: Rule, scores: Scores, config: MetricsConfig, *, name: str = "", seed: int = 0
 ) -> Selection:
     """Select from a pool, or find it selected.
 
@@ -164,32 +164,32 @@ def select(
     Raises:
         InputError: nothing is selected, no answer is known where correct ones go first, or the disk is full.
     """
-    rows, direction = values(method, of.data, scores, seed)
-    correct = _correct(of, config) if of.correct_first else {}
-    rule = replace(rule, correct="first" if of.correct_first else "ignore")
+    rows, direction = values(method, pool.data, scores, seed)
+    correct = _correct(pool, config) if pool.correct_first else {}
+    rule = replace(rule, correct="first" if pool.correct_first else "ignore")
     rule = replace(rule, per_problem=None) if method == NONE else rule
     key = {
         "stage": STAGE,
         "version": VERSION,
         "method": method,
-        "data": [[dataset.name, dataset.digest()] for dataset in of.data],
+        "data": [[dataset.name, dataset.digest()] for dataset in pool.data],
         "values": hashlib.sha256(rows.sort(KEYS).write_csv().encode()).hexdigest(),
         "correct": hashlib.sha256(repr(sorted(correct.items())).encode()).hexdigest() if correct else None,
         "rule": asdict(rule),
     }
-    label = f"{config.student.name}-{name or method}-{of.label}"
+    label = f"{config.student.name}-{name or method}-{pool.label}"
     artefact = find_or_begin(config.paths.outputs, STAGE, label, key)
     if artefact.manifest is None:
-        sources = sources_of(of.data, correct, unique_ids=rule.per_problem != 1)
+        sources = sources_of(pool.data, correct, unique_ids=rule.per_problem != 1)
         made = put_together(rows, sources, rule, direction, metric=method, scores={"artefact": scores.artefact.id})
         made.write(artefact.path / FOLDER)
         artefact = artefact.complete(selected=len(made.records), ties=made.choice.ties, left_out=made.reasons)
     file = artefact.path / FOLDER / f"{export.TRAIN}.jsonl"
-    return Selection(method, of.label, artefact, trajectories.read(file, name or method, of.label))
+    return Selection(method, pool.label, artefact, trajectories.read(file, name or method, pool.label))
 
 
-def _correct(of: Pool, config: MetricsConfig) -> dict[tuple[str, str, str], bool]:
-    graded = verification.verified(of.data, config.teachers.answer, config.teachers.grader, config.paths.outputs)
+def _correct(pool: Pool, config: MetricsConfig) -> dict[tuple[str, str, str], bool]:
+    graded = verification.verified(pool.data, config.teachers.answer, config.teachers.grader, config.paths.outputs)
     if graded.is_empty():
-        raise InputError(f"{of.label}: no answer to any problem is known, so that none can be put first")
+        raise InputError(f"{pool.label}: no answer to any problem is known, so that none can be put first")
     return {(row[0], row[1], row[2]): row[3] for row in graded.select(*KEYS, "correct").iter_rows()}

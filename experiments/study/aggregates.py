@@ -33,7 +33,9 @@ def verified_by_teacher(measured: StudyResult, config: CorrelationConfig) -> pl.
 
 def incomplete(measured: StudyResult) -> list[str]:
     """Teachers of which a generation has no accuracy, since a cell failed: a mean over the others would not compare."""
-    return sorted({of.teacher for name, of in measured.students.items() if name not in {BASE, *measured.grades}})
+    return sorted(
+        {student.teacher for name, student in measured.students.items() if name not in {BASE, *measured.grades}}
+    )
 
 
 def aggregates(measured: StudyResult, accuracies: pl.DataFrame, verified: pl.DataFrame, student: str) -> Aggregates:
@@ -101,10 +103,10 @@ def over(
 def stability(accuracies: pl.DataFrame) -> list[tuple[str, str, int, float]]:
     """Spearman of the teachers' accuracies between every two generations: generations, n, coefficient."""
     trained = of_teachers(accuracies)
-    found = []
+    rows = []
     for one, other in combinations(trained["generation"].unique(maintain_order=True), 2):
         both = trained.filter(generation=one).join(trained.filter(generation=other), on="teacher")
         x, y = (both[name].to_numpy().astype(np.float64) for name in ("accuracy", "accuracy_right"))
         if len(both) >= 3 and np.ptp(x) > 0 and np.ptp(y) > 0:
-            found.append((one, other, len(both), float(correlate(x, y, "spearman"))))
-    return found
+            rows.append((one, other, len(both), float(correlate(x, y, "spearman"))))
+    return rows

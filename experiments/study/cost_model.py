@@ -159,16 +159,16 @@ def problems_of(config: StudyConfig) -> tuple[int, str]:
 
 
 def _scoring(config: StudyConfig, shape: Shape, lengths: Sequence[Length]) -> Stage:
-    tokens = sum(of.trajectories * of.tokens for of in lengths)
-    operations = sum(of.trajectories * of.tokens * shape.flops(of.tokens) for of in lengths)
+    tokens = sum(dataset.trajectories * dataset.tokens for dataset in lengths)
+    operations = sum(dataset.trajectories * dataset.tokens * shape.flops(dataset.tokens) for dataset in lengths)
     return Stage("score", len(lengths), tokens, _hours(config, operations), tokens * BYTES_PER_TOKEN)
 
 
 def _training(config: StudyConfig, shape: Shape, lengths: Sequence[Length]) -> Stage:
     training = config.student.training
     times = 1 + BACKWARD + (AGAIN if training.gradient_checkpointing else 0)
-    tokens = training.epochs * sum(of.trajectories * of.tokens for of in lengths)
-    operations = sum(of.trajectories * of.tokens * shape.flops(of.tokens) for of in lengths)
+    tokens = training.epochs * sum(dataset.trajectories * dataset.tokens for dataset in lengths)
+    operations = sum(dataset.trajectories * dataset.tokens * shape.flops(dataset.tokens) for dataset in lengths)
     weights = len(lengths) * shape.parameters * (BFLOAT16 if training.bf16 else FLOAT32)
     checkpoint = 3 * FLOAT32 * shape.parameters
     hours = _hours(config, times * training.epochs * operations)
@@ -178,8 +178,8 @@ def _training(config: StudyConfig, shape: Shape, lengths: Sequence[Length]) -> S
 def _evaluation(config: StudyConfig, shape: Shape, lengths: Sequence[Length], problems: int) -> Stage:
     """Steps of generation read all weights and the batch's cache; answers are taken to be as long as the training data."""
     chosen, plan = config.evaluation, config.plan
-    mean = sum(of.tokens for of in lengths) / len(lengths)
-    answers = [min(of, chosen.max_new_tokens) for of in (mean, *(of.tokens for of in lengths))]
+    mean = sum(dataset.tokens for dataset in lengths) / len(lengths)
+    answers = [min(length, chosen.max_new_tokens) for length in (mean, *(dataset.tokens for dataset in lengths))]
     samples = problems * chosen.samples
     batch = min(chosen.batch_size, max(1, samples))
     seconds = 0.0
