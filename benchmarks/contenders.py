@@ -69,7 +69,7 @@ def body(scorer: Scorer, chats: Sequence[RenderedChat], budget: int, head: bool 
     """The floor: the body over padded batches of similar length."""
     for group in batches([len(c.ids) for c in chats], budget):
         rows = [torch.tensor(chats[i].ids) for i in group]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(scorer.student.device)
         hidden = scorer.body(input_ids=ids, use_cache=False).last_hidden_state
         if head:
             states = torch.cat([hidden[k, torch.tensor(chats[i].positions()) - 1] for k, i in enumerate(group)])
@@ -88,8 +88,9 @@ def plain(scorer: Scorer, chats: Sequence[RenderedChat]) -> Numbers:
     ranks, surprisals = [], []
     for group in (chats[i : i + PLAIN_BATCH] for i in range(0, len(chats), PLAIN_BATCH)):
         rows = [torch.tensor(chat.ids) for chat in group]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        device = scorer.student.device
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True).to(device)
         logits = scorer.student.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
         target = logits.gather(-1, ids[:, 1:, None])
         rank = 1 + (logits.topk(CLIP - 1, dim=-1).values > target).sum(-1)
@@ -97,8 +98,8 @@ def plain(scorer: Scorer, chats: Sequence[RenderedChat]) -> Numbers:
         surprisal = wide.logsumexp(-1) - target.squeeze(-1).float()
         for row, chat in enumerate(group):
             at = torch.tensor(chat.positions()) - 1
-            ranks.append(rank[row, at].numpy())
-            surprisals.append(surprisal[row, at].numpy())
+            ranks.append(rank[row, at].cpu().numpy())
+            surprisals.append(surprisal[row, at].cpu().numpy())
     return np.concatenate(ranks), np.concatenate(surprisals)
 
 

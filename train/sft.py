@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 # Raised when what a trained model of the same key is changes.
 VERSION = 2
 STAGE = "trained"
+STOP_WITHIN = 512  # tokens of an answer, by which it is seen whether a student has learned to end one
 MODEL, HISTORY, CHECKPOINTS = "model", "history.json", "checkpoints"
 # Attention that keeps packed trajectories apart by their position ids; the tests show it of the first two.
 KEEPS_PACKED_APART = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
@@ -353,7 +354,7 @@ def end_turns(model: "PreTrainedModel", eot: int) -> None:
 
 
 def _stop_rate(base: Base, model_folder: Path, rows: Rows, training: Training) -> float:
-    """Share of the first training prompts whose greedy answer ends before the chat is as long as the longest trained one."""
+    """Share of the first training prompts whose greedy answer ends within `STOP_WITHIN` tokens, or those of the longest chat."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -361,15 +362,19 @@ def _stop_rate(base: Base, model_folder: Path, rows: Rows, training: Training) -
         model_folder, attn_implementation=training.attention, trust_remote_code=base.trust_remote_code
     )
     model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    longest = max(len(ids) for ids in rows.input_ids)
-    stopped = 0
-    for prompt in rows.prompts:
-        ids, room = torch.tensor([prompt], device=model.device), longest - len(prompt)
-        answer = model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=room, do_sample=False, pad_token_id=rows.eot
-        )
-        stopped += int(rows.eot in answer[0, ids.shape[1] :])
-    return stopped / len(rows.prompts)
+    longest, width = max(len(ids) for ids in rows.input_ids), max(len(prompt) for prompt in rows.prompts)
+    padding = [width - len(prompt) for prompt in rows.prompts]
+    pad = int(rows.eot == 0)  # a token that ends nothing
+    ids = [[pad] * before + [*prompt] for before, prompt in zip(padding, rows.prompts, strict=True)]
+    mask = [[0] * before + [1] * (width - before) for before in padding]
+    answers = model.generate(
+        torch.tensor(ids, device=model.device),
+        attention_mask=torch.tensor(mask, device=model.device),
+        max_new_tokens=max(1, min(STOP_WITHIN, longest - width)),
+        do_sample=False,
+        pad_token_id=pad,
+    )[:, width:]
+    return float((answers == rows.eot).any(dim=1).float().mean())
 
 
 def _remove(folder: Path) -> None:

@@ -131,7 +131,8 @@ def load_model(
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    getLogger("transformers.modeling_utils").setLevel(ERROR)  # its report of a loading is read below
+    for name in ("modeling_utils", "distributed.tensor_parallel"):  # the report of a loading is read below
+        getLogger(f"transformers.{name}").setLevel(ERROR)
     load_whole: Any = AutoModelForCausalLM.from_pretrained
     adapter = _adapter(model, revision)
     with _loading(model):
