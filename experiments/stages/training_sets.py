@@ -183,7 +183,7 @@ def select(
     return Selection(method, of.label, artefact, trajectories.read(file, name or method, of.label))
 
 
-def _correct(of: Pool, config: MetricsConfig) -> dict[tuple[str, str, str], bool]:
+def _correct(of: Pool, config: MetricsConfig) -> dict[tuple[str, str, str], bool | None]:
     graded = verification.verified(of.data, config.teachers.answer, config.teachers.grader, config.paths.outputs)
     if graded.is_empty():
         raise InputError(f"{of.label}: no answer to any problem is known, so that none can be put first")
