@@ -253,7 +253,7 @@ def _check(training: Training, devices: int) -> None:
 def _untrained(base: Base, rows: Rows, training: Training) -> "PreTrainedModel":
     """The student before training, in float32."""
     model = trainable(base, base.model, training.attention)
-    positions, longest = model.config.max_position_embeddings, max(len(ids) for ids in rows.input_ids)
+    positions, longest = students.positions_of(model.config), max(len(ids) for ids in rows.input_ids)
     if positions and longest > positions:
         raise InputError(
             f"a trajectory of {longest} tokens is beyond the {positions} positions of {base.name}: lower "

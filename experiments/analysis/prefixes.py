@@ -95,16 +95,14 @@ def marks(dataset: Dataset, renderer: ChatRenderer, pattern: str, max_length: in
 
 
 def _characters(trajectory: Trajectory, pattern: str) -> int | None:
-    match = re.search(pattern, trajectory.messages[-1].content)
+    match = re.search(pattern, trajectory.messages[trajectory.final].content)
     return match.start() if match else None
 
 
 def _place(trajectory: Trajectory, renderer: ChatRenderer, at: int, max_length: int) -> int:
     turns = renderer.render(trajectory.messages, max_length).turns
-    before = sum(turn.end - turn.start for turn in turns if turn.message != len(trajectory.messages) - 1)
-    return before + sum(
-        start < at for turn in turns if turn.message == len(trajectory.messages) - 1 for start in turn.characters
-    )
+    before = sum(turn.end - turn.start for turn in turns if turn.message != trajectory.final)
+    return before + sum(start < at for turn in turns if turn.message == trajectory.final for start in turn.characters)
 
 
 @dataclass(frozen=True)

@@ -89,11 +89,12 @@ def _made_of(selection: Selection, found: SelectionResult) -> dict[str, Any]:
     rows = selection.chosen.select(KEYS)
     rsr = rows.join(of_metric(found.scores.trajectories, "rsr"), on=KEYS, how="left").drop_nulls("value")
     graded = rows.join(found.verified, on=KEYS, how="inner")
+    right = graded["correct"].drop_nulls().to_numpy()  # without those that have no verdict
     return {
         "trajectories": len(rows),
         "rsr": float(rsr["numerator"].to_numpy().sum() / rsr["denominator"].to_numpy().sum()),
         "tokens": rsr["tokens"].mean(),
-        "verified_accuracy": 100 * graded["correct"].to_numpy().mean() if len(graded) else None,
+        "verified_accuracy": 100 * float(right.mean()) if len(right) else None,
         "ties": selection.ties,
         "winner": selection.chosen["teacher"].mode().sort()[0],
     }

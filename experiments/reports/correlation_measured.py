@@ -11,6 +11,7 @@ from experiments.app.entry import command_line
 from experiments.app.shared_configs import CorrelationConfig
 from experiments.paper.metric_table import Aggregates, Result, Table, compare
 from experiments.reports.correlation import draw, grids, record
+from experiments.stages import verification
 from experiments.stages.evaluation import BASE
 from experiments.study import aggregates
 from experiments.study.study import StudyResult
@@ -36,7 +37,7 @@ def report(study: StudyResult, config: CorrelationConfig, folder: Path) -> None:
     parts = ["# Scores and accuracies, measured", *_accuracies(accuracies, None, config)]
     tables = {"performance.csv": accuracies, "runs.csv": study.runs.frame()}
     if study.scores is not None and len(accuracies) > 1:
-        verified = aggregates.verified_by_teacher(study, config)
+        verified = aggregates.verified(study, config)
         aggregated = aggregates.aggregates(study, accuracies, verified, config.student.name)
         teachers = aggregated.performance["teacher"].to_list()
         chosen, known = select(config.compared), aggregates.of_all_teachers(aggregated)
@@ -49,7 +50,7 @@ def report(study: StudyResult, config: CorrelationConfig, folder: Path) -> None:
         parts += [config.teachers.caveat or "", *_accuracies(accuracies, aggregated, config)]
         parts += [*_correlations(results, metrics, aggregated, config), flat, _left_out(study)]
         parts += [f"Not measured of every teacher, and left out: {', '.join(unknown)}." if unknown else ""]
-        parts += _generations(accuracies)
+        parts += [*_generations(accuracies), verification.without_verdict(verified)]
         parts += [
             "## Diagnosis",
             result_folder.markdown_list(

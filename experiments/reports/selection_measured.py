@@ -64,6 +64,7 @@ def write(found: SelectionResult, teachers: TrainedStudents, learned: TrainedStu
         f"Accuracy in percent with its 95 % interval over problems and {len(config.selection.seeds)} training seeds; differences "
         "in points, over the same problems. RSR, tokens and right (verified accuracy, percent) are those of the training set. "
         "Ties: problems decided by the hash of the content.",
+        verification.without_verdict(found.verified),
         ""
         if best is None
         else f"{TEACHER.capitalize()}: {found.best.name}, {best.value:.1f} % {interval_text(best.low, best.high, '.1f')}, the best of "

@@ -56,12 +56,12 @@ def chance(data: Sequence[Dataset], seed: int = 0) -> pl.DataFrame:
 
 
 def sources_of(
-    data: Sequence[Dataset], correct: Mapping[tuple[str, str, str], bool] = {}, *, unique_ids: bool = False
+    data: Sequence[Dataset], correct: Mapping[tuple[str, str, str], bool | None] = {}, *, unique_ids: bool = False
 ) -> list[Source]:
     """Datasets as sources whose records say which teacher they are from.
 
     Args:
-        correct: by teacher, generation and id, where it is known.
+        correct: by teacher, generation and id; None where it is not known.
         unique_ids: make ids of records different from teacher to teacher.
     """
 

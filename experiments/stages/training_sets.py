@@ -188,7 +188,7 @@ def select(
     return Selection(method, pool.label, artefact, trajectories.read(file, name or method, pool.label))
 
 
-def _correct(pool: Pool, config: MetricsConfig) -> dict[tuple[str, str, str], bool]:
+def _correct(pool: Pool, config: MetricsConfig) -> dict[tuple[str, str, str], bool | None]:
     graded = verification.verified(pool.data, config.teachers.answer, config.teachers.grader, config.paths.outputs)
     if graded.is_empty():
         raise InputError(f"{pool.label}: no answer to any problem is known, so that none can be put first")

@@ -7,17 +7,20 @@ import polars as pl
 
 from rsr.data.trajectories import Dataset
 from rsr.grading import correctness
-from rsr.grading.grader import VERSION, Kind
+from rsr.grading.grader import VERSION as GRADER_VERSION
+from rsr.grading.grader import Kind
 from rsr.store.artefacts import find_or_begin
 from rsr.store.locks import locking
 from rsr.store.parquet import read_parquet, write_parquet
 
+# Raised when what the table holds for the same key changes its meaning.
+VERSION = 2
 STAGE = "verified"
 TABLE = "verified.parquet"
 
 
 def verified(data: Sequence[Dataset], answer: str | None, kind: Kind, outputs: Path) -> pl.DataFrame:
-    """One row per trajectory with a known answer: teacher, generation, trajectory, outcome, correct.
+    """One row per trajectory with a known answer: teacher, generation, trajectory, outcome, correct (null: no verdict).
 
     Args:
         answer: regular expression of the final answer; None: the last \\boxed{}, or block of code.
@@ -29,11 +32,32 @@ def verified(data: Sequence[Dataset], answer: str | None, kind: Kind, outputs: P
     return pl.concat([_of_dataset(dataset, answer, kind, outputs) for dataset in data])
 
 
+def without_verdict(graded: pl.DataFrame) -> str:
+    """What is said of answers without a verdict; nothing where there are none.
+
+    Args:
+        graded: rows of `verified`.
+    """
+    count = graded["correct"].null_count()
+    if not count:
+        return ""
+    return (
+        f"{count} of {len(graded)} final answers have no verdict (not readable, or not in time); they count neither as "
+        "right nor as wrong."
+    )
+
+
 @locking
 def _of_dataset(dataset: Dataset, answer: str | None, kind: Kind, outputs: Path) -> pl.DataFrame:
     known = [t for t in dataset.trajectories if t.answer is not None]
     answers = [t.answer for t in known]
-    key = {"stage": STAGE, "version": VERSION, "data": dataset.digest(), "answers": answers, "pattern": answer}
+    key = {
+        "stage": STAGE,
+        "version": [VERSION, GRADER_VERSION],
+        "data": dataset.digest(),
+        "answers": answers,
+        "pattern": answer,
+    }
     if kind is not Kind.mathematics:
         key["grader"] = kind.value
     artefact = find_or_begin(outputs, STAGE, dataset.name, key)
@@ -43,7 +67,7 @@ def _of_dataset(dataset: Dataset, answer: str | None, kind: Kind, outputs: Path)
             {
                 "trajectory": [t.id for t in known],
                 "outcome": [grade.outcome.value for grade in grades],
-                "correct": [grade.correct for grade in grades],
+                "correct": [grade.verdict for grade in grades],
             },
             schema={"trajectory": pl.String, "outcome": pl.String, "correct": pl.Boolean},
         )

@@ -22,12 +22,16 @@ def of_teachers(accuracies: pl.DataFrame) -> pl.DataFrame:
     return accuracies.filter(pl.col("teacher") != BASE, pl.col("generation") != GENERATION)
 
 
-def verified_by_teacher(measured: StudyResult, config: CorrelationConfig) -> pl.DataFrame:
-    """teacher, generation, value (share of right trajectories, null where no answer is known), error, n."""
-    rows = verification.verified(measured.data, config.teachers.answer, config.teachers.grader, config.paths.outputs)
-    share = pl.col("correct").mean()
-    return rows.group_by("teacher", "generation", maintain_order=True).agg(
-        value=share, error=(share * (1 - share) / pl.len()).sqrt(), n=pl.len()
+def verified(measured: StudyResult, config: CorrelationConfig) -> pl.DataFrame:
+    """The grades of the teachers' answers; see `experiments.stages.verification.verified`."""
+    return verification.verified(measured.data, config.teachers.answer, config.teachers.grader, config.paths.outputs)
+
+
+def by_teacher(verified: pl.DataFrame) -> pl.DataFrame:
+    """teacher, generation, value (share of right trajectories, null where nothing has a verdict), error, n (with one)."""
+    share, n = pl.col("correct").mean(), pl.col("correct").count()
+    return verified.group_by("teacher", "generation", maintain_order=True).agg(
+        value=share, error=(share * (1 - share) / n).sqrt(), n=n
     )
 
 
@@ -39,11 +43,15 @@ def incomplete(measured: StudyResult) -> list[str]:
 
 
 def aggregates(measured: StudyResult, accuracies: pl.DataFrame, verified: pl.DataFrame, student: str) -> Aggregates:
-    """Scores and accuracies of teachers: means over their generations (as in the paper); without those `incomplete`."""
+    """Scores and accuracies of teachers: means over their generations (as in the paper); without those `incomplete`.
+
+    Args:
+        verified: rows of `verified`.
+    """
     assert measured.scores is not None
     complete = ~pl.col("teacher").is_in(incomplete(measured))
     scores = measured.scores.select("teacher", "generation", "metric", "preset", "value", "error")
-    right = verified.select(
+    right = by_teacher(verified).select(
         "teacher",
         "generation",
         pl.lit(VERIFIED_ACCURACY.name).alias("metric"),
@@ -52,7 +60,7 @@ def aggregates(measured: StudyResult, accuracies: pl.DataFrame, verified: pl.Dat
         "error",
     )
     key = ["teacher", "metric", "preset"]
-    by_teacher = (
+    of_teacher = (
         pl.concat([scores, right])
         .drop_nulls("value")
         .filter(complete)
@@ -62,7 +70,7 @@ def aggregates(measured: StudyResult, accuracies: pl.DataFrame, verified: pl.Dat
     trained = of_teachers(accuracies).filter(complete).group_by("teacher", maintain_order=True)
     named = pl.lit(student).alias("student")
     return Aggregates(
-        by_teacher.select(named, pl.all()),
+        of_teacher.select(named, pl.all()),
         trained.agg(pl.col("accuracy").mean()).select(named, pl.all()),
     )
 

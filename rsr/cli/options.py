@@ -68,7 +68,11 @@ _SETTINGS = (
         "--template", metavar="NAME", help="Chat template: chatml, llama3 or a .jinja file. [default: its own]"
     ),
     click.option(
-        "--template-variable", "template_variables", multiple=True, metavar="NAME=VALUE", help="Passed to the template."
+        "--template-variable",
+        "template_variables",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Passed to the template; VALUE as in JSON, or text.",
     ),
     click.option("--device", help="Such as cuda:0 or cpu. [default: a GPU where there is one]"),
     click.option(
@@ -104,8 +108,16 @@ def settings_of(options: dict[str, Any]) -> Settings:
         name, equals, value = given.partition("=")
         if not (name and equals):
             raise click.UsageError(f"--template-variable {given!r} is not NAME=VALUE")
-        variables[name] = value
+        variables[name] = _plain(value)
     return Settings(template_variables=variables, **options)
+
+
+def _plain(text: str) -> Any:
+    """true, false, null and numbers mean themselves, as in JSON; what is no JSON, or quoted, is text."""
+    try:
+        return json.loads(text.lower() if text.lower() in ("true", "false", "null") else text, parse_constant=str)
+    except ValueError:
+        return text
 
 
 def needs(data: tuple[str, ...], student: str | None) -> None:

@@ -72,6 +72,11 @@ class Trajectory:
         """Length of all messages together: what progress is counted in."""
         return sum(len(m.content) for m in self.messages)
 
+    @property
+    def final(self) -> int:
+        """Index of its last response: a user may have had the last word."""
+        return max(i for i, message in enumerate(self.messages) if message.role == "assistant")
+
 
 @dataclass(frozen=True)
 class Skipped:

@@ -23,21 +23,28 @@ def grade(
         InputError: see `rsr.grading.grader.Grader`.
     """
     with Grader(kind=kind) as grader:
-        return grader.grade([(t.answer or "", t.messages[-1].content) for t in trajectories], pattern, done=done)
+        answers = [(t.answer or "", t.messages[t.final].content) for t in trajectories]
+        return grader.grade(answers, pattern, done=done)
 
 
 def correctness(
     trajectories: Sequence[Trajectory], done: Callable[[int], None] = lambda graded: None
 ) -> list[bool | None]:
-    """What each record says, or else whether its final answer is the reference; None where neither is known.
+    """What each record says, or else whether its final answer is the reference; None where neither is known, or where an
+    answer has no verdict.
 
     Args:
         done: called with the number of trajectories newly graded.
     """
     right = [t.correct for t in trajectories]
-    asked = [i for i, t in enumerate(trajectories) if t.correct is None and t.answer and t.answer.strip()]
+    asked = [i for i, t in enumerate(trajectories) if t.correct is None and has_answer(t)]
     done(len(right) - len(asked))
     if asked:
         for i, graded in zip(asked, grade([trajectories[i] for i in asked], done=done), strict=True):
-            right[i] = graded.correct
+            right[i] = graded.verdict
     return right
+
+
+def has_answer(trajectory: Trajectory) -> bool:
+    """Whether a reference answer is known."""
+    return bool(trajectory.answer and trajectory.answer.strip())

@@ -75,6 +75,11 @@ class Grade:
         """Whether there is a verdict; a response without an answer is gradable, and not correct."""
         return self.outcome not in (Outcome.UNPARSABLE, Outcome.TIMED_OUT)
 
+    @property
+    def verdict(self) -> bool | None:
+        """Whether it is correct; None where there is no verdict."""
+        return self.correct if self.gradable else None
+
 
 # Two backslashes are taken too: models copy the escaped spelling. Any other escape, such as \{, is passed over whole.
 _TOKEN = re.compile(r"(?P<box>\\{1,2}(?:boxed|fbox)\s*\{)|\\.|[{}]", re.DOTALL)

@@ -11,6 +11,7 @@ from rsr.data import contamination, export
 from rsr.data.discovery import Source
 from rsr.data.trajectories import Trajectory, dataset_name
 from rsr.errors import InputError
+from rsr.grading.correctness import has_answer
 from rsr.metrics.base import by_name
 from rsr.metrics.score_tables import Scores, of_metric
 from rsr.selection.candidates import gather
@@ -229,7 +230,9 @@ def put_together(
         records=records,
         suffix=suffixes.pop() if len(suffixes) == 1 else ".jsonl",
         sources=tuple(_described(source) for source in sources),
-        warnings=tuple(_warnings(sources, candidates, choice, rule, records)),
+        warnings=tuple(
+            _warnings(sources, candidates, choice, rule, records) + _without_verdict(candidates, known, rule)
+        ),
     )
 
 
@@ -266,6 +269,15 @@ def _check_scored(scores: Scores, source: Source) -> None:
         raise InputError(f"{scores.artefact.path}: made by an earlier version: remove it, and score again (in seconds)")
     if kept.digest() != digests[dataset.teacher, dataset.generation]:
         raise InputError(f"{source.place}: has changed since it was scored as {dataset.name}: score it again")
+
+
+def _without_verdict(candidates: pl.DataFrame, known: Mapping[Any, tuple[Source, Trajectory]], rule: Rule) -> list[str]:
+    """Answers that the grader could not judge: they count as unknown."""
+    unknown = [right is None for right in candidates["correct"]]
+    count = sum(none and has_answer(t) for none, (_, t) in zip(unknown, known.values(), strict=True))
+    if rule.correct == "ignore" or not count:
+        return []
+    return [f"{count} answers have no verdict (not readable as mathematics, or not in time), and count as unknown"]
 
 
 def _warnings(

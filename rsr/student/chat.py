@@ -87,7 +87,7 @@ class ChatRenderer:
 
     Args:
         tokenizer: a fast tokenizer (offsets are needed).
-        template: a Jinja template; None takes the tokenizer's own.
+        template: a Jinja template; None takes the tokenizer's own. A packaged one is begun as the tokenizer begins a text.
         variables: passed to the template, such as {"date_string": "26 Jul 2024"} for Llama 3.
 
     Raises:
@@ -108,7 +108,7 @@ class ChatRenderer:
                 "the tokenizer has no chat template: choose one, template=chatml, template=llama3 or a .jinja file"
             )
         self.tokenizer = tokenizer
-        self.template = template if template is not None else str(own)
+        self.template = str(own) if template is None else _begun(template, tokenizer)
         self.variables = dict(variables or {})
         # Ids that mark structure, as opposed to ordinary added words such as <think>.
         self._special = frozenset(tokenizer.all_special_ids)
@@ -218,6 +218,11 @@ class ChatRenderer:
         eot = chat.turns[0].eot
         return None if eot is None else chat.ids[eot]
 
+    def lost_beginning(self, messages: Sequence[Message]) -> str | None:
+        """The token that the tokenizer begins a text with, where the template begins these messages without it."""
+        begun = not _begins_texts(self.tokenizer) or self.render(messages).ids[0] == self.tokenizer.bos_token_id
+        return None if begun else str(self.tokenizer.bos_token)
+
     def prose(self) -> list[str]:
         """Text of the template's own, such as a default system prompt, in a chat without system message."""
         user, assistant = "\ue000", "\ue001"  # private-use characters: in no template
@@ -253,11 +258,27 @@ def load_template(name: str) -> str:
     Raises:
         InputError: there is none.
     """
-    folder = files("rsr") / "student" / "templates"
-    packaged = {p.name.removesuffix(".jinja"): p for p in folder.iterdir() if p.name.endswith(".jinja")}
+    packaged = _packaged()
     if name in packaged:
-        return packaged[name].read_text(encoding="utf-8")
+        return packaged[name]
     path = Path(name)
     if not path.is_file():
         raise InputError(f"no chat template {name!r}: it is a .jinja file or one of {', '.join(sorted(packaged))}")
     return path.read_text(encoding="utf-8")
+
+
+def _packaged() -> dict[str, str]:
+    folder = files("rsr") / "student" / "templates"
+    templates = (path for path in folder.iterdir() if path.name.endswith(".jinja"))
+    return {path.name.removesuffix(".jinja"): path.read_text(encoding="utf-8") for path in templates}
+
+
+def _begun(template: str, tokenizer: "PreTrainedTokenizerFast") -> str:
+    """A packaged template with the token that a text begins with; any other template is whole."""
+    lacks = template in _packaged().values() and _begins_texts(tokenizer)
+    return "{{- bos_token -}}" + template if lacks else template
+
+
+def _begins_texts(tokenizer: "PreTrainedTokenizerFast") -> bool:
+    """Whether a tokenizer puts its token of beginning before any text."""
+    return tokenizer.bos_token_id is not None and tokenizer("?")["input_ids"][0] == tokenizer.bos_token_id

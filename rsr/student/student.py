@@ -58,8 +58,16 @@ class Student:
     @property
     def max_positions(self) -> int | None:
         """Longest sequence the model has positions for; None where its configuration does not say."""
-        positions = getattr(self.model.config, "max_position_embeddings", None)
-        return int(positions) if positions else None
+        return positions_of(self.model.config)
+
+
+def positions_of(config: Any) -> int | None:
+    """Longest sequence that a model of this configuration has positions for; None where it does not say.
+
+    Of a model of several parts (text, images) it is the text model's.
+    """
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(positions) if positions else None
 
 
 def load(

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from rsr.data.trajectories import Advance, Dataset, OnError, Trajectory
+from rsr.data.trajectories import Advance, Dataset, Message, OnError, Trajectory
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, find_or_begin, locate
 from rsr.store.locks import locking
@@ -187,6 +187,7 @@ def _facts(
         counts["without_response_tokens"] += int((shard.tokens.lengths == 0).sum())
         left_out += [{"id": i, "reason": r} for i, r in zip(shard.ids, shard.reasons, strict=True) if r is not None]
     counts["left_out"] = len(left_out)
+    unscored = {row["id"] for row in left_out}
     return {
         "student": scorer.student.name,
         "teacher": dataset.teacher,
@@ -195,7 +196,7 @@ def _facts(
         "counts": counts,
         "left_out": left_out,
         "malformed": [{"where": s.where, "reason": s.reason} for s in dataset.skipped],
-        "notes": _notes(scorer.student, dataset),
+        "notes": _notes(scorer.student, [t.messages for t in dataset.trajectories if t.id not in unscored]),
         "seconds": round(time.perf_counter() - began, 3),
         "tokens_in_those_seconds": tokens,
         "computed_with": scorer.computed_with,
@@ -203,8 +204,12 @@ def _facts(
     }
 
 
-def _notes(student: AnyStudent, dataset: Dataset) -> list[str]:
-    """What a reader of the scores should know of the student and its template."""
-    no_system = any(t.messages[0].role != "system" for t in dataset.trajectories)
-    adds = "the chat template adds text of its own to chats without a system message"
-    return [*student.notes, *(f"{adds}: {text!r}" for text in (student.renderer.prose() if no_system else []))]
+def _notes(student: AnyStudent, chats: Sequence[Sequence[Message]]) -> list[str]:
+    """What a reader of the scores of these chats should know of the student and its template."""
+    notes = [*student.notes]
+    if chats and (lost := student.renderer.lost_beginning(chats[0])):
+        notes.append(f"the tokenizer begins a text with {lost!r}, and the chat template does not")
+    if any(messages[0].role != "system" for messages in chats):
+        adds = "the chat template adds text of its own to chats without a system message"
+        notes += [f"{adds}: {text!r}" for text in student.renderer.prose()]
+    return notes

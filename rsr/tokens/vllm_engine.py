@@ -17,7 +17,7 @@ from rsr.errors import InputError
 from rsr.student.chat import ChatRenderer, RenderedChat
 from rsr.student.device import weights_dtype
 from rsr.student.settings import Dtype
-from rsr.student.student import check, identity_of, load_config, load_renderer
+from rsr.student.student import check, identity_of, load_config, load_renderer, positions_of
 from rsr.tokens.engine import NotFinite
 from rsr.tokens.settings import Scoring
 from rsr.tokens.tokens import Tokens
@@ -70,7 +70,7 @@ class VllmScorer:
         self.vllm = _vllm()
         source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         renderer = load_renderer(model, template=template, template_variables=template_variables, **source)
-        positions = getattr(load_config(model, **source), "max_position_embeddings", None)
+        positions = positions_of(load_config(model, **source))
         place = import_module("vllm.platforms").current_platform.device_type
         weights = weights_dtype(dtype, place)
         computed = {"dtype": weights, "attention": "vllm", "device": place}
@@ -78,7 +78,7 @@ class VllmScorer:
             name or Path(model).absolute().name,
             renderer,
             {**identity_of(model, renderer, **source), **computed},
-            int(positions) - 1 if positions else None,
+            positions - 1 if positions else None,
         )
         self.max_length = Scoring(max_length=max_length).max_length_for(self.student)
         self.settings = source | {"model": str(model), "dtype": weights}

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
 
 from rsr.data.trajectories import Message
 from rsr.errors import InputError
@@ -133,6 +134,35 @@ def test_a_default_system_prompt_is_reported():
     )
     assert ChatRenderer(TOKENIZER, template).prose() == ["You are a helpful assistant"]
     assert CHATML.prose() == []
+
+
+def begun_by_its_tokenizer():
+    """A tokenizer that begins every text, as those of Gemma and Llama."""
+    fast = tokenizer()
+    fast.bos_token = "<|endoftext|>"
+    fast.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", fast.bos_token_id)]
+    )
+    return fast
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama3"])
+def test_a_packaged_template_begins_as_the_tokenizer_does(name):
+    fast = begun_by_its_tokenizer()
+    renderer = ChatRenderer(fast, load_template(name))
+    ids = renderer.render(chat()).ids
+    assert ids[0] == fast.bos_token_id and fast.bos_token_id not in ids[1:]
+    assert renderer.prompt_ids(chat()[:2])[:2] == list(ids[:2])
+    assert renderer.lost_beginning(chat()) is None
+    fast.chat_template = renderer.template  # as a trained student is saved with
+    assert ChatRenderer(fast).render(chat()).ids == ids
+    assert ChatRenderer(TOKENIZER, load_template(name)).template == load_template(name)
+
+
+def test_a_template_that_loses_the_beginning_is_reported():
+    fast = begun_by_its_tokenizer()
+    assert ChatRenderer(fast).lost_beginning(chat()) == "<|endoftext|>"
+    assert CHATML.lost_beginning(chat()) is None
 
 
 def test_white_space_joined_with_the_header_is_refused():

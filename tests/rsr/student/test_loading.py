@@ -3,14 +3,20 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
+from rsr.data.trajectories import parse
 from rsr.errors import InputError
 from rsr.student import student as students
-from tests.models import add_adapter, rewrite, save
+from rsr.tokens.settings import Scoring
+from tests.models import add_adapter, rewrite, save, tokenizer
+from train.settings import Training
+from train.sft import Base, fine_tune
 
 
 @pytest.mark.parametrize(
@@ -90,3 +96,19 @@ def test_an_adapter_hides_no_missing_weights(tmp_path):
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     with pytest.raises(InputError, match=r"holds an adapter without adapter_model.safetensors"):
         students.check(folder)
+
+
+def test_positions_of_a_model_of_several_parts_are_those_of_its_text(tmp_path):
+    """As Gemma 3 from 4B on, which reads images too."""
+    fast, narrow = tokenizer(), dict(hidden_size=32, intermediate_size=32, num_hidden_layers=1)
+    text = narrow | dict(vocab_size=len(fast), num_attention_heads=4, num_key_value_heads=2, head_dim=8)
+    vision = narrow | dict(num_attention_heads=2, image_size=28, patch_size=14)
+    tokens: Any = dict(image_token_index=5, boi_token_index=6, eoi_token_index=7, mm_tokens_per_image=4)
+    config = Gemma3Config(text_config=text | {"max_position_embeddings": 64}, vision_config=vision, **tokens)
+    Gemma3ForConditionalGeneration(config).save_pretrained(tmp_path)
+    fast.save_pretrained(tmp_path)
+    student = students.load(tmp_path, dtype="float32")
+    assert student.max_positions == 64 and Scoring().max_length_for(student) == 64
+    data = parse([("0", {"messages": [{"role": r, "content": "1 + 1 " * 20} for r in ("user", "assistant")]})], "t")
+    with pytest.raises(InputError, match="beyond the 64 positions of gemma"):
+        fine_tune(Base("gemma", str(tmp_path)), data, Training(epochs=1, batch_size=1), tmp_path / "out")
