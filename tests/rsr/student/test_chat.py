@@ -155,7 +155,7 @@ def test_the_end_of_turn_of_a_thinking_template_is_found(template):
 
 
 def test_the_end_of_turn_of_a_template_that_keeps_nothing_is_refused():
-    with pytest.raises(InputError, match="the end-of-turn token of .* cannot be found"):
+    with pytest.raises(InputError, match=r"the end-of-turn token of .* cannot be found"):
         ChatRenderer(TOKENIZER, WRAPPING).eot_id()
 
 
