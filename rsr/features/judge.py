@@ -16,6 +16,7 @@ from typing import Any
 
 import jinja2
 import polars as pl
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
@@ -89,7 +90,7 @@ class Judge:
     """Asks a judge about each trajectory (a `rsr.features.extractor.FeatureExtractor`).
 
     Raises:
-        InputError: the client is not installed, or the template cannot be read.
+        InputError: the client is not installed, or the template cannot be read or fails.
     """
 
     stage = "judgements"
@@ -103,7 +104,9 @@ class Judge:
 
         self.settings, self.workers = settings, settings.concurrency
         self.text = _template(settings.template)
-        self.prompt = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(self.text)
+        # Sandboxed, as chat templates are: it may come from elsewhere.
+        self.environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
+        self.prompt("", "")  # a template that fails is refused before any call
         self.client = OpenAI(
             base_url=settings.endpoint,
             api_key=os.environ.get(settings.key_variable) or "none",
@@ -128,7 +131,7 @@ class Judge:
         problem = "\n\n".join(m.content for m in trajectory.messages if m.role == "user")
         whole = "\n\n".join(m.content for m in trajectory.messages if m.role == "assistant")
         solution, cut = _cut(whole, self.settings.max_characters)
-        prompt = self.prompt.render(problem=problem, solution=solution, criteria=CRITERIA)
+        prompt = self.prompt(problem, solution)
         reason, tokens = "", 0
         for _ in range(self.settings.attempts):
             answer, used = self._ask(prompt)
@@ -138,6 +141,21 @@ class Judge:
             except ValueError as error:
                 reason = str(error)
         raise Failed(f"{reason} (asked {self.settings.attempts} times)")
+
+    def prompt(self, problem: str, solution: str) -> str:
+        """The prompt for one trajectory.
+
+        Raises:
+            InputError: the template fails.
+        """
+        try:
+            template = self.environment.from_string(self.text)
+            return template.render(problem=problem, solution=solution, criteria=CRITERIA)
+        except Exception as error:  # a template is a program: whatever it raises
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise InputError(
+                f"{self.settings.template or 'judge.jinja'}: the judge's template fails: {reason}"
+            ) from error
 
     def _ask(self, prompt: str) -> tuple[str, int]:
         """The judge's answer and the tokens that it took.
@@ -177,8 +195,9 @@ def _template(path: str | None) -> str:
         return (files("rsr") / "features" / "judge.jinja").read_text(encoding="utf-8")
     try:
         return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: the judge's template cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InputError(f"{path}: the judge's template cannot be read: {reason}") from error
 
 
 def _cut(text: str, most: int | None) -> tuple[str, int]:

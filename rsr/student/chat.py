@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Mask = Literal["response", "response+eot"]
+PROBE = "\ue000"  # a private-use character: in no template
+PINNED_CLOCK = "{%- macro strftime_now(format) -%}{{ pinned_date }}{%- endmacro -%}"
+OPENED_TAG = re.compile(
+    r"<[\w:]*(think|thought|reason)\w*>\s*\Z", re.I
+)  # ends the prompt of students that always think
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,8 @@ class ChatRenderer:
     Args:
         tokenizer: a fast tokenizer (offsets are needed).
         template: a Jinja template; None takes the tokenizer's own. A packaged one is begun as the tokenizer begins a text.
-        variables: passed to the template, such as {"date_string": "26 Jul 2024"} for Llama 3.
+        variables: passed to the template, such as {"date_string": "26 Jul 2024"} for Llama 3; "strftime_now" is a text that
+            stands for today's date, in whatever format a template asks for it.
 
     Raises:
         InputError: there is no template, or the tokenizer is not a fast one.
@@ -102,13 +108,8 @@ class ChatRenderer:
     ) -> None:
         if not tokenizer.is_fast:
             raise InputError("the tokenizer gives no character offsets: a fast tokenizer is needed")
-        own = tokenizer.chat_template
-        if template is None and not isinstance(own, str):
-            raise InputError(
-                "the tokenizer has no chat template: choose one, template=chatml, template=llama3 or a .jinja file"
-            )
         self.tokenizer = tokenizer
-        self.template = str(own) if template is None else _begun(template, tokenizer)
+        self.template = _own_template(tokenizer) if template is None else _begun(template, tokenizer)
         self.variables = dict(variables or {})
         # Ids that mark structure, as opposed to ordinary added words such as <think>.
         self._special = frozenset(tokenizer.all_special_ids)
@@ -128,24 +129,25 @@ class ChatRenderer:
         Raises:
             InputError: the template refuses the messages, or writes today's date.
         """
+        # The clock is hidden, so that a template that asks for it fails; a pinned date stands in its place.
+        pinned = self.variables.get("strftime_now")
         try:
             text = self.tokenizer.apply_chat_template(
                 [{"role": m.role, "content": m.content} for m in messages],
-                chat_template=self.template,
+                chat_template=self.template if pinned is None else PINNED_CLOCK + self.template,
                 add_generation_prompt=generation_prompt,
                 tokenize=False,
-                strftime_now=None,  # hides the clock, so that a template that asks for it fails
-                **self.variables,
+                **self.variables | {"strftime_now": None, "pinned_date": pinned},
             )
-        except TypeError as error:
-            if "strftime_now" not in self.template:
-                raise InputError(f"the chat template fails: {error}") from error
-            raise InputError(
-                "the chat template writes today's date, so that scores would change from day to day: pin it with "
-                "template_variables.date_string='26 Jul 2024', or choose a template without a date"
-            ) from error
         except (jinja2.TemplateError, ValueError) as error:
-            raise InputError(f"the chat template refuses the messages: {error}") from error
+            raise InputError(f"the chat template refuses the messages: {_line(error)}") from error
+        except Exception as error:  # a template is a program: whatever it raises
+            if isinstance(error, TypeError) and "strftime_now" in self.template and pinned is None:
+                raise InputError(
+                    "the chat template writes today's date, so that scores would change from day to day: pin it, as the "
+                    "template would write it, with the template variable strftime_now (such as '26 Jul 2024')"
+                ) from error
+            raise InputError(f"the chat template fails: {type(error).__name__}: {_line(error)}") from error
         return str(text)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
@@ -161,11 +163,18 @@ class ChatRenderer:
         Raises:
             InputError: the text under the mask would not be the responses verbatim, and how they differ.
         """
+        answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
+        befores = [self.text(messages[:i], generation_prompt=True) for i in answers]
+        replies = [_reply(before, messages[i].content) for before, i in zip(befores, answers, strict=True)]
         text = self.text(messages)
+        if answers == [len(messages) - 1] and not text.startswith(befores[0] + replies[0]):
+            text = self._with_thinking(messages, befores[0], replies[0]) or text
         encoding = self._tokenise(text)
         ids, offsets = encoding["input_ids"], encoding["offset_mapping"]
-        answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
-        turns = [self._turn(messages, i, text, ids, offsets) for i in answers]
+        turns = [
+            self._turn(messages[i].content, i, before, reply, text, ids, offsets)
+            for i, before, reply in zip(answers, befores, replies, strict=True)
+        ]
         kept = len(ids) if max_length is None else min(len(ids), max_length)
         return RenderedChat(
             ids=tuple(ids[:kept]),
@@ -176,11 +185,26 @@ class ChatRenderer:
     def _tokenise(self, text: str) -> Any:
         return self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
 
+    def _with_thinking(self, messages: Sequence[Message], before: str, reply: str) -> str | None:
+        """The chat as the student writes it, where its generation prompt opens the thinking that the template then takes out of
+        the chat (DeepSeek-R1): the reply goes on from the prompt, and ends as the template ends any. None for others.
+        """
+        if reply == messages[-1].content:
+            return None
+        *_, end = self.text([*messages[:-1], Message("assistant", PROBE)]).partition(PROBE)
+        return before + reply + end
+
     def _turn(
-        self, messages: Sequence[Message], index: int, text: str, ids: list[int], offsets: list[tuple[int, int]]
+        self,
+        message: str,
+        index: int,
+        before: str,
+        content: str,
+        text: str,
+        ids: list[int],
+        offsets: list[tuple[int, int]],
     ) -> Turn:
-        content = messages[index].content
-        before = self.text(messages[:index], generation_prompt=True)
+        """The turn of a message whose `content` the student writes after the text `before`."""
         if not text.startswith(before + content):
             _refuse_rewriting(text, before, content, index)
         first, last = len(before), len(before) + len(content)
@@ -192,14 +216,22 @@ class ChatRenderer:
         start = next(i for i, (_, end) in enumerate(offsets) if end > first)
         end = next((i for i in range(start, len(offsets)) if offsets[i][0] >= last), len(offsets))
         if offsets[start][0] < first or offsets[end - 1][1] > last:
-            token = ids[start] if offsets[start][0] < first else ids[end - 1]
+            at_start = offsets[start][0] < first
+            token = self.tokenizer.decode([ids[start] if at_start else ids[end - 1]])
+            of_template = before[-1].isspace() and not content[0].isspace() if at_start else not content[-1].isspace()
+            mend = (
+                "take the white space out of the template, in a .jinja file of your own"
+                if of_template
+                else "remove white space at the ends of the response"
+            )
             raise InputError(
                 f"message {index}: the tokenizer joins the response with the template's text around it into one token "
-                f"({self.tokenizer.decode([token])!r}): remove white space at the ends of the response"
+                f"({token!r}): {mend}"
             )
         self._check_spelling(ids[start:end], content, index)
+        opened = len(message) - len(content)
         eot = end if end < len(ids) and (ids[end] in self._special or ids[end] in self._added) else None
-        return Turn(start, end, eot, index, tuple(max(0, at - first) for at, _ in offsets[start:end]))
+        return Turn(start, end, eot, index, tuple(max(0, at - first) + opened for at, _ in offsets[start:end]))
 
     def _check_spelling(self, ids: list[int], content: str, index: int) -> None:
         """The tokens must spell the response, up to the tokenizer's own Unicode normalisation."""
@@ -213,10 +245,21 @@ class ChatRenderer:
         )
 
     def eot_id(self) -> int | None:
-        """Token id that the template ends a response with; None where it writes none."""
-        chat = self.render([Message("user", "?"), Message("assistant", "?")])
-        eot = chat.turns[0].eot
-        return None if eot is None else chat.ids[eot]
+        """Token id that the template ends a response with; None where it writes none.
+
+        Raises:
+            InputError: the template keeps no response verbatim, with thinking or without.
+        """
+        reasons = []
+        for response in ("?", "<think>\n?\n</think>\n\n?"):  # some templates rewrite what does not think
+            try:
+                chat = self.render([Message("user", "?"), Message("assistant", response)])
+            except InputError as error:
+                reasons.append(str(error))
+                continue
+            eot = chat.turns[0].eot
+            return None if eot is None else chat.ids[eot]
+        raise InputError(f"the end-of-turn token of {self.tokenizer.name_or_path} cannot be found: {reasons[-1]}")
 
     def lost_beginning(self, messages: Sequence[Message]) -> str | None:
         """The token that the tokenizer begins a text with, where the template begins these messages without it."""
@@ -225,13 +268,53 @@ class ChatRenderer:
 
     def prose(self) -> list[str]:
         """Text of the template's own, such as a default system prompt, in a chat without system message."""
-        user, assistant = "\ue000", "\ue001"  # private-use characters: in no template
-        text = self.text([Message("user", user), Message("assistant", assistant)])
+        text = self.text([Message("user", PROBE), Message("assistant", PROBE)])
         # Role names and markers are single words; three words in a row are prose.
         return [match.group().strip() for match in re.finditer(r"[^\n<>|]*\w+(?:[ ,]+\w+){2,}[^\n<>|]*", text)]
 
 
+def _own_template(tokenizer: "PreTrainedTokenizerFast") -> str:
+    """The tokenizer's template; of several, as transformers does, the one named "default"."""
+    own: Any = tokenizer.chat_template
+    if isinstance(own, str):
+        return own
+    if not own:
+        raise InputError(
+            "the tokenizer has no chat template: choose one, template=chatml, template=llama3 or a .jinja file"
+        )
+    if "default" not in own:
+        raise InputError(
+            f"the tokenizer has templates named {', '.join(own)}, and none named default: write the one that is meant into a "
+            ".jinja file, and choose that"
+        )
+    return str(own["default"])
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _reply(before: str, content: str) -> str:
+    """What of a response is left to write after the prompt: all, or what follows a tag, such as <think>, that both hold."""
+    tag = OPENED_TAG.search(before)
+    return (content.removeprefix(tag.group()) if tag else content) or content
+
+
 def _refuse_rewriting(text: str, before: str, content: str, index: int) -> NoReturn:
+    if (tag := OPENED_TAG.search(before)) and not text.startswith(before + content[:1]):
+        raise InputError(
+            f"message {index}: the chat template's prompt ends in {tag.group()!r}, and the response does not begin with it, or "
+            "is not the only one of the chat: such a student is scored on single responses that begin with it"
+        )
+    if text.startswith(before + content.strip()):
+        raise InputError(
+            f"message {index}: the chat template trims the response: remove white space at the ends of the response"
+        )
+    if text.startswith(before) and text[len(before) :].lstrip().startswith(content):
+        raise InputError(
+            f"message {index}: the chat template writes white space between its header and the response, which its "
+            "generation prompt does not: let the two agree, in a .jinja file of your own"
+        )
     if not text.startswith(before):
         where = _difference(before, text[: len(before)])
         raise InputError(

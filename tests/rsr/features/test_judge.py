@@ -185,3 +185,19 @@ def test_the_command(run, server, tmp_path):
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
     assert KEY not in result.stdout + result.stderr + again.stdout + again.stderr
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ cycler.__init__.__globals__.os.popen('id').read() }}", "SecurityError"),
+        ("{{ answer }}", "UndefinedError: 'answer' is undefined"),
+        ("{{ 1 // 0 }}", "ZeroDivisionError"),
+        ("{% if %}", "TemplateSyntaxError"),
+    ],
+)
+def test_a_template_that_fails_is_refused_before_any_call(server, tmp_path, template, reason):
+    (tmp_path / "own.jinja").write_text(template)
+    with pytest.raises(InputError, match=rf"own\.jinja: the judge's template fails: {reason}"):
+        judge(server, template=str(tmp_path / "own.jinja"))
+    assert not server.bodies

@@ -93,6 +93,12 @@ WRAPPING = load_template("chatml").replace(
 )
 DATED = "{{ strftime_now('%d %b %Y') }}\n" + load_template("chatml")
 PINNED = "{{ date_string if date_string is defined else strftime_now('%d %b %Y') }}\n" + load_template("chatml")
+SPACED = "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}" + (
+    "{% if add_generation_prompt %}<|im_start|>assistant:{% endif %}"
+)
+SPACED_PROMPT = SPACED.replace("assistant:", "assistant: ")
+OPENED = REWRITING.replace("'<|im_start|>assistant\\n'", "'<|im_start|>assistant\\n<think>\\n'")
+WRAPPING_UNLESS_THINKING = WRAPPING.replace("== 'assistant'", "== 'assistant' and '<think>' not in message['content']")
 HISTORY = load_template("chatml").replace(
     "message['content']", "(message['content'] if loop.index > messages | length - 2 else 'earlier')"
 )
@@ -104,7 +110,7 @@ HISTORY = load_template("chatml").replace(
         (
             TRIMMING,
             chat(reply=" It is 2. "),
-            "does not keep the response verbatim: at character 0 expected ' It is 2. '",
+            "trims the response: remove white space at the ends of the response",
         ),
         (REWRITING, chat(reply="<think>a</think>b"), "does not keep the response verbatim"),
         (WRAPPING, chat(), "does not keep the response verbatim"),
@@ -112,12 +118,62 @@ HISTORY = load_template("chatml").replace(
         ("{{ raise_exception('no system role') }}", chat(), "refuses the messages: no system role"),
         ("{{ messages[", chat(), "refuses the messages"),
         (DATED, chat(), "writes today's date"),
+        (
+            SPACED,
+            chat(),
+            "writes white space between its header and the response, which its generation prompt does not",
+        ),
+        (SPACED_PROMPT, chat(reply="final answer"), "(' final'): take the white space out of the template"),
+        (OPENED, chat(), r"prompt ends in '<think>\n', and the response does not begin with it"),
+        ("{{ 1 // 0 }}", chat(), "the chat template fails: ZeroDivisionError: "),
+        ("{% for i in range(999999) %}{% endfor %}", chat(), "the chat template fails: OverflowError: Range too big"),
+        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", chat(), "the chat template fails: RecursionError: "),
+        ("{{ 'a'.encode('nope') }}", chat(), "the chat template fails: LookupError: unknown encoding: nope"),
     ],
 )
 def test_templates_that_change_a_response_are_refused(template, messages, expected):
     with pytest.raises(InputError) as error:
         ChatRenderer(TOKENIZER, template).render(messages)
     assert expected in str(error.value)
+
+
+ALWAYS_THINKING = "<think>\nOne and one.\n</think>\n\nIt is 2."
+
+
+def test_a_student_whose_prompt_opens_its_thinking_goes_on_from_there():
+    """DeepSeek-R1's distilled students: the history drops what the prompt has opened."""
+    renderer = ChatRenderer(TOKENIZER, OPENED)
+    rendered = renderer.render(chat(reply=ALWAYS_THINKING))
+    assert under_mask(renderer, rendered) == ALWAYS_THINKING.removeprefix("<think>\n")
+    assert [*rendered.ids[: rendered.turns[0].start]] == renderer.prompt_ids(chat()[:-1])
+    assert rendered.turns[0].characters[0] == len("<think>\n")
+    assert rendered.ids[rendered.positions("response+eot")[-1]] == renderer.eot_id() == TOKENIZER.eos_token_id
+
+
+@pytest.mark.parametrize("template", [WRAPPING_UNLESS_THINKING, OPENED])
+def test_the_end_of_turn_of_a_thinking_template_is_found(template):
+    assert ChatRenderer(TOKENIZER, template).eot_id() == TOKENIZER.eos_token_id
+
+
+def test_the_end_of_turn_of_a_template_that_keeps_nothing_is_refused():
+    with pytest.raises(InputError, match=r"the end-of-turn token of .* cannot be found"):
+        ChatRenderer(TOKENIZER, WRAPPING).eot_id()
+
+
+def test_of_named_templates_the_default_is_taken():
+    named = tokenizer()
+    named.chat_template = {"default": load_template("chatml"), "tool_use": "{{ messages }}"}
+    assert ChatRenderer(named).template == load_template("chatml")
+    named.chat_template = {"rag": "", "tool_use": ""}
+    with pytest.raises(InputError, match=r"named rag, tool_use, and none named default: write .* into a \.jinja file"):
+        ChatRenderer(named)
+
+
+def test_any_date_can_be_pinned():
+    """gpt-oss asks for the date and reads no variable."""
+    assert (
+        ChatRenderer(TOKENIZER, DATED, {"strftime_now": "2026-07-01"}).text(chat()).startswith("2026-07-01<|im_start|>")
+    )
 
 
 def test_a_date_can_be_pinned():
