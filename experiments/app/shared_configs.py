@@ -75,7 +75,8 @@ class TeacherConfig:
 @dataclass
 class TeachersConfig:
     name: str = MISSING
-    data: str | None = MISSING  # a file, a folder or hub:OWNER/NAME
+    data: str | None = MISSING  # a file, a folder or hub:OWNER/NAME[@REVISION]
+    file: str = "{generation}"  # pattern of the name of a generation's file, without its ending
     recipe: str | None = None  # how to make the data where they are not given (experiments.stages.teacher_data)
     caveat: str | None = None  # what has to be read beside every result
     answer: str | None = None  # regular expression of a response's final answer; null: the last \boxed{}

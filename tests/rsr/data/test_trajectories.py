@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsr.data import trajectories
+from rsr.data.records import SUFFIXES
 from rsr.data.trajectories import Message, find, parse, read
 from rsr.errors import InputError
 
@@ -208,7 +208,7 @@ def test_no_record_ends_in_another_error(values):
 
 
 @settings(max_examples=200, deadline=None)
-@given(data=st.binary(max_size=80), suffix=st.sampled_from(trajectories.SUFFIXES))
+@given(data=st.binary(max_size=80), suffix=st.sampled_from(SUFFIXES))
 def test_no_file_ends_in_another_error(tmp_path_factory, data, suffix):
     path = tmp_path_factory.mktemp("fuzz") / f"a{suffix}"
     path.write_bytes(data)
