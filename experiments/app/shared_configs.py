@@ -59,6 +59,7 @@ class StudentConfig:
     template_variables: dict[str, Any] = field(default_factory=dict)
     dtype: Dtype = Dtype[DEFAULTS.dtype]  # in which it is scored and evaluated
     source: ResultSource = ResultSource.measured
+    released: str | None = None  # pattern of its file's name in selected_by_rsr/ beside the paper's data, any case
     shape: Shape | None = None  # as in its config.json, so that a plan needs no hub
     training: Training = field(default_factory=Training)
 

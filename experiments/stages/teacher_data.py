@@ -82,18 +82,18 @@ def _by_table(teachers: TeachersConfig, source: str, found: list[Found]) -> list
     chosen = []
     for teacher in teachers.teachers:
         pattern = teacher.folder or teacher.name
-        folder = _fitting(pattern, folders, source, f"folders fit teacher {teacher.name!r}")
+        folder = fitting(pattern, folders, source, f"folders fit teacher {teacher.name!r}")
         files = {generation: file for name, generation, file in found if name == folder}
         if not teachers.generations:
             chosen += [(teacher.name, generation, file) for generation, file in files.items()]
         for generation in teachers.generations:
             pattern = teachers.file.replace("{generation}", generation)
             fits = f"files of teacher {teacher.name!r} fit generation {generation!r}"
-            chosen.append((teacher.name, generation, files[_fitting(pattern, [*files], source, fits)]))
+            chosen.append((teacher.name, generation, files[fitting(pattern, [*files], source, fits)]))
     return chosen
 
 
-def _fitting(pattern: str, names: list[str], source: str, fits: str) -> str:
+def fitting(pattern: str, names: list[str], source: str, fits: str) -> str:
     """The one name that fits a pattern, in any case.
 
     Args:

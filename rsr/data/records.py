@@ -59,11 +59,7 @@ class FileRecords(Sequence[Any]):
         Raises:
             InputError: the file cannot be read.
         """
-        self._spans, self._rows = [], 0
-        try:
-            self._stamp = _stamp(self.path.stat())
-        except OSError as error:
-            raise _unreadable(self.path, error) from error
+        self._spans, self._rows, self._stamp = [], 0, self._now()
         if self.path.suffix == ".parquet":
             for record in _frame(self.path, self._stamp).iter_rows(named=True):
                 self._rows += 1
@@ -94,23 +90,28 @@ class FileRecords(Sequence[Any]):
             raise IndexError(row)
         if self.path.suffix != ".parquet":
             return json.loads(self._bytes(self._spans[row]).decode())
-        assert self._stamp is not None  # there are rows
-        self._check(self.path.stat())
-        return _given(_frame(self.path, self._stamp).row(row, named=True))
+        self._check(now := self._now())
+        return _given(_frame(self.path, now).row(row, named=True))
 
     def _bytes(self, span: Span | None) -> bytes:
         """Part of the file, or all of it."""
         try:
             with self.path.open("rb") as file:
-                self._check(os.fstat(file.fileno()))
+                self._check(_stamp(os.fstat(file.fileno())))
                 start, end = span or (0, None)
                 file.seek(start)
                 return file.read(-1 if end is None else end - start)
         except OSError as error:
             raise _unreadable(self.path, error) from error
 
-    def _check(self, now: os.stat_result) -> None:
-        if _stamp(now) != self._stamp:
+    def _now(self) -> Stamp:
+        try:
+            return _stamp(self.path.stat())
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+
+    def _check(self, now: Stamp) -> None:
+        if now != self._stamp:
             raise InputError(f"{self.path}: has changed while it was in use: give the command again")
 
 
