@@ -23,7 +23,8 @@ def grade(
         InputError: see `rsr.grading.grader.Grader`.
     """
     with Grader(kind=kind) as grader:
-        return grader.grade([(t.answer or "", t.messages[-1].content) for t in trajectories], pattern, done=done)
+        # One at a time, since messages may stay in files.
+        return grader.grade(((t.answer or "", t.messages[-1].content) for t in trajectories), pattern, done=done)
 
 
 def correctness(
