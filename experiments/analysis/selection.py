@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from experiments.analysis.released import Agreement
 from experiments.app.conclusions import Conclusion, contrast
 from experiments.stages.random_selection import KEYS, RANDOM
 from experiments.stages.training_sets import NONE, Selection
@@ -24,6 +25,7 @@ class SelectionResult:
         best: the dataset of one teacher that its student did best on, of the first generations; known only afterwards.
         answers: see `TrainedStudents.answers`.
         left_out: reason by method that cannot be had here.
+        released: how far RSR chose as the released selection does, or why that is not known.
     """
 
     selections: Sequence[Selection]
@@ -32,6 +34,7 @@ class SelectionResult:
     scores: Scores
     verified: pl.DataFrame
     left_out: Mapping[str, str]
+    released: Agreement | str
 
     def of(self, dataset: Dataset) -> pl.DataFrame:
         """Answers of the learners of a dataset."""

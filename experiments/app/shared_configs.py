@@ -60,6 +60,7 @@ class StudentConfig:
     template_variables: dict[str, Any] = field(default_factory=dict)
     dtype: Dtype = Dtype[DEFAULTS.dtype]  # in which it is scored and evaluated
     source: ResultSource = ResultSource.measured
+    released: str | None = None  # pattern of its file's name in selected_by_rsr/ beside the paper's data, any case
     shape: Shape | None = None  # as in its config.json, so that a plan needs no hub
     training: Training = field(default_factory=Training)
 
@@ -76,7 +77,8 @@ class TeacherConfig:
 @dataclass
 class TeachersConfig:
     name: str = MISSING
-    data: str | None = MISSING  # a file, a folder or hub:OWNER/NAME
+    data: str | None = MISSING  # a file, a folder or hub:OWNER/NAME[@REVISION]
+    file: str = "{generation}"  # pattern of the name of a generation's file, without its ending
     recipe: str | None = None  # how to make the data where they are not given (experiments.stages.teacher_data)
     caveat: str | None = None  # what has to be read beside every result
     answer: str | None = None  # regular expression of a response's final answer; null: the last \boxed{}

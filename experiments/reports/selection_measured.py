@@ -1,16 +1,24 @@
 """Trajectory selection measured: training sets of every method and setting, trained on with several seeds and evaluated."""
 
+import sys
+from collections.abc import Sequence
+
 import polars as pl
 
+from experiments.analysis import released
+from experiments.analysis.released import Agreement
 from experiments.analysis.selection import SelectionResult, accuracy, best_of, by_method, conclusions, title, winners
 from experiments.app import result_folder
-from experiments.app.command_configs import SelectionConfig
+from experiments.app.command_configs import SelectionConfig, SelectionSetting
 from experiments.app.conclusions import conclude
 from experiments.stages import teacher_data, training_sets, verification
 from experiments.stages.evaluation import BASE
+from experiments.stages.training_sets import Selection
 from experiments.study.plan import announce, refuse_or_go
 from experiments.study.study import learn
 from experiments.study.trained import TrainedStudents
+from rsr.data.trajectories import Dataset
+from rsr.errors import InputError
 from rsr.selection.rules import Rule
 from rsr.stats.effect import estimate_text, interval_text
 from rsr.views.plots import Estimate, ranges
@@ -38,6 +46,7 @@ def report(config: SelectionConfig) -> None:
         for method in config.selection.methods
         if method not in left_out
     ]
+    compared = _released(chosen, data, config)
     singles = training_sets.first_generations(data)
     teachers = learn(config, singles, config.selection.seeds[:1])
     if not teachers.grades.keys() - {BASE}:
@@ -49,9 +58,24 @@ def report(config: SelectionConfig) -> None:
     if not {selection.method for selection in chosen} & {learned.students[name].teacher for name in learned.grades}:
         learned.runs.refuse_failed()
     verified = verification.verified(data, config.teachers.answer, config.teachers.grader, config.paths.outputs)
-    write(SelectionResult(chosen, best, learned.answers(), scores, verified, left_out), teachers, learned, config)
+    found = SelectionResult(chosen, best, learned.answers(), scores, verified, left_out, compared)
+    write(found, teachers, learned, config)
     for of in (teachers, learned):
         of.runs.refuse_failed()
+
+
+def _released(chosen: Sequence[Selection], data: Sequence[Dataset], config: SelectionConfig) -> Agreement | str:
+    """How far the choices by RSR among all candidates are the released ones, or why that is not known."""
+    of_all = training_sets.pool(SelectionSetting.all, data, []).label
+    ours = [selection for selection in chosen if (selection.method, selection.label) == ("rsr", of_all)]
+    if not ours:
+        return f"it is one by RSR, {of_all}, which was not asked for"
+    try:
+        found = released.agreement(ours[0], data, released.read(config))
+    except InputError as error:
+        return str(error)
+    print(f"{found.share:.1f} % of the released choices are those made here", file=sys.stderr, flush=True)
+    return found
 
 
 def write(found: SelectionResult, teachers: TrainedStudents, learned: TrainedStudents, config: SelectionConfig) -> None:
@@ -72,6 +96,7 @@ def write(found: SelectionResult, teachers: TrainedStudents, learned: TrainedStu
         "## Who wins a problem",
         "Share of the problems that each teacher's candidate wins, in percent.",
         *(_winners_markdown(label, rows) for (label,), rows in won.group_by("setting", maintain_order=True)),
+        _released_markdown(found.released),
         result_folder.markdown_list(f"{title(m)} is left out: {reason}." for m, reason in found.left_out.items()),
     ]
     folder = result_folder.folder_of(config, "trajectory_selection")
@@ -96,6 +121,8 @@ def write(found: SelectionResult, teachers: TrainedStudents, learned: TrainedStu
         "performance.csv": performance.unique(maintain_order=True),
         "runs.csv": learned.runs.frame(),
     }
+    if isinstance(found.released, Agreement):
+        tables["released.csv"] = found.released.teachers
     conclude(
         folder,
         f"Trajectory selection: {config.student.name}",
@@ -126,3 +153,20 @@ def _winners_markdown(label: object, won: pl.DataFrame) -> str:
     methods = wide.columns[1:]
     rows = [[r["teacher"], *(f"{r[m]:.1f}" for m in methods)] for r in wide.sort("teacher").iter_rows(named=True)]
     return f"{label}:\n\n" + result_folder.markdown_table(["teacher", *map(title, methods)], rows)
+
+
+def _released_markdown(found: Agreement | str) -> str:
+    title = "## Beside the released selection\n\n"
+    if isinstance(found, str):
+        return title + f"Left out: {found}."
+    rows = [
+        [
+            r["teacher"],
+            *(f"{r[name]:,}" for name in ("released", "own", "equal")),
+            "" if r["share"] is None else f"{r['share']:.1f}",
+        ]
+        for r in found.teachers.iter_rows(named=True)
+    ]
+    elsewhere = f" {found.elsewhere:,} released choices are of problems that are not here." if found.elsewhere else ""
+    said = f"Choices of {found.setting} by RSR: released, made here, equal, and equal as a share of the released, percent.{elsewhere}"
+    return title + said + "\n\n" + result_folder.markdown_table(["teacher", "released", "own", "equal", "share"], rows)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -9,6 +10,7 @@ import polars as pl
 
 from rsr.data import export
 from rsr.data.discovery import Source
+from rsr.data.records import OnDemand
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.selection.rules import Rule
@@ -75,6 +77,6 @@ def sources_of(
             replace(t, row=i, correct=correct.get((dataset.teacher, dataset.generation, t.id), t.correct))
             for i, t in enumerate(dataset.trajectories)
         )
-        records = [record(dataset, t) for t in dataset.trajectories]
+        records = OnDemand(partial(record, dataset), dataset.trajectories)
         sources.append(Source(replace(dataset, trajectories=known), records, ".jsonl", dataset.name))
     return sources

@@ -45,6 +45,19 @@ def made(teachers: TeachersConfig, paths: PathsConfig) -> Path:
     return artefact.path
 
 
+def place(teachers: TeachersConfig, paths: PathsConfig) -> str:
+    """Where the teachers' data are: a file, a folder or a hub repository.
+
+    Raises:
+        InputError: they are nowhere, or cannot be made.
+    """
+    if teachers.data is not None:
+        return teachers.data
+    if teachers.recipe is not None:
+        return str(made(teachers, paths) / "teachers")
+    raise InputError(f"teachers {teachers.name!r} have no data: give teachers.data=FOLDER")
+
+
 def load(teachers: TeachersConfig, scoring: ScoringConfig, paths: PathsConfig) -> list[Dataset]:
     """Read every dataset of a teacher table, in its order, then those selected from them; without a table, all that is found.
 
@@ -52,12 +65,7 @@ def load(teachers: TeachersConfig, scoring: ScoringConfig, paths: PathsConfig) -
         InputError: a teacher or generation of the table is not there, its folder is not the only one that fits, or a file
             cannot be read.
     """
-    if teachers.data is not None:
-        source = teachers.data
-    elif teachers.recipe is not None:
-        source = str(made(teachers, paths) / "teachers")
-    else:
-        raise InputError(f"teachers {teachers.name!r} have no data: give teachers.data=FOLDER")
+    source = place(teachers, paths)
     found = trajectories.find(source)
     chosen = _by_table(teachers, source, found) if teachers.teachers else found
     datasets = [trajectories.read(file, name, gen, on_error=scoring.on_error.value) for name, gen, file in chosen]
@@ -66,20 +74,35 @@ def load(teachers: TeachersConfig, scoring: ScoringConfig, paths: PathsConfig) -
     return datasets + [random_selection.as_teacher(method, datasets) for method in teachers.selections]
 
 
-def _by_table(teachers: TeachersConfig, source: str, found: list[tuple[str, str, Path]]) -> list[tuple[str, str, Path]]:
+Found = tuple[str, str, Path]  # teacher, generation and file, as the folder names them
+
+
+def _by_table(teachers: TeachersConfig, source: str, found: list[Found]) -> list[Found]:
     folders = list(dict.fromkeys(name for name, _, _ in found))
     chosen = []
     for teacher in teachers.teachers:
         pattern = teacher.folder or teacher.name
-        fitting = [f for f in folders if fnmatch(f.lower(), pattern.lower())]
-        if len(fitting) != 1:
-            raise InputError(
-                f"{source}: {len(fitting)} folders fit teacher {teacher.name!r} ({pattern}); it has "
-                f"{', '.join(folders)}"
-            )
-        files = {gen: file for name, gen, file in found if name == fitting[0]}
-        for generation in teachers.generations or files:
-            if generation not in files:
-                raise InputError(f"{source}: teacher {teacher.name!r} has no generation {generation!r}")
-            chosen.append((teacher.name, generation, files[generation]))
+        folder = fitting(pattern, folders, source, f"folders fit teacher {teacher.name!r}")
+        files = {generation: file for name, generation, file in found if name == folder}
+        if not teachers.generations:
+            chosen += [(teacher.name, generation, file) for generation, file in files.items()]
+        for generation in teachers.generations:
+            pattern = teachers.file.replace("{generation}", generation)
+            fits = f"files of teacher {teacher.name!r} fit generation {generation!r}"
+            chosen.append((teacher.name, generation, files[fitting(pattern, [*files], source, fits)]))
     return chosen
+
+
+def fitting(pattern: str, names: list[str], source: str, fits: str) -> str:
+    """The one name that fits a pattern, in any case.
+
+    Args:
+        fits: what the names are and what they fit, for the message.
+
+    Raises:
+        InputError: none or several fit.
+    """
+    fitting = [name for name in names if fnmatch(name.lower(), pattern.lower())]
+    if len(fitting) != 1:
+        raise InputError(f"{source}: {len(fitting)} {fits} ({pattern}); it has {', '.join(names)}")
+    return fitting[0]

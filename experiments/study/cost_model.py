@@ -1,13 +1,13 @@
 """What a study takes: tokens, operations, GPU-hours and disk of each stage, as far as they can be known before."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.app.shared_configs import StudyConfig
 from experiments.paper import published
 from experiments.stages import evaluation, students, teacher_data
-from rsr.data.trajectories import Dataset
+from rsr.data.trajectories import Dataset, dataset_name
 from rsr.errors import InputError
 from rsr.student import student as rsr_student
 from rsr.tokens.dry_run import BYTES_PER_TOKEN
@@ -16,6 +16,7 @@ from train.memory import BFLOAT16, FLOAT32, Memory, Shape, Spread
 
 SAMPLE = 200  # trajectories of a dataset that its length is estimated from
 PRINTED_LENGTH = "avg_token_length"
+PRINTED = "mean lengths of responses as the paper prints them, prompts not counted"
 TRAJECTORIES = 5_000  # of a dataset of the paper
 PROBLEMS = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500, "gpqa_diamond": 198, "gsm8k": 1319}
 BYTES_PER_ANSWERED_TOKEN = 8  # of samples: an id and its text
@@ -102,7 +103,8 @@ def shape_of(config: StudyConfig) -> Shape:
 
 
 def lengths_of(config: StudyConfig) -> tuple[list[Length], str]:
-    """Lengths of the teachers' datasets, from the data where they are at hand, else the published ones; and which it was.
+    """Lengths of the teachers' datasets, and where they are from: counted, or published ones where the data or the student's
+    tokenizer are not at hand.
 
     Raises:
         InputError: there are neither, or the data cannot be read.
@@ -111,17 +113,23 @@ def lengths_of(config: StudyConfig) -> tuple[list[Length], str]:
     if place is not None and place.startswith("hub:") and config.teachers.teachers:
         printed = _printed(config)
         if printed:
-            said = f"mean lengths of responses as the paper prints them, {TRAJECTORIES:,} trajectories a dataset; prompts not counted"
-            return printed, said
+            return [*printed.values()], f"{PRINTED}; {TRAJECTORIES:,} trajectories a dataset"
     data = teacher_data.load(config.teachers, config.scoring, config.paths)
     student = config.student
-    renderer = rsr_student.load_renderer(
-        students.model_of(student, config.paths),
-        revision=student.revision,
-        template=student.template,
-        template_variables=student.template_variables,
-        trust_remote_code=config.scoring.trust_remote_code,
-    )
+    try:
+        renderer = rsr_student.load_renderer(
+            students.model_of(student, config.paths),
+            revision=student.revision,
+            template=student.template,
+            template_variables=student.template_variables,
+            trust_remote_code=config.scoring.trust_remote_code,
+        )
+    except InputError as error:
+        printed = _printed(config)
+        if not {dataset.name for dataset in data} <= {*printed}:
+            raise
+        counted = [replace(printed[dataset.name], trajectories=len(dataset.trajectories)) for dataset in data]
+        return counted, f"{PRINTED}: the student's tokenizer is not at hand ({error})"
 
     def mean(dataset: Dataset) -> float:
         sample = dataset.trajectories[:SAMPLE]
@@ -132,16 +140,17 @@ def lengths_of(config: StudyConfig) -> tuple[list[Length], str]:
     return lengths, f"lengths of the first {SAMPLE} trajectories of each dataset"
 
 
-def _printed(config: StudyConfig) -> list[Length]:
-    """One dataset a teacher and generation; none where the paper prints no length of some teacher for this student."""
+def _printed(config: StudyConfig) -> dict[str, Length]:
+    """By name a dataset of each teacher and generation; none where the paper prints no length of some teacher for this student."""
     rows = published.read(config.paths.published).scores()
     of_student = rows.filter(student=config.student.name, metric=PRINTED_LENGTH)
     known = dict(of_student.select("teacher", "value").iter_rows())
     names = [teacher.name for teacher in config.teachers.teachers]
     if not {*names} <= {*known}:
-        return []
+        return {}
     generations = config.teachers.generations or [""]
-    return [Length(f"{name}/{g}".rstrip("/"), TRAJECTORIES, known[name]) for name in names for g in generations]
+    datasets = [(name, dataset_name(name, generation)) for name in names for generation in generations]
+    return {dataset: Length(dataset, TRAJECTORIES, known[teacher]) for teacher, dataset in datasets}
 
 
 def problems_of(config: StudyConfig) -> tuple[int, str]:

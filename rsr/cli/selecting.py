@@ -100,7 +100,8 @@ def select(
     if output == "-":
         from dataclasses import replace
 
-        click.echo(replace(chosen, suffix=".jsonl").content(as_messages=as_messages), nl=False)
+        for part in replace(chosen, suffix=".jsonl").content(as_messages=as_messages):
+            click.echo(part, nl=False)
         return
     written = chosen.write(output, as_messages=as_messages)
     if as_json:

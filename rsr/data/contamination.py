@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rsr.data import trajectories
+from rsr.data.records import SUFFIXES, records
 from rsr.errors import InputError
 
 N = 13
@@ -45,7 +45,7 @@ def read(path: Path) -> EvaluationSet:
     check(path)
     sequences: dict[tuple[str, ...], set[str]] = {}
     problems = too_short = 0
-    for where, record in trajectories.records(path):
+    for where, record in records(path):
         identity, problem = _problem(where, record)
         problems += 1
         spoken = list(windows(problem, min(N, len(problem)))) if len(problem) >= SHORTEST else []
@@ -63,8 +63,8 @@ def check(path: Path) -> None:
     Raises:
         InputError: there is no such file, or of another kind.
     """
-    if path.suffix not in trajectories.SUFFIXES or not path.is_file():
-        raise InputError(f"{path}: no evaluation set; they are read from {', '.join(trajectories.SUFFIXES)} files")
+    if path.suffix not in SUFFIXES or not path.is_file():
+        raise InputError(f"{path}: no evaluation set; they are read from {', '.join(SUFFIXES)} files")
 
 
 def overlapping(texts: Iterable[str], evaluation: EvaluationSet) -> set[str]:

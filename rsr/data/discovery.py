@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rsr.data import trajectories
+from rsr.data.records import FileRecords, json_lines
 from rsr.data.trajectories import Dataset, OnError
 from rsr.errors import InputError
 
-# Paths (also "NAME=FILE", "hub:OWNER/NAME" and "-" for JSON Lines on standard input); records, such as a list of
+# Paths (also "NAME=FILE", "hub:OWNER/NAME[@REVISION]" and "-" for JSON Lines on standard input); records, such as a list of
 # {"messages": ...} or a datasets.Dataset; one chat as a list of messages; or any of these by name of teacher.
 Data = str | Path | Iterable[Any] | Mapping[str, Any]
 STDIN = "-"
@@ -79,23 +80,24 @@ def _renamed(source: Source, name: str) -> Source:
 
 def _from_place(place: str | Path, on_error: OnError) -> list[Source]:
     if str(place) == STDIN:
-        return [_parsed(trajectories.json_lines(_standard_input(), "standard input"), "stdin", "", ".jsonl", on_error)]
+        lines = json_lines(_standard_input(), "standard input")
+        return [_parsed(((where, record) for where, record, _ in lines), "stdin", ".jsonl", on_error)]
     name, equals, rest = str(place).partition("=")
     if equals and name and not Path(place).exists():
         return [_renamed(source, name) for source in _from_place(rest, on_error)]
-    return [
-        _parsed(trajectories.records(file), teacher, generation, file.suffix, on_error, str(file))
-        for teacher, generation, file in trajectories.find(place)
-    ]
+    return [_from_file(file, teacher, generation, on_error) for teacher, generation, file in trajectories.find(place)]
 
 
-def _standard_input() -> str:
+def _from_file(file: Path, teacher: str, generation: str, on_error: OnError) -> Source:
+    records = FileRecords(file)
+    dataset = trajectories.stored(records, teacher, generation, on_error=on_error)
+    return Source(dataset, records, file.suffix, str(file))
+
+
+def _standard_input() -> bytes:
     if sys.stdin is None or sys.stdin.isatty():
         raise InputError("standard input is a terminal: pipe JSON Lines into the command, or name a file")
-    try:
-        return sys.stdin.buffer.read().decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"standard input: not UTF-8 text (byte {error.start})") from error
+    return sys.stdin.buffer.read()
 
 
 def _from_objects(items: list[Any], on_error: OnError) -> Source:
@@ -104,12 +106,11 @@ def _from_objects(items: list[Any], on_error: OnError) -> Source:
     records = [{"messages": item} if isinstance(item, list) else item for item in items]
     # What a column of a table does not hold is None in a row: not given.
     given = [{k: v for k, v in r.items() if v is not None} if isinstance(r, Mapping) else r for r in records]
-    return _parsed(((f"record {i}", r) for i, r in enumerate(given)), OBJECTS, "", ".jsonl", on_error)
+    return _parsed(((f"record {i}", r) for i, r in enumerate(given)), OBJECTS, ".jsonl", on_error)
 
 
-def _parsed(
-    records: Iterable[tuple[str, Any]], teacher: str, generation: str, suffix: str, on_error: OnError, place: str = ""
-) -> Source:
+def _parsed(records: Iterable[tuple[str, Any]], teacher: str, suffix: str, on_error: OnError) -> Source:
+    """A source of records that are nowhere else, so that they are kept."""
     kept: list[Any] = []
 
     def keeping() -> Iterable[tuple[str, Any]]:
@@ -117,8 +118,8 @@ def _parsed(
             kept.append(record)
             yield where, record
 
-    place = place or ("standard input" if teacher == "stdin" else "the data")
-    dataset = trajectories.parse(keeping(), teacher, generation, on_error=on_error, source=place)
+    place = "standard input" if teacher == "stdin" else "the data"
+    dataset = trajectories.parse(keeping(), teacher, on_error=on_error, source=place)
     return Source(dataset, kept, suffix, place)
 
 

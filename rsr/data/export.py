@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -26,26 +26,35 @@ def as_messages(trajectory: Trajectory) -> dict[str, Any]:
     return {"id": trajectory.id, "messages": messages} | answer
 
 
-def encode(records: Sequence[Any], suffix: str) -> bytes:
-    """Records as the content of a file.
+def encode(records: Sequence[Any], suffix: str) -> Iterator[bytes]:
+    """Records as the content of a file, part by part.
 
     Raises:
         InputError: the columns of the records do not fit into one Parquet file; nothing is written in that format.
     """
+    lines = (json.dumps(record, ensure_ascii=False).encode() for record in records)
     if suffix == ".parquet":
-        buffer = io.BytesIO()
-        try:
-            pl.DataFrame(records, infer_schema_length=None).write_parquet(buffer)
-        except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
-            reason = (str(error).splitlines() or [""])[0]
-            raise InputError(f"the records do not fit into one Parquet file: {reason}") from error
-        return buffer.getvalue()
-    lines = [json.dumps(record, ensure_ascii=False) for record in records]
-    if suffix == ".json":
-        return ("[\n" + ",\n".join(lines) + "\n]\n").encode()
-    if suffix == ".jsonl":
-        return "".join(f"{line}\n" for line in lines).encode()
-    raise InputError(f"no training set is written as {suffix}: as .json, .jsonl or .parquet")
+        yield _parquet(records)
+    elif suffix == ".json":
+        yield b"[\n" + next(lines)
+        for line in lines:
+            yield b",\n" + line
+        yield b"\n]\n"
+    elif suffix == ".jsonl":
+        for line in lines:
+            yield line + b"\n"
+    else:
+        raise InputError(f"no training set is written as {suffix}: as .json, .jsonl or .parquet")
+
+
+def _parquet(records: Sequence[Any]) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        pl.DataFrame(list(records), infer_schema_length=None).write_parquet(buffer)
+    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(f"the records do not fit into one Parquet file: {reason}") from error
+    return buffer.getvalue()
 
 
 def dataset_info(records: Sequence[Mapping[str, Any]], file_name: str) -> dict[str, Any]:
@@ -105,11 +114,12 @@ def check_shapes(records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write(
-    folder: Path, content: bytes, suffix: str, tables: Mapping[str, pl.DataFrame], facts: Mapping[str, Any]
+    folder: Path, content: Iterable[bytes], suffix: str, tables: Mapping[str, pl.DataFrame], facts: Mapping[str, Any]
 ) -> Path:
     """Write a training set; the same one is found, another is never overwritten.
 
     Args:
+        content: of the file, part by part.
         tables: written as CSV beside it, by name.
         facts: the manifest, which is written last, with the digest of the content.
 
@@ -120,24 +130,34 @@ def write(
         InputError: the folder holds something else, or cannot be written.
     """
     file = folder / f"{TRAIN}{suffix}"
-    manifest = json.loads(json.dumps({**facts, "sha256": hashlib.sha256(content).hexdigest()}))
+    hasher = hashlib.sha256()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        _check_same(folder, file, manifest)
+        for part in content:
+            hasher.update(part)
+        _check_same(folder, file, _manifest(facts, hasher.hexdigest()))
         return file
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
             new = Path(temporary) / folder.name
             new.mkdir()
-            (new / file.name).write_bytes(content)
+            with (new / file.name).open("wb") as written:
+                for part in content:
+                    hasher.update(part)
+                    written.write(part)
             for name, table in tables.items():
                 table.write_csv(new / f"{name}.csv")
             (new / INFO).write_text(_json(facts["dataset_info"]), encoding="utf-8")
-            (new / MANIFEST).write_text(_json(manifest), encoding="utf-8")
+            (new / MANIFEST).write_text(_json(_manifest(facts, hasher.hexdigest())), encoding="utf-8")
             if folder.exists():
                 folder.rmdir()  # it is empty
             new.rename(folder)
     return file
+
+
+def _manifest(facts: Mapping[str, Any], sha256: str) -> Any:
+    """As it is read back."""
+    return json.loads(json.dumps({**facts, "sha256": sha256}))
 
 
 def _json(value: Any) -> str:

@@ -1,8 +1,8 @@
 """Read trajectories: chats in which a teacher answers a problem.
 
 A *dataset* is what one teacher wrote in one generation, a file of JSON (a list), JSON Lines or Parquet. A *folder* of
-datasets is laid out teacher/generation.json (as in Umean/RSR_data) or holds one file per teacher; a hub repository of
-that layout works the same. Records may be
+datasets is laid out teacher/generation.json or holds one file per teacher; a hub repository of that layout works the
+same. Messages stay in their file until they are asked for. Records may be
 
 * {"messages": [{"role", "content"}, ...]}, the list possibly as a string holding a JSON or Python literal;
 * ShareGPT: {"conversations": [{"from": "human" | "gpt" | "system", "value"}, ...]};
@@ -20,15 +20,15 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
-import polars as pl
-
+from rsr.data.records import SUFFIXES, FileRecords
 from rsr.errors import InputError
 
-SUFFIXES = (".json", ".jsonl", ".parquet")
 BESIDE = ("manifest.json", "dataset_info.json")  # what lies beside trajectories and holds none
+RELEASED = "selected_by_rsr"  # the folder of Umean/RSR_data beside those of teachers: what was selected from them
 ROLES = ("system", "user", "assistant")
 SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 REASONING = ("reasoning_content", "reasoning", "thinking")
@@ -47,6 +47,40 @@ class Message:
     content: str
 
 
+class StoredMessages(Sequence[Message]):
+    """The messages of a record of a file. They are read each time that they are asked for, and kept by nobody.
+
+    Attributes:
+        characters: length of all of them together.
+    """
+
+    def __init__(self, records: FileRecords, row: int, characters: int) -> None:
+        self._records, self._row = records, row
+        self.characters = characters
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Message]: ...
+    def __getitem__(self, index: int | slice) -> Message | Sequence[Message]:
+        return self._read()[index]
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self._read())
+
+    def _read(self) -> list[Message]:
+        record = self._records[self._row]
+        return _messages(record, _turns(record))
+
+    @cached_property
+    def sha256(self) -> str:
+        """See `Trajectory.sha256`."""
+        return _sha256(self)
+
+
 @dataclass(frozen=True)
 class Trajectory:
     """A chat with at least one assistant turn.
@@ -62,7 +96,7 @@ class Trajectory:
 
     id: str
     problem: str
-    messages: tuple[Message, ...]
+    messages: Sequence[Message]
     answer: str | None = None
     correct: bool | None = None
     row: int = 0
@@ -70,12 +104,23 @@ class Trajectory:
     @property
     def characters(self) -> int:
         """Length of all messages together: what progress is counted in."""
+        if isinstance(self.messages, StoredMessages):
+            return self.messages.characters
         return sum(len(m.content) for m in self.messages)
 
     @property
     def final(self) -> int:
         """Index of its last response: a user may have had the last word."""
         return max(i for i, message in enumerate(self.messages) if message.role == "assistant")
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of its messages: equal for equal content."""
+        return self.messages.sha256 if isinstance(self.messages, StoredMessages) else _sha256(self.messages)
+
+
+def _sha256(messages: Iterable[Message]) -> str:
+    return hashlib.sha256(json.dumps([[m.role, m.content] for m in messages], ensure_ascii=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -108,6 +153,10 @@ class Dataset:
 
     def digest(self) -> str:
         """SHA-256 of ids, problem keys and messages in their order: equal for equal content in any file format."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         hasher = hashlib.sha256()
         for t in self.trajectories:
             row = [t.id, t.problem, [[m.role, m.content] for m in t.messages]]
@@ -123,15 +172,25 @@ def dataset_name(teacher: str, generation: str) -> str:
 # --- finding files -------------------------------------------------------------------------------------------------
 
 
+def local(source: str | Path) -> Path:
+    """Where the files of a source lie; those of a hub repository ("hub:OWNER/NAME", or "hub:OWNER/NAME@REVISION") are
+    downloaded.
+
+    Raises:
+        InputError: the hub cannot be reached, or has no such repository.
+    """
+    if isinstance(source, str) and source.startswith("hub:"):
+        return _download(source.removeprefix("hub:"))
+    return Path(source)
+
+
 def find(source: str | Path) -> list[tuple[str, str, Path]]:
-    """The datasets of a file, a folder or a hub repository ("hub:OWNER/NAME"): teacher, generation, file.
+    """The datasets of a source (see `local`): teacher, generation, file. A folder `RELEASED` beside those of teachers is none.
 
     Raises:
         InputError: there is nothing at that place, or nothing readable in it; the hub cannot be reached.
     """
-    if isinstance(source, str) and source.startswith("hub:"):
-        return find(_download(source.removeprefix("hub:")))
-    path = Path(source)
+    path = local(source)
     if path.is_file():
         if path.suffix not in SUFFIXES:
             raise InputError(f"{path}: trajectories are read from {', '.join(SUFFIXES)} files")
@@ -139,7 +198,9 @@ def find(source: str | Path) -> list[tuple[str, str, Path]]:
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
     files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.name not in BESIDE)
-    files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+    files = [
+        p for p in files if not any(part.startswith(".") or part == RELEASED for part in p.relative_to(path).parts)
+    ]
     if not files:
         raise InputError(f"{path}: holds no {', '.join(SUFFIXES)} file")
     files_by_name: dict[tuple[str, str], Path] = {}
@@ -155,9 +216,11 @@ def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    repository, _, revision = name.partition("@")
     patterns = [f"**/*{suffix}" for suffix in SUFFIXES] + [f"*{suffix}" for suffix in SUFFIXES]
     try:
-        return Path(snapshot_download(name, repo_type="dataset", allow_patterns=patterns))
+        found = snapshot_download(repository, repo_type="dataset", revision=revision or None, allow_patterns=patterns)
+        return Path(found)
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(
@@ -172,7 +235,16 @@ def read(path: Path, teacher: str, generation: str = "", *, on_error: OnError = 
         InputError: the file cannot be read or holds nothing, or, under on_error="error", the first malformed record,
             named by file and line (for Parquet by row).
     """
-    return parse(records(path), teacher, generation, on_error=on_error, source=str(path))
+    return stored(FileRecords(path), teacher, generation, on_error=on_error)
+
+
+def stored(file: FileRecords, teacher: str, generation: str = "", *, on_error: OnError = "error") -> Dataset:
+    """Make a dataset of the records of a file, whose messages stay there.
+
+    Raises:
+        InputError: see `read`.
+    """
+    return parse(file.scan(), teacher, generation, on_error=on_error, source=str(file.path), file=file)
 
 
 def parse(
@@ -182,8 +254,12 @@ def parse(
     *,
     on_error: OnError = "error",
     source: str = "records",
+    file: FileRecords | None = None,
 ) -> Dataset:
     """Make a dataset of records (mappings), each with a text that says where it comes from.
+
+    Args:
+        file: where the records stay, so that their messages need not be kept.
 
     Raises:
         InputError: see `read`.
@@ -204,96 +280,13 @@ def parse(
             skipped.append(Skipped(where, str(error)))
             continue
         seen.add(trajectory.id)
+        if file is not None:
+            trajectory = replace(trajectory, messages=StoredMessages(file, row, trajectory.characters))
         trajectories.append(trajectory)
     if not trajectories:
         problem = f"all {len(skipped)} records are malformed, the first: {skipped[0].reason}" if skipped else "is empty"
         raise InputError(f"{source}: {problem}")
     return Dataset(teacher, generation, tuple(trajectories), tuple(skipped), tuple(sorted(unread)))
-
-
-# --- files to records ----------------------------------------------------------------------------------------------
-
-
-def records(path: Path) -> Iterator[tuple[str, Any]]:
-    """The records of a file, each with the text that says where it stands.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    if path.suffix == ".parquet":
-        yield from _parquet_records(path)
-        return
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    if path.suffix == ".jsonl":
-        yield from json_lines(text, str(path))
-    else:
-        yield from _json_list(path, text)
-
-
-def _parquet_records(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        frame = pl.read_parquet(path, glob=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
-    for row, record in enumerate(frame.iter_rows(named=True)):
-        yield f"{path}, row {row}", {key: value for key, value in record.items() if value is not None}
-
-
-def json_lines(text: str, source: str) -> Iterator[tuple[str, Any]]:
-    """The records of JSON Lines.
-
-    Raises:
-        InputError: a line is not JSON.
-    """
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                yield f"{source}, line {number}", json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise InputError(f"{source}, line {number}: not valid JSON: {_reason(error)}") from error
-
-
-def _json_list(path: Path, text: str) -> Iterator[tuple[str, Any]]:
-    """Decode record by record, so that each is known by its line."""
-    decoder, position, line, counted = json.JSONDecoder(), _skip_space(text, 0), 1, 0
-    if text[position : position + 1] != "[":
-        start = repr(text[position : position + 20]) if text.strip() else "nothing"
-        raise InputError(f"{path}: a JSON file holds a list of records, this one starts with {start}")
-    position = _skip_space(text, position + 1)
-    while text[position : position + 1] != "]":
-        line += text.count("\n", counted, position)
-        counted = position
-        try:
-            record, position = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}, line {line}: not valid JSON: {_reason(error)}") from error
-        yield f"{path}, line {line}", record
-        position = _skip_space(text, position)
-        if text[position : position + 1] == ",":
-            position = _skip_space(text, position + 1)
-        elif text[position : position + 1] != "]":
-            raise InputError(f"{path}, line {line}: the list is not closed (is the file cut off?)")
-    rest = _skip_space(text, position + 1)
-    if rest < len(text):
-        line += text.count("\n", counted, rest)
-        raise InputError(f"{path}, line {line}: there is more text after the end of the list")
-
-
-def _skip_space(text: str, position: int) -> int:
-    while position < len(text) and text[position] in " \t\r\n\ufeff":
-        position += 1
-    return position
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} (line {error.lineno})"
-    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 # --- records to trajectories ---------------------------------------------------------------------------------------

@@ -23,8 +23,8 @@ def grade(
         InputError: see `rsr.grading.grader.Grader`.
     """
     with Grader(kind=kind) as grader:
-        answers = [(t.answer or "", t.messages[t.final].content) for t in trajectories]
-        return grader.grade(answers, pattern, done=done)
+        # One at a time, since messages may stay in files.
+        return grader.grade(((t.answer or "", t.messages[t.final].content) for t in trajectories), pattern, done=done)
 
 
 def correctness(

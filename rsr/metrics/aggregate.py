@@ -1,6 +1,7 @@
 """From token stores to scores of trajectories and datasets."""
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 import polars as pl
@@ -35,6 +36,8 @@ DATASET_SCHEMA = {
     "tokens": pl.Float64,
     "artefact": pl.String,
 }
+GROUP = ["student", "teacher", "generation", "metric", "preset"]  # whose rows are a score of a dataset
+AT_A_TIME = 512  # groups whose resamples are in memory, 160 kB each of 10,000
 
 
 def token_metrics() -> list[Metric]:
@@ -147,31 +150,35 @@ def dataset_scores(trajectories: pl.DataFrame, *, resamples: int = 1000, seed: i
     if trajectories.is_empty():
         return pl.DataFrame(schema=DATASET_SCHEMA)
     problems = {problem: i for i, problem in enumerate(trajectories["problem"].unique().sort())}
-    key = ["student", "teacher", "generation", "metric", "preset"]
+    groups = iter(trajectories.group_by(GROUP, maintain_order=True))
+    rows: list[dict[str, object]] = []
+    while some := list(islice(groups, AT_A_TIME)):
+        rows += _dataset_rows(some, problems, resamples, seed)
+    return pl.DataFrame(rows, schema=DATASET_SCHEMA)
+
+
+def _dataset_rows(
+    groups: Sequence[tuple[tuple[object, ...], pl.DataFrame]], problems: dict[str, int], resamples: int, seed: int
+) -> list[dict[str, object]]:
+    """Rows of `dataset_scores`; the problems that are drawn are the same for all groups, since the seed is."""
+    valued = [frame.filter(pl.col("value").is_not_null()) for _, frame in groups]
+    sums = [sums_by_problem(frame, problems) for frame in valued]
+    resampled = resampled_sums(np.concatenate(sums, axis=1), resamples, seed)
     rows = []
-    sums = []
-    for group, frame in trajectories.group_by(key, maintain_order=True):
-        valued = frame.filter(pl.col("value").is_not_null())
-        sums.append(sums_by_problem(valued, problems))
-        row: dict[str, object] = dict(zip(key, group, strict=True)) | {
-            "value": None,
-            "low": None,
-            "high": None,
-            "error": None,
-            "n": len(valued),
-            "missing": len(frame) - len(valued),
+    for i, (names, frame) in enumerate(groups):
+        row: dict[str, object] = dict(zip(GROUP, names, strict=True)) | {
+            "n": len(valued[i]),
+            "missing": len(frame) - len(valued[i]),
             "tokens": frame["tokens"].mean(),
             "artefact": frame["artefact"][0],
         }
-        rows.append(row)
-    resampled = resampled_sums(np.concatenate(sums, axis=1), resamples, seed)
-    for i, row in enumerate(rows):
-        if row["n"]:
+        if len(valued[i]):
             drawn = divide(*resampled[:, 2 * i : 2 * i + 2].T)
             row["value"] = float(divide(*sums[i].sum(axis=0)[:, None])[0])
             row["low"], row["high"] = percentile_interval(drawn)
             row["error"] = standard_error(drawn)
-    return pl.DataFrame(rows, schema=DATASET_SCHEMA)
+        rows.append(row)
+    return rows
 
 
 def sums_by_problem(frame: pl.DataFrame, problems: dict[str, int]) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from rsr.data.trajectories import records
+from rsr.data.records import records
 from rsr.errors import InputError
 from rsr.metrics import score_tables
 from rsr.metrics.score_tables import of_metric

@@ -39,7 +39,7 @@ def gather(
             "problem": _prompt(t) if by_prompt else t.problem,
             "group": teacher if group is None else _field(source, t, group),
             "correct": right,
-            "content": _hash([[m.role, m.content] for m in t.messages]),
+            "content": t.sha256,
         }
         for ((teacher, generation, identity), (source, t)), right in zip(known.items(), correct, strict=True)
     ]
@@ -52,11 +52,8 @@ def gather(
 
 
 def _prompt(trajectory: Trajectory) -> str:
-    return _hash([[m.role, m.content] for m in trajectory.messages if m.role != "assistant"])
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, ensure_ascii=True).encode()).hexdigest()
+    asked = [[m.role, m.content] for m in trajectory.messages if m.role != "assistant"]
+    return hashlib.sha256(json.dumps(asked, ensure_ascii=True).encode()).hexdigest()
 
 
 def _field(source: Source, trajectory: Trajectory, name: str) -> str:

@@ -187,8 +187,7 @@ def _shares_of_best(oriented: Floats) -> Floats:
 
 
 def _wins(oriented: Floats) -> Floats:
-    difference = oriented[:, None] - oriented[None, :]
-    return np.asarray(((np.sign(difference) + 1) / 2).mean(axis=-1))
+    return np.array([((np.sign(one - oriented) + 1) / 2).mean(axis=-1) for one in oriented])
 
 
 def _to_settle(values: Floats, drawn: Floats, n: int) -> int | None:

@@ -1,6 +1,6 @@
 """A training set: candidates from score tables and their sources, a rule's choice among them, and what it is made of."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import polars as pl
 
 from rsr.data import contamination, export
 from rsr.data.discovery import Source
+from rsr.data.records import OnDemand
 from rsr.data.trajectories import Trajectory, dataset_name
 from rsr.errors import InputError
 from rsr.grading.correctness import has_answer
@@ -54,7 +55,7 @@ class TrainingSet:
     scores: Mapping[str, Any]
     choice: Choice
     trajectories: tuple[Trajectory, ...]
-    records: tuple[Any, ...]
+    records: Sequence[Any]
     suffix: str
     sources: tuple[Mapping[str, Any], ...]
     warnings: tuple[str, ...]
@@ -88,12 +89,12 @@ class TrainingSet:
         """Why candidates were left out, counted."""
         return dict(self.choice.left_out.group_by("reason").len().sort("reason").iter_rows())
 
-    def messages(self) -> list[dict[str, Any]]:
+    def messages(self) -> Sequence[dict[str, Any]]:
         """The training set as records of messages, as they were scored."""
-        return [export.as_messages(trajectory) for trajectory in self.trajectories]
+        return OnDemand(export.as_messages, self.trajectories)
 
-    def content(self, *, as_messages: bool = False) -> bytes:
-        """The file of the training set.
+    def content(self, *, as_messages: bool = False) -> Iterator[bytes]:
+        """The file of the training set, part by part.
 
         Raises:
             InputError: the records have mixed formats, or do not fit into one file.
@@ -115,7 +116,7 @@ class TrainingSet:
             InputError: see `content`; or the folder holds something else, or cannot be written.
         """
         content = self.content(as_messages=as_messages)
-        records = self.messages() if as_messages else list(self.records)
+        records = self.messages() if as_messages else self.records
         chosen, left_out = self.choice.chosen, self.choice.left_out
         facts = {
             "selected": len(chosen),
@@ -219,7 +220,7 @@ def put_together(
     choice = choose(candidates, direction, rule)
     chosen = [known[key] for key in choice.chosen.select("teacher", "generation", "trajectory").iter_rows()]
     suffixes = {source.suffix for source in sources}
-    records = tuple(source.records[trajectory.row] for source, trajectory in chosen)
+    records = OnDemand(_record, chosen)
     return TrainingSet(
         metric=metric,
         preset=preset,
@@ -234,6 +235,11 @@ def put_together(
             _warnings(sources, candidates, choice, rule, records) + _without_verdict(candidates, known, rule)
         ),
     )
+
+
+def _record(chosen: tuple[Source, Trajectory]) -> Any:
+    source, trajectory = chosen
+    return source.records[trajectory.row]
 
 
 def _identity(scores: Scores) -> dict[str, Any]:
@@ -263,11 +269,12 @@ def _check_scored(scores: Scores, source: Source) -> None:
     if own.is_empty():
         raise InputError(f"{dataset.name}: there are no scores of it: score it with the same student")
     scored = set(own["trajectory"])
-    kept = replace(dataset, trajectories=tuple(t for t in dataset.trajectories if t.id in scored))
+    if len(scored) < len(dataset.trajectories):
+        dataset = replace(dataset, trajectories=tuple(t for t in dataset.trajectories if t.id in scored))
     digests = {(d["teacher"], d["generation"]): d.get("data") for d in scores.artefact.facts["datasets"]}
     if digests[dataset.teacher, dataset.generation] is None:
         raise InputError(f"{scores.artefact.path}: made by an earlier version: remove it, and score again (in seconds)")
-    if kept.digest() != digests[dataset.teacher, dataset.generation]:
+    if dataset.digest() != digests[dataset.teacher, dataset.generation]:
         raise InputError(f"{source.place}: has changed since it was scored as {dataset.name}: score it again")
 
 

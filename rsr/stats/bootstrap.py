@@ -46,8 +46,11 @@ def resampled_sums(by_unit: Floats, resamples: int, seed: Seed) -> Floats:
         Shape (resamples,) or (resamples, columns).
     """
     rng, n = np.random.default_rng(seed), len(by_unit)
-    counts = (rng.multinomial(n, np.full(n, 1 / n), size).astype(np.float64) for size in _blocks(resamples))
-    return np.concatenate([count @ by_unit for count in counts])
+    sums = np.empty((resamples, *by_unit.shape[1:]))
+    for start in range(0, resamples, BLOCK):
+        block = sums[start : start + BLOCK]
+        block[...] = rng.multinomial(n, np.full(n, 1 / n), len(block)).astype(np.float64) @ by_unit
+    return sums
 
 
 def percentile_interval(drawn: Floats) -> tuple[float, float]:

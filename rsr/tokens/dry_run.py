@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rsr.data.trajectories import Dataset
+from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.student.chat import RenderedChat
 
@@ -55,12 +55,12 @@ def estimate(scorer: "Scorer", datasets: Sequence[Dataset], outputs: Path) -> Dr
     Raises:
         InputError: no chat can be scored.
     """
-    chats: list[RenderedChat] = []
+    chats: list[_Chat] = []
     reasons: list[str] = []
     for dataset in datasets:
         for trajectory in dataset.trajectories:
             try:
-                chats.append(scorer.student.renderer.render(trajectory.messages, scorer.max_length))
+                chats.append(_Chat.of(trajectory, _render(scorer, trajectory)))
             except InputError as error:
                 reasons.append(f"{dataset.name}, trajectory {trajectory.id}: {error}")
     scored = [chat for chat in chats if chat.turns]
@@ -69,14 +69,14 @@ def estimate(scorer: "Scorer", datasets: Sequence[Dataset], outputs: Path) -> Dr
             f"no trajectory can be scored: {reasons[0] if reasons else 'all are cut before their response'}"
         )
     speed = _probe(scorer, scored)
-    tokens = sum(len(chat.ids) for chat in scored)
-    response = sum(len(chat.positions()) for chat in scored)
+    tokens = sum(chat.tokens for chat in scored)
+    response = sum(chat.response_tokens for chat in scored)
     place = next(p for p in (outputs.absolute(), *outputs.absolute().parents) if p.exists())
     return DryRun(
         trajectories=len(chats) + len(reasons),
         tokens=tokens,
         response_tokens=response,
-        longest=max(len(chat.ids) for chat in scored),
+        longest=max(chat.tokens for chat in scored),
         truncated=sum(chat.truncated for chat in chats),
         refused=len(reasons),
         first_refused=reasons[0] if reasons else None,
@@ -89,21 +89,42 @@ def estimate(scorer: "Scorer", datasets: Sequence[Dataset], outputs: Path) -> Dr
     )
 
 
-def _probe(scorer: "Scorer", chats: Sequence[RenderedChat]) -> float:
+@dataclass(frozen=True)
+class _Chat:
+    """What is counted of a chat; its ids, millions in all, are not kept."""
+
+    trajectory: Trajectory
+    turns: int
+    tokens: int
+    response_tokens: int
+    truncated: bool
+
+    @classmethod
+    def of(cls, trajectory: Trajectory, chat: RenderedChat) -> "_Chat":
+        return cls(trajectory, len(chat.turns), len(chat.ids), len(chat.positions()), chat.truncated)
+
+
+def _render(scorer: "Scorer", trajectory: Trajectory) -> RenderedChat:
+    return scorer.student.renderer.render(trajectory.messages, scorer.max_length)
+
+
+def _probe(scorer: "Scorer", chats: Sequence[_Chat]) -> float:
     """Tokens per second over batches spread evenly over the lengths, the first of which warms up."""
     from rsr.tokens.engine import batches
 
-    groups = batches([len(chat.ids) for chat in chats], scorer.token_budget)
+    groups = batches([chat.tokens for chat in chats], scorer.token_budget)
     order = np.linspace(0, len(groups) - 1, min(16, len(groups))).round().astype(int)
-    scorer.score([chats[groups[order[-1]][0]]])
-    began, tokens = time.perf_counter(), 0
+    scorer.score([_render(scorer, chats[groups[order[-1]][0]].trajectory)])
+    seconds, tokens = 0.0, 0
     for at in dict.fromkeys(np.random.default_rng(0).permutation(order).tolist()):
-        group = [chats[i] for i in groups[at]]
+        group = [_render(scorer, chats[i].trajectory) for i in groups[at]]
+        began = time.perf_counter()
         scorer.score(group)
+        seconds += time.perf_counter() - began
         tokens += sum(len(chat.ids) for chat in group)
-        if time.perf_counter() - began > PROBE_SECONDS:
+        if seconds > PROBE_SECONDS:
             break
-    return tokens / (time.perf_counter() - began)
+    return tokens / seconds
 
 
 def _peak(scorer: "Scorer") -> int:

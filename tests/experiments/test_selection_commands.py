@@ -11,6 +11,7 @@ import pytest
 from experiments.app.conclusions import CONCLUSIONS
 from experiments.app.shared_configs import ROOT
 from experiments.miniature import words
+from rsr.data.trajectories import RELEASED
 from tests.models import save
 
 pytestmark = pytest.mark.full
@@ -29,7 +30,7 @@ SMALL += [f"student.training.{name}={value}" for name, value in TRAINING.items()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Three teachers in two generations, a test set, and a student."""
+    """Three teachers in two generations, a released selection (the last of them alone), a test set, and a student."""
     folder = tmp_path_factory.mktemp("commands")
     rng = random.Random(0)
     for teacher in ("a", "b", "c"):
@@ -46,6 +47,8 @@ def folder(tmp_path_factory):
                 for i in range(8)
             ]
             (folder / "data" / teacher / f"{generation}.json").write_text(json.dumps(chats))
+    (folder / "data" / RELEASED).mkdir()
+    (folder / "data" / RELEASED / "rsr-min_for_tiny.json").write_text(json.dumps(chats))
     rows = [{"id": str(i), "problem": f"T{i}", "answer": "05"} for i in range(4)]
     (folder / "miniature.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     save(folder / "tiny")
@@ -71,13 +74,23 @@ def conclusions(results):
 
 def test_a_study_of_selections_and_what_follows_from_it(folder):
     methods = "selection.methods=[random,rsr,none,llm_judged_quality]"
-    _, results = run(folder, "trajectory_selection.py", methods, "selection.settings=[all]", "selection.seeds=[0,1]")
+    own = ["selection.settings=[all]", "selection.seeds=[0,1]", "student.released=*_for_tiny"]
+    _, results = run(folder, "trajectory_selection.py", methods, *own)
     table = pl.read_csv(results / "methods.csv")
     assert set(table["method"]) == {"random", "rsr", "none"} and set(table["setting"]) == {"6-to-1"}
     assert dict(table.select("method", "trajectories").rows()) == {"random": 8, "rsr": 8, "none": 48}
     won = pl.read_csv(results / "winners.csv").group_by("method").agg(pl.col("share").sum())
     assert won["share"].to_list() == pytest.approx([100] * 3)
     assert "LLM-judged quality is left out: needs judge.endpoint and judge.model" in (results / "table.md").read_text()
+    beside = pl.read_csv(results / "released.csv")
+    assert beside["teacher"].to_list() == ["a", "b", "c", "all"] and beside["released"].to_list() == [0, 0, 8, 8]
+    selected = dict(pl.read_csv(results / "winners.csv").filter(method="rsr").select("teacher", "share").iter_rows())
+    assert dict(beside.select("teacher", pl.col("own") * 100 / 8).iter_rows()) == {
+        "a": 0,
+        "b": 0,
+        **selected,
+        "all": 100,
+    }
     assert len(conclusions(results)) == 2 and (results / "accuracy.png").stat().st_size > 5000
     performance = pl.read_csv(results / "performance.csv")
     assert performance.filter(teacher="rsr")["seed"].to_list() == [0, 1]

@@ -209,18 +209,3 @@ def test_bad_input_gets_one_line(run, tmp_path, model, data, arguments, status, 
     assert result.returncode == status
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
     assert message in result.stderr
-
-
-def test_the_papers_teachers_are_found_by_pattern(run, tmp_path, model):
-    folders = ["deepseek-r1-0528", "Qwen3-235B-Thinking", "gptoss120b", "nemotron-super-49b", "QwQ-32B", "qwen3-30b"]
-    folders += ["magistral-small", "gptoss20b", "phi-4-reasoning-plus", "qwen3-8b", "qwen3-4b-thinking"]
-    for folder in folders:
-        for generation in ("gen1", "gen2", "gen3"):
-            write_teacher(tmp_path / "rsr", folder, 1, generation=generation)
-    arguments = [f"student={model}", f"teachers.data={tmp_path / 'rsr'}", "paths.outputs=out"]
-    assert run("score.py", *arguments).returncode == 0
-    _, datasets = tables(tmp_path / "out")
-    assert datasets.select("teacher", "generation").n_unique() == 33
-    (tmp_path / "rsr" / "QwQ-32B").rename(tmp_path / "rsr" / "other")
-    missing = run("score.py", *arguments)
-    assert "0 folders fit teacher 'qwq-32b' (*qwq*); it has Qwen3-235B-Thinking" in missing.stderr

@@ -14,6 +14,7 @@ import pytest
 
 import rsr.cli
 from experiments.app.shared_configs import ROOT
+from rsr.data import records as files
 from rsr.data import trajectories
 from rsr.metrics import METRICS, compare_scores, score_sets
 from tests.clients import alpaca, chat, replies, sharegpt, teachers, write
@@ -147,8 +148,8 @@ def test_a_training_set_has_the_form_of_its_sources(tmp_path, loaded, make, suff
     chosen = rsr.select(scores, data)
     file = chosen.write(tmp_path / "new")
     assert file.name == f"train{suffix}"
-    written = [record for _, record in trajectories.records(file)]
-    sources = [record for p in data.rglob(f"*{suffix}") for _, record in trajectories.records(p)]
+    written = [record for _, record in files.records(file)]
+    sources = [record for p in data.rglob(f"*{suffix}") for _, record in files.records(p)]
     assert len(written) == 6
     assert all(record in sources for record in written)
     info = json.loads((tmp_path / "new" / "dataset_info.json").read_text())["rsr_selection"]
@@ -222,7 +223,7 @@ def test_malformed_records_and_records_as_text_are_said(tmp_path, loaded):
     assert "1 malformed records were left out" in chosen.warnings
     assert "the records keep messages as text, which trainers do not read: write them as messages" in chosen.warnings
     assert list(chosen.records) == [as_text[t.row] for t in chosen.trajectories]
-    written = [record for _, record in trajectories.records(chosen.write(tmp_path / "new", as_messages=True))]
+    written = [record for _, record in files.records(chosen.write(tmp_path / "new", as_messages=True))]
     assert [record["messages"] for record in written] == [records[t.row]["messages"] for t in chosen.trajectories]
 
 
@@ -262,7 +263,7 @@ def test_the_order_of_files_and_rows_changes_nothing(tmp_path, loaded):
     contents = []
     for given in (named, named[::-1], shuffled):
         scores = rsr.score(loaded, given, outputs=tmp_path / "out", settings=settings)
-        contents.append(rsr.select(scores, given, share=0.6).content())
+        contents.append(b"".join(rsr.select(scores, given, share=0.6).content()))
     assert contents[0] == contents[1] == contents[2]
 
 

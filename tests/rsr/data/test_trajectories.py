@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsr.data import trajectories
-from rsr.data.trajectories import Message, find, parse, read
+from rsr.data.records import SUFFIXES
+from rsr.data.trajectories import RELEASED, Message, find, parse, read
 from rsr.errors import InputError
 
 CHAT = [
@@ -93,6 +93,9 @@ def test_folder_of_teachers_and_generations(tmp_path):
         (tmp_path / teacher).mkdir(exist_ok=True)
         (tmp_path / teacher / f"{generation}.json").write_text(json.dumps([{"messages": CHAT}]))
     (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / RELEASED).mkdir()
+    (tmp_path / RELEASED / "chosen.json").write_text(json.dumps([{"messages": CHAT}]))
+    assert [t for t, _, _ in find(tmp_path / RELEASED)] == ["chosen"]  # asked for by itself
     assert [(t, g) for t, g, _ in find(tmp_path)] == [("a", "gen1"), ("b", "gen1"), ("b", "gen2")]
 
 
@@ -217,8 +220,10 @@ def test_missing_places_are_refused(tmp_path):
 
 def test_an_unreachable_hub_is_refused(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"hub:nobody/nothing: cannot be downloaded .*; a local copy can be given"):
-        find("hub:nobody/nothing")
+    with pytest.raises(
+        InputError, match=r"hub:nobody/nothing@revision: cannot be downloaded .*; a local copy can be given"
+    ):
+        find("hub:nobody/nothing@revision")
 
 
 json_values = st.recursive(
@@ -240,7 +245,7 @@ def test_no_record_ends_in_another_error(values):
 
 
 @settings(max_examples=200, deadline=None)
-@given(data=st.binary(max_size=80), suffix=st.sampled_from(trajectories.SUFFIXES))
+@given(data=st.binary(max_size=80), suffix=st.sampled_from(SUFFIXES))
 def test_no_file_ends_in_another_error(tmp_path_factory, data, suffix):
     path = tmp_path_factory.mktemp("fuzz") / f"a{suffix}"
     path.write_bytes(data)

@@ -3,15 +3,17 @@
 import math
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from rsr.errors import InputError
-from rsr.metrics import METRICS, Parts, by_name, metric, select
+from rsr.metrics import METRICS, Parts, aggregate, by_name, metric, select
 from rsr.metrics.aggregate import dataset_scores, token_metrics
 from rsr.metrics.token import avg_rsr_token_filtered, rsr
 from rsr.tokens.tokens import Tokens
@@ -177,6 +179,19 @@ def test_teachers_share_their_resampled_problems():
     table = dataset_scores(pl.concat([rows("a", "avg_rank", x), rows("b", "avg_rank", x)]))
     assert table["low"][0] == table["low"][1]
     assert table["high"][0] == table["high"][1]
+
+
+def test_memory_of_resamples_does_not_grow_with_datasets(monkeypatch):
+    rng = np.random.default_rng(0)
+    table = pl.concat([rows(f"t{i:02d}", "avg_rank", rng.normal(5, 1, 10).tolist()) for i in range(60)])
+    whole = dataset_scores(table, resamples=5000)
+    monkeypatch.setattr(aggregate, "AT_A_TIME", 7)
+    tracemalloc.start()
+    in_parts = dataset_scores(table, resamples=5000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert_frame_equal(in_parts, whole, rel_tol=1e-12)
+    assert peak < 60 * 2 * 5000 * 8 / 2  # half of what all resamples take
 
 
 # --- declarations ------------------------------------------------------------------------------------------------
