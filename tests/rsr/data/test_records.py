@@ -76,3 +76,13 @@ def test_a_folder_takes_the_memory_of_a_file(tmp_path):
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(digests) == 1 and kept < size / 2 and peak < 4 * size
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+def test_a_byte_order_mark_is_passed_over(tmp_path, suffix):
+    path = tmp_path / f"data{suffix}"
+    kept = [{"problem": "ä"}, {"problem": "b"}]
+    text = json.dumps(kept) if suffix == ".json" else "\n".join(map(json.dumps, kept))
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    file = FileRecords(path)
+    assert [record for _, record in file.scan()] == kept == list(file)
