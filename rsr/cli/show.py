@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from rsr.cli.terminal import coloured, console, grid, interval, number
+from rsr.cli.terminal import coloured, console, grid, interval, number, percent
 from rsr.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -54,15 +54,26 @@ def show_ranking(ranking: "Ranking") -> None:
         say(f"{ranking.left_out} problems are left out: some dataset has no value for them")
     table = grid("", "dataset", f"{title} [95 %]", "best", "beats next", "length")
     for i, place in enumerate(ranking.places):
-        beats = f"{ranking.wins[i][i + 1]:.0%}" if i + 1 < len(ranking.places) else ""
+        beats = percent(ranking.wins[i][i + 1]) if i + 1 < len(ranking.places) else ""
         values = interval(asdict(place))
         length = "not known" if place.length is None else f"{place.length:.0f}"
-        table.add_row(str(i + 1), Text(place.dataset), values, f"{place.best:.0%}", beats, length)
+        table.add_row(str(i + 1), Text(place.dataset), values, percent(place.best), beats, length)
     console().print(table)
     if len(ranking.places) < 2:
         say("one dataset has no order: give several")
         return
-    say(_settled(ranking), *_choices(ranking), *_lengths(ranking))
+    say(_settled(ranking), *_choices(ranking), *_lengths(ranking), _decision(ranking))
+
+
+def _decision(ranking: "Ranking") -> str:
+    first, *others = ranking.places
+    alike = [place.dataset for place in others if not place.told_apart]
+    if not alike:
+        return f"train on {first.dataset}: by this metric it is told apart from all others"
+    return (
+        f"train on {first.dataset}, or on what cannot be told apart from it by this metric: {', '.join(alike)}. "
+        "More right answers, or fewer tokens, may decide"
+    )
 
 
 def _settled(ranking: "Ranking") -> str:
@@ -73,7 +84,7 @@ def _settled(ranking: "Ranking") -> str:
         return f"the order of {first} and {second} is settled: the 95 % interval of their difference excludes 0"
     return (
         f"to settle the order of {first} and {second}: about {ranking.to_settle:,} more problems, a trajectory "
-        "of each dataset for each (an estimate: bootstrap error over root n, if the difference stays)"
+        "of each dataset for each (an estimate, if the difference stays)"
     )
 
 

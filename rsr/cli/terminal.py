@@ -61,6 +61,13 @@ def number(value: float) -> str:
     return f"{value:.3f}" if value < 100 else f"{value:.0f}"
 
 
+def percent(share: float) -> str:
+    """A share of resamples, of which all or none do not make a certainty."""
+    if not 0.01 <= share <= 0.99:
+        return "<1 %" if share < 0.5 else ">99 %"
+    return f"{share:.0%}"
+
+
 def interval(row: dict[str, Any]) -> str:
     if row["value"] is None:
         return "no value"

@@ -1,7 +1,8 @@
 """Datasets in the order of a metric for one student, and how sure that order is.
 
-Datasets are compared on the problems for which all of them have a value. A bootstrap over these problems, drawn once for
-all datasets, gives intervals, the probability of being best, and who wins against whom.
+Datasets are compared on the problems for which all of them have a value. The jackknife over these problems gives intervals, and
+says which datasets can be told from the first. A bootstrap, drawn once for all datasets, gives the share of resamples in which each is the
+best, and who wins against whom.
 """
 
 from collections.abc import Sequence
@@ -16,13 +17,14 @@ from rsr.errors import InputError
 from rsr.metrics.aggregate import sums_by_problem
 from rsr.metrics.base import METRICS, Metric, by_name
 from rsr.metrics.score_tables import DATASET, of_metric
-from rsr.stats.bootstrap import percentile_interval, resampled_sums, standard_error
+from rsr.stats import jackknife
+from rsr.stats.bootstrap import percentile_interval, resampled_sums
 from rsr.tokens.tokens import divide
 
 Floats = NDArray[np.float64]
 BASELINES = ("avg_surprisal", "avg_rank_clipped", "avg_token_length")
 By = Literal["dataset", "teacher"]
-Z = 1.96  # of a two-sided 95 % interval
+FEWEST = 5  # problems that an order can be settled on: with fewer a standard error may be 0 by chance
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Place:
     """One dataset in the order.
 
     Attributes:
-        value, low, high: its score on the shared problems, and the 95 % bootstrap interval.
+        value, low, high: its score on the shared problems, and the 95 % interval (`rsr.stats.jackknife`).
+        told_apart: whether the 95 % interval of its difference from the first excludes 0; False for the first.
         best: share of resamples in which it is the best.
         length: mean response tokens; None where the metric's scores do not say them (text is not tokenised).
     """
@@ -39,6 +42,7 @@ class Place:
     value: float
     low: float
     high: float
+    told_apart: bool
     best: float
     length: float | None
 
@@ -79,8 +83,8 @@ class Ranking:
         wins: wins[i][j] is the share of resamples in which place i is better than place j; a tie counts half.
         problems, left_out: problems compared on, and those that some dataset has no value for.
         to_settle: further problems after which the 95 % interval of the difference of the first two would exclude 0, if
-            the difference stayed as it is (bootstrap error times root n): an estimate. 0 where it does already; None for
-            one dataset, or where the two are equal.
+            the difference stayed as it is (and its error fell with the root of their number): an estimate. 0 where it does already;
+            None for one dataset, or where the two are equal.
         choices: the dataset that each baseline would have chosen, on the same problems.
         lengths: every other dataset against the first; none where lengths are not known.
     """
@@ -141,10 +145,22 @@ def rank(
     lengths = rows.filter(pl.col("problem").is_in(shared)).group_by("dataset").agg(pl.col("tokens").mean())
     length = dict(lengths.iter_rows())
     best = _shares_of_best(sign * drawn)
+    without_each = [jackknife.ratios_without_each(s) for s in sums]
+    settled_after = [
+        _settled_after(values[0] - values[i], without_each[0] - without_each[i]) for i in range(len(names))
+    ]
     places = tuple(
-        Place(name, float(values[i]), *percentile_interval(drawn[i]), float(best[i]), length[name])
+        Place(
+            name,
+            float(values[i]),
+            *jackknife.interval(float(values[i]), without_each[i]),
+            told_apart=(needed := settled_after[i]) is not None and needed <= n,
+            best=float(best[i]),
+            length=length[name],
+        )
         for i, name in enumerate(names)
     )
+    second = settled_after[1] if len(names) > 1 else None
     return Ranking(
         metric=metric,
         preset=preset,
@@ -153,7 +169,7 @@ def rank(
         wins=tuple(tuple(float(x) for x in row) for row in _wins(sign * drawn)),
         problems=n,
         left_out=total - n,
-        to_settle=_to_settle(values, drawn, n),
+        to_settle=None if second is None else max(0, second - n),
         choices={name: chosen for name in BASELINES if (chosen := _choice(trajectories, METRICS[name], shared))},
         lengths=tuple(
             _length(other, moments_of_other, resampled[:, split + 4 * i : split + 4 * i + 4])
@@ -190,12 +206,16 @@ def _wins(oriented: Floats) -> Floats:
     return np.array([((np.sign(one - oriented) + 1) / 2).mean(axis=-1) for one in oriented])
 
 
-def _to_settle(values: Floats, drawn: Floats, n: int) -> int | None:
-    if len(values) < 2 or values[0] == values[1]:
+def _settled_after(difference: float, without_each: Floats) -> int | None:
+    """The number of problems from which on the interval of a difference excludes 0; None where it is 0 or not known."""
+    n, error = len(without_each), jackknife.standard_error(without_each)
+    if difference == 0 or not np.isfinite(difference + error):
         return None
-    error = standard_error(drawn[0] - drawn[1])
-    needed = n * (Z * error / (values[0] - values[1])) ** 2
-    return max(0, int(np.ceil(needed)) - n)
+    enough = FEWEST
+    while jackknife.margin(error * np.sqrt(n / enough), enough) >= abs(difference):
+        # Without the weight of t, which falls with the number, this is where it ends; it never steps beyond.
+        enough = max(enough + 1, int(n * (jackknife.margin(error, 10**9) / difference) ** 2))
+    return enough
 
 
 def _choice(trajectories: pl.DataFrame, metric: Metric, shared: Sequence[str]) -> str | None:

@@ -110,3 +110,18 @@ def test_generations_of_a_teacher_go_together():
     assert [p.dataset for p in ranking.places] == ["a", "b"]
     own = both.filter(teacher="a", metric="rsr")
     assert ranking.places[0].value == pytest.approx(own["numerator"].sum() / own["denominator"].sum())
+
+
+@pytest.mark.parametrize(("n", "settled"), [(2, False), (4, False), (5, True), (60, True)])
+def test_an_order_is_settled_on_some_problems_at_least(n, settled):
+    ranking = rank(table(np.random.default_rng(9), {"a": 0.0, "b": 9.0}, n=n))
+    assert ranking.places[1].told_apart == settled == (ranking.to_settle == 0)
+    assert not ranking.places[0].told_apart
+
+
+def test_two_alike_are_seldom_told_apart_with_few_problems():
+    apart = [
+        rank(table(np.random.default_rng(seed), {"a": 0.0, "b": 0.0}, n=6), resamples=100).places[1].told_apart
+        for seed in range(100)
+    ]
+    assert sum(apart) <= 12  # 5 are expected; more than 12 have a chance of 1 in 700
