@@ -24,7 +24,16 @@ from rsr.stats.correlation import correlate
 
 
 def published_crossings(config: MismatchConfig) -> Iterator[Crossed]:
-    """The paper's students: every metric whose printed scores depend on the student."""
+    """The paper's students: every metric whose printed scores depend on the student.
+
+    Raises:
+        InputError: one student is asked for.
+    """
+    if config.student.name != "all":
+        raise InputError(
+            f"student={config.student.name}: the printed students are compared all at once: student=all, or source=measured "
+            "with others=[NAME]"
+        )
     prints = published.read(config.paths.published)
     aggregates = Aggregates(prints.scores(), prints.performance())
     teachers = [teacher.name for teacher in config.teachers.teachers]
