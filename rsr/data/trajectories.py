@@ -2,7 +2,7 @@
 
 A *dataset* is what one teacher wrote in one generation, a file of JSON (a list), JSON Lines or Parquet. A *folder* of
 datasets is laid out teacher/generation.json (as in Umean/RSR_data) or holds one file per teacher; a hub repository of
-that layout works the same. Records may be
+that layout works the same. Shards (NAME-00000-of-00002.parquet) are one dataset. Records may be
 
 * {"messages": [{"role", "content"}, ...]}, the list possibly as a string holding a JSON or Python literal;
 * ShareGPT: {"conversations": [{"from": "human" | "gpt" | "system", "value"}, ...]};
@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 import polars as pl
 
+from rsr.data.shards import name_of, refuse_splits, together
 from rsr.errors import InputError
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
@@ -135,16 +136,18 @@ def find(source: str | Path) -> list[tuple[str, str, Path]]:
     if path.is_file():
         if path.suffix not in SUFFIXES:
             raise InputError(f"{path}: trajectories are read from {', '.join(SUFFIXES)} files")
-        return [(path.stem, "", path)]
+        return [(name_of(path), "", path)]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
     files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.name not in BESIDE)
     files = [p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts)]
     if not files:
         raise InputError(f"{path}: holds no {', '.join(SUFFIXES)} file")
+    for folder in dict.fromkeys(p.parent for p in files):
+        refuse_splits(folder, (name_of(p) for p in files if p.parent == folder))
     files_by_name: dict[tuple[str, str], Path] = {}
-    for p in files:
-        name = (p.stem, "") if p.parent == path else ("/".join(p.relative_to(path).parts[:-1]), p.stem)
+    for p in (p for p in files if p == together(p)[0]):
+        name = (name_of(p), "") if p.parent == path else ("/".join(p.relative_to(path).parts[:-1]), name_of(p))
         if name in files_by_name:
             raise InputError(f"{files_by_name[name]} and {p} are the same teacher and generation: keep one of them")
         files_by_name[name] = p
@@ -215,11 +218,16 @@ def parse(
 
 
 def records(path: Path) -> Iterator[tuple[str, Any]]:
-    """The records of a file, each with the text that says where it stands.
+    """The records of a file, of a shard those of all shards, each with the text that says where it stands.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or a shard is missing.
     """
+    for file in together(path):
+        yield from _of_file(file)
+
+
+def _of_file(path: Path) -> Iterator[tuple[str, Any]]:
     if path.suffix == ".parquet":
         yield from _parquet_records(path)
         return
