@@ -5,7 +5,7 @@
 
 For the paper's students: the correlations that follow from printed scores. For any other: every variant from the token
 stores of score.py, without another forward pass, and how far its order of teachers agrees with RSR's. Writes
-results/ablation/<student>/.
+results/ablation/<student>[-<teachers>]/.
 """
 
 from experiments.analysis.ablation import measured
@@ -29,7 +29,7 @@ def main(config: AblationConfig) -> None:
             return
         table = measured(stores, config.ablation, config.bootstrap.seed)
         text = measured_report(table, stores)
-    folder = config.paths.results / "ablation" / config.student.name
+    folder = result_folder.folder_of(config, "ablation")
     result_folder.publish(folder, text, {} if table is None else {"table.csv": table})
 
 

@@ -3,7 +3,7 @@
     python experiments/case_study.py student=smollm2 teachers=FOLDER problem=3
 
 Colours each response token by its rank under the student, shows the tokens with the highest and the lowest token RSR,
-and writes the coloured trajectories (values on hover) to results/case_study/<student>/trajectories.html.
+and writes the coloured trajectories (values on hover) to results/case_study/<student>[-<teachers>]/trajectories.html.
 """
 
 from rich.console import Console
@@ -57,7 +57,7 @@ def main(config: CaseStudyConfig) -> None:
                 "extremes": _extremes(tokens),
             }
         )
-    folder = config.paths.results / "case_study" / config.student.name
+    folder = result_folder.folder_of(config, "case_study")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         title = f"Problem {config.problem} under {config.student.name}"

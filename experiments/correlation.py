@@ -73,8 +73,7 @@ def of_measurements(config: CorrelationConfig) -> None:
 
 def folder_of(config: CorrelationConfig) -> Path:
     """Where the results of a comparison go: named after student, teachers where they are not the usual ones, and metrics."""
-    folder = result_folder.folder_of(config, "correlation")
-    return folder.with_name("-".join([folder.name, *(n for n in config.compared if n != "all")]))
+    return result_folder.folder_of(config, "correlation", *(n for n in config.compared if n != "all"))
 
 
 def _printed_only(metric: Metric, students: list[str], prints: published.Published, *, required: bool) -> list[Result]:

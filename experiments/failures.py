@@ -8,6 +8,7 @@ a small closed set have RSR (k + 1) / (2 ln k). Writes results/failures/<student
 """
 
 from experiments.analysis import failure_examples
+from experiments.app import result_folder
 from experiments.app.command_configs import FailuresConfig
 from experiments.app.conclusions import conclude
 from experiments.app.entry import entry
@@ -25,7 +26,7 @@ def main(config: FailuresConfig) -> None:
     shown = (failure_examples.miniature if own_words else failure_examples.english)(
         config.examples, config.bootstrap.seed
     )
-    folder = config.paths.results / "failures" / config.student.name
+    folder = result_folder.unmixed(config.paths.results / "failures" / config.student.name)
     found = [mechanism(scorer, shown, config, folder) for mechanism in (digits, fluent, closed)]
     conclude(
         folder,

@@ -5,12 +5,13 @@
 
 No forward pass is repeated: scoring is causal, so a prefix has the token statistics of the whole. `run=true` trains on and
 evaluates every dataset besides, and correlates within each generation (of teachers=miniature_lengths: each length) and over
-all. Writes results/length/<student>-<teachers>/.
+all. Writes results/length/<student>[-<teachers>]/.
 """
 
 from experiments.analysis.length import dataset_accuracies, length_bins, measured_answers, part_table
 from experiments.analysis.lengths_trained import trained
 from experiments.analysis.prefixes import resampled
+from experiments.app import result_folder
 from experiments.app.command_configs import LengthConfig
 from experiments.app.conclusions import conclude
 from experiments.app.entry import entry
@@ -28,7 +29,7 @@ def main(config: LengthConfig) -> None:
     tables = {"parts.csv": part_table(data, scores), "bins.csv": length_bins(data, config.bins)}
     within_conclusions, told = within(data, config)
     conclusions, parts = conclusions + within_conclusions, parts + told
-    folder = config.paths.results / "length" / f"{config.student.name}-{config.teachers.name}"
+    folder = result_folder.folder_of(config, "length")
     if config.run:
         accuracies = dataset_accuracies(config)
         trained_conclusions, told, table = trained(data, accuracies, folder, config.bootstrap)

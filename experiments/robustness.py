@@ -29,7 +29,7 @@ def main(config: RobustnessConfig) -> None:
     tables = [t for metric in select(["all"]) for t in aggregates.tables(metric, students, teachers)]
     rows = pl.DataFrame([statistics(table, tables, config) for table in tables]).sort("spearman", descending=True)
     text = report(rows, students, len(teachers))
-    folder = config.paths.results / "robustness" / config.student.name
+    folder = result_folder.folder_of(config, "robustness")
     result_folder.publish(folder, text, {"table.csv": rows})
 
 

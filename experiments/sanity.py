@@ -34,7 +34,7 @@ def main(config: SanityConfig) -> None:
             return
         scores, students = measured.datasets, [config.student.name]
     table = pl.concat([by_family(scores, student, config.families) for student in students])
-    folder = config.paths.results / "sanity" / config.student.name
+    folder = result_folder.folder_of(config, "sanity")
     result_folder.publish(folder, _markdown(table), {"table.csv": table}, families=config.families)
 
 

@@ -28,8 +28,13 @@ def published_crossings(config: MismatchConfig) -> Iterator[Crossed]:
     """The paper's students: every metric whose printed scores depend on the student.
 
     Raises:
-        InputError: none of the chosen metrics is one.
+        InputError: one student is asked for, or none of the chosen metrics is one.
     """
+    if config.student.name != "all":
+        raise InputError(
+            f"student={config.student.name}: the printed students are compared all at once: student=all, or source=measured "
+            "with others=[NAME]"
+        )
     chosen = _student_metrics(config)
     prints = published.read(config.paths.published)
     aggregates = Aggregates(prints.scores(), prints.performance())

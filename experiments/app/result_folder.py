@@ -9,21 +9,54 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.markdown import Markdown
 
+from experiments.app.command_configs import RobustnessConfig
 from experiments.app.entry import CONFIG, command_line, composed
-from experiments.app.shared_configs import ROOT, StudyConfig
+from experiments.app.shared_configs import ROOT, ScoreConfig
+from rsr.errors import InputError
 from rsr.store.artefacts import writing
 
+PLACES = ("model", "data")  # of what is given by its place; a name of configs/ stands for one
+OF_RESULTS = ("student.model", "teachers.data", "student.source", "source")  # no two of these are in one folder
 RECORDED = ("numpy", "scipy", "polars", "matplotlib", "hydra-core")
 
 
-def folder_of(config: StudyConfig, name: str) -> Path:
-    """Where an experiment's results go: named after the student, and the teachers where they are not the usual ones."""
+def folder_of(config: ScoreConfig | RobustnessConfig, name: str, *parts: str) -> Path:
+    """Where an experiment's results go: named after the student, and the teachers where they are not the usual ones.
+
+    Args:
+        parts: what else tells results of the experiment apart.
+
+    Raises:
+        InputError: see `unmixed`.
+    """
     usual = config.student.brings.get("teachers", "paper")
     teachers = [] if config.teachers.name == usual else [config.teachers.name]
-    return config.paths.results / name / "-".join([config.student.name, *teachers])
+    return unmixed(config.paths.results / name / "-".join([config.student.name, *teachers, *parts]))
+
+
+def unmixed(folder: Path) -> Path:
+    """A folder, which holds no results of another student or teachers of the same name.
+
+    Raises:
+        InputError: it does.
+    """
+    file, running = folder / f"{CONFIG}.yaml", composed()
+    if running is None or not file.is_file():
+        return folder
+    before, now = OmegaConf.load(file), OmegaConf.create(running)
+    for key in OF_RESULTS:
+        group = key.partition(".")[0]
+        named = (ROOT / "configs" / group / f"{OmegaConf.select(now, f'{group}.name')}.yaml").is_file()
+        one, other = OmegaConf.select(before, key), OmegaConf.select(now, key)
+        if one != other and not (named and key.endswith(PLACES)):
+            raise InputError(
+                f"{folder}: holds results of {key}={one}, these are of {other}: remove it, or give paths.results=FOLDER"
+            )
+    return folder
 
 
 def provenance() -> dict[str, Any]:

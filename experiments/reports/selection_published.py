@@ -60,7 +60,7 @@ def report(config: SelectionConfig) -> None:
             accuracies = by_method(table, setting, benchmark, of)
             parts += [f"## {title}", accuracies_markdown(accuracies, of), differences_markdown(differences(accuracies))]
     parts += ["## Against single teachers (Table 1)", _single_markdown(single), *_composition_parts(made, folder)]
-    results = config.paths.results / "trajectory_selection" / config.student.name
+    results = result_folder.folder_of(config, "trajectory_selection")
     ranges(
         {"33-to-1, over students": [_estimate(r) for r in gaps.iter_rows(named=True) if r["method"] != RSR]},
         "What RSR selects against other methods, as printed",

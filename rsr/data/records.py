@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, overload
 
 import polars as pl
 
+from rsr.data.shards import together
 from rsr.errors import InputError
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
@@ -40,12 +41,9 @@ class OnDemand(Sequence[R], Generic[T, R]):
         return self._function(self._items[index])
 
 
-class FileRecords(Sequence[Any]):
-    """The records of a file by their rows, from 0. A record is read each time that it is asked for, so that a folder of
-    datasets takes no more memory than its largest file.
-
-    Rows are known as far as `scan` has gone. Of JSON a record is known by its bytes. Of Parquet one file at a time is in
-    memory, the last that was asked.
+class _File:
+    """The records of one file, known as far as `scan` has gone: of JSON by their bytes, of Parquet by their rows. One Parquet file at a
+    time is in memory, the last that was asked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,11 +53,7 @@ class FileRecords(Sequence[Any]):
         self._rows = 0
 
     def scan(self) -> Iterator[tuple[str, Any]]:
-        """Every record with the text that says where it stands.
-
-        Raises:
-            InputError: the file cannot be read.
-        """
+        """See `FileRecords.scan`."""
         self._spans, self._rows, self._stamp = [], 0, self._now()
         if self.path.suffix == ".parquet":
             for record in _frame(self.path, self._stamp).iter_rows(named=True):
@@ -75,20 +69,8 @@ class FileRecords(Sequence[Any]):
     def __len__(self) -> int:
         return self._rows
 
-    @overload
-    def __getitem__(self, row: int) -> Any: ...
-    @overload
-    def __getitem__(self, row: slice) -> Sequence[Any]: ...
-    def __getitem__(self, row: int | slice) -> Any:
-        """A record.
-
-        Raises:
-            InputError: the file has changed since it was scanned, or cannot be read.
-        """
-        if isinstance(row, slice):
-            return OnDemand(self.__getitem__, range(len(self))[row])
-        if not -len(self) <= row < len(self):
-            raise IndexError(row)
+    def record(self, row: int) -> Any:
+        """See `FileRecords.__getitem__`."""
         if self.path.suffix != ".parquet":
             return json.loads(self._bytes(self._spans[row]).decode())
         self._check(now := self._now())
@@ -116,11 +98,55 @@ class FileRecords(Sequence[Any]):
             raise InputError(f"{self.path}: has changed while it was in use: give the command again")
 
 
+class FileRecords(Sequence[Any]):
+    """The records of a file, of a shard those of all shards, by their rows, from 0. A record is read each time that it is asked for,
+    so that a folder of datasets takes no more memory than its largest file. Rows are known as far as `scan` has gone.
+
+    Raises:
+        InputError: a shard is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._files = [_File(file) for file in together(path)]
+
+    def scan(self) -> Iterator[tuple[str, Any]]:
+        """Every record with the text that says where it stands.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        for file in self._files:
+            yield from file.scan()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._files))
+
+    @overload
+    def __getitem__(self, row: int) -> Any: ...
+    @overload
+    def __getitem__(self, row: slice) -> Sequence[Any]: ...
+    def __getitem__(self, row: int | slice) -> Any:
+        """A record.
+
+        Raises:
+            InputError: its file has changed since it was scanned, or cannot be read.
+        """
+        if isinstance(row, slice):
+            return OnDemand(self.__getitem__, range(len(self))[row])
+        row = range(len(self))[row]
+        for file in self._files:
+            if row < len(file):
+                return file.record(row)
+            row -= len(file)
+        raise AssertionError("a row of the range is in some file")
+
+
 def records(path: Path) -> Iterator[tuple[str, Any]]:
     """The records of a file, each with the text that says where it stands.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or a shard is missing.
     """
     return FileRecords(path).scan()
 

@@ -2,7 +2,7 @@
 
 A *dataset* is what one teacher wrote in one generation, a file of JSON (a list), JSON Lines or Parquet. A *folder* of
 datasets is laid out teacher/generation.json or holds one file per teacher; a hub repository of that layout works the
-same. Messages stay in their file until they are asked for. Records may be
+same. Shards (NAME-00000-of-00002.parquet) are one dataset. Messages stay in their file until they are asked for. Records may be
 
 * {"messages": [{"role", "content"}, ...]}, the list possibly as a string holding a JSON or Python literal;
 * ShareGPT: {"conversations": [{"from": "human" | "gpt" | "system", "value"}, ...]};
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from rsr.data.records import SUFFIXES, FileRecords
+from rsr.data.shards import name_of, refuse_splits, together
 from rsr.errors import InputError
 
 BESIDE = ("manifest.json", "dataset_info.json")  # what lies beside trajectories and holds none
@@ -194,7 +195,7 @@ def find(source: str | Path) -> list[tuple[str, str, Path]]:
     if path.is_file():
         if path.suffix not in SUFFIXES:
             raise InputError(f"{path}: trajectories are read from {', '.join(SUFFIXES)} files")
-        return [(path.stem, "", path)]
+        return [(name_of(path), "", path)]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
     files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.name not in BESIDE)
@@ -203,9 +204,11 @@ def find(source: str | Path) -> list[tuple[str, str, Path]]:
     ]
     if not files:
         raise InputError(f"{path}: holds no {', '.join(SUFFIXES)} file")
+    for folder in dict.fromkeys(p.parent for p in files):
+        refuse_splits(folder, (name_of(p) for p in files if p.parent == folder))
     files_by_name: dict[tuple[str, str], Path] = {}
-    for p in files:
-        name = (p.stem, "") if p.parent == path else ("/".join(p.relative_to(path).parts[:-1]), p.stem)
+    for p in (p for p in files if p == together(p)[0]):
+        name = (name_of(p), "") if p.parent == path else ("/".join(p.relative_to(path).parts[:-1]), name_of(p))
         if name in files_by_name:
             raise InputError(f"{files_by_name[name]} and {p} are the same teacher and generation: keep one of them")
         files_by_name[name] = p

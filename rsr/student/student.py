@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from logging import ERROR, getLogger
+from logging import ERROR, LogRecord, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -139,8 +139,7 @@ def load_model(
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    for name in ("modeling_utils", "distributed.tensor_parallel"):  # the report of a loading is read below
-        getLogger(f"transformers.{name}").setLevel(ERROR)
+    getLogger("transformers.modeling_utils").addFilter(_is_no_report)  # which is read below
     load_whole: Any = AutoModelForCausalLM.from_pretrained
     adapter = _adapter(model, revision)
     with _loading(model):
@@ -161,6 +160,10 @@ def load_model(
         _refuse_drawn(model, of_adapter)
     unread = sorted(report["unexpected_keys"])
     return loaded, (f"the model has no place for {_first(unread)} of its checkpoint",) if unread else ()
+
+
+def _is_no_report(record: LogRecord) -> bool:
+    return "LOAD REPORT" not in record.getMessage()
 
 
 def _adapter(model: str | Path, revision: str | None) -> bool:

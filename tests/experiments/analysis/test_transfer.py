@@ -54,6 +54,12 @@ def test_the_matrix_from_print_is_a_plain_recomputation(run, tmp_path):
     )
 
 
+def test_one_printed_student_is_refused(run, tmp_path):
+    done = run("mismatch.py", "student=qwen3b", f"paths.results={tmp_path}")
+    assert done.returncode == 1 and "compared all at once: student=all" in done.stderr
+    assert not list(tmp_path.rglob("*"))
+
+
 def test_other_students_go_by_name_or_folder():
     assert (
         configured("miniature_sticky").recipe == "miniature_sticky" and configured("some/folder").model == "some/folder"

@@ -156,17 +156,23 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_content(tmp_path, model):
 def test_sanity_of_a_students_own_family(run, tmp_path, model, data):
     result = run("sanity.py", f"student={model}", f"teachers={data}", "paths.outputs=out", "paths.results=res")
     assert result.returncode == 0, result.stderr
-    table = pl.read_csv(tmp_path / "res" / "sanity" / "tiny-qwen" / "table.csv")
+    table = pl.read_csv(tmp_path / "res" / "sanity" / "tiny-qwen-data" / "table.csv")
     assert set(table["family"]) == {"qwen"}
     assert set(table["same_n"]) == {1} == set(table["other_n"])
     assert "surprised by its own family" in result.stdout
+    write_teacher(tmp_path / "others" / "data", "qwq", 6)
+    other = run(
+        "sanity.py", f"student={model}", "teachers=others/data", "paths.outputs=out", "paths.results=res"
+    )  # of the same name
+    assert other.returncode == 1
+    assert f"holds results of teachers.data={data}, these are of others/data: remove it" in other.stderr
 
 
 def test_a_model_of_ones_own_is_never_taken_for_the_papers(run, tmp_path, data):
     model = save(tmp_path / "models" / "qwen3b")
     result = run("sanity.py", f"student={model}", f"teachers={data}", "paths.outputs=out", "paths.results=res")
     assert result.returncode == 0, result.stderr
-    table = pl.read_csv(tmp_path / "res" / "sanity" / "qwen3b" / "table.csv")
+    table = pl.read_csv(tmp_path / "res" / "sanity" / "qwen3b-data" / "table.csv")
     assert table["same_n"].to_list() == [1, 1, 1]  # the paper's would be 5
 
 

@@ -78,13 +78,13 @@ def test_measured_ablation_and_case_study(run, tmp_path):
         "ablation.py", *common, "ablation.r_max=[10,null]", "ablation.sample_size=[5]", "scoring.dtype=float32"
     )
     assert result.returncode == 0, result.stderr
-    table = pl.read_csv(tmp_path / "res" / "ablation" / "tiny" / "table.csv")
+    table = pl.read_csv(tmp_path / "res" / "ablation" / "tiny-data" / "table.csv")
     assert {"r_max = 10", "no clipping", "5 trajectories", "Rank-entropy ratio"} <= set(table["variant"])
     assert table.filter(variant="RSR")["agreement"][0] == 1
 
     result = run("case_study.py", *common, "problem=3")
     assert result.returncode == 0, result.stderr
-    body = (tmp_path / "res" / "case_study" / "tiny" / "body.html").read_text()
+    body = (tmp_path / "res" / "case_study" / "tiny-data" / "body.html").read_text()
     assert "<script" not in body
     assert body.count('<pre class="tokens">') == 3
     outside = run("case_study.py", *common, "problem=99")

@@ -203,6 +203,25 @@ def test_text_after_the_list_is_not_lost(tmp_path):
         read(path, "a")
 
 
+def test_shards_are_one_dataset_and_splits_are_none(tmp_path):
+    records = [{"id": str(i), "messages": CHAT} for i in range(4)]
+    folder = tmp_path / "hub" / "data"
+    folder.mkdir(parents=True)
+    for i in (1, 0):
+        pl.DataFrame(records[2 * i : 2 * i + 2]).write_parquet(folder / f"train-0000{i}-of-00002.parquet")
+    ((teacher, generation, file),) = find(tmp_path / "hub")
+    assert (teacher, generation) == ("data", "train")
+    for shard in (file, folder / "train-00001-of-00002.parquet"):
+        assert [t.id for t in read(shard, "data").trajectories] == ["0", "1", "2", "3"]
+    (folder / "test.jsonl").write_text("")
+    with pytest.raises(InputError, match="holds the splits test, train: give a file of the one that is meant"):
+        find(tmp_path / "hub")
+    (folder / "test.jsonl").unlink()
+    (folder / "train-00001-of-00002.parquet").unlink()
+    with pytest.raises(InputError, match=r"is one of 2 shards, and train-00001-of-00002.parquet is not there"):
+        find(tmp_path / "hub")
+
+
 def test_two_files_of_one_teacher_and_generation_are_refused(tmp_path):
     for name in ("gen1.json", "gen1.jsonl"):
         (tmp_path / "a").mkdir(exist_ok=True)
