@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trl.trainer.grpo_trainer import GRPOTrainer
 
 # Raised when what a reinforced model of the same key is changes.
-VERSION = 1
+VERSION = 2
 STAGE = "reinforced"
 
 
