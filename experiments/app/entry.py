@@ -21,7 +21,6 @@ from rsr.store.locks import worker
 C = TypeVar("C")
 
 REPEAT, CONFIG = "--repeat", "config"  # the option, and the name of the file that it reads
-INTERRUPTED = 130  # exit status, as of `rsr`
 LAUNCHERS = ("submitit", "ray")  # modules of what they raise when a job is killed or never starts
 
 # Groups whose value may also be a folder, a file or a hub name, and the configuration that it then stands for.
@@ -83,9 +82,6 @@ def entry(
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what goes wrong before the task
             try:
                 task()
-            except KeyboardInterrupt:
-                print("interrupted: what is finished is kept, the same command goes on", file=sys.stderr)
-                sys.exit(INTERRUPTED)
             except (HydraException, OmegaConfBaseException, InputError) as error:
                 fail(error)
             except Exception as error:
