@@ -27,6 +27,7 @@ from rsr.errors import InputError
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
 BESIDE = ("manifest.json", "dataset_info.json")  # what lies beside trajectories and holds none
+ENCODING = "utf-8-sig"  # with or without the byte-order mark that editors under Windows write
 ROLES = ("system", "user", "assistant")
 SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 OnError = Literal["error", "skip"]
@@ -209,7 +210,7 @@ def records(path: Path) -> Iterator[tuple[str, Any]]:
         yield from _parquet_records(path)
         return
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding=ENCODING)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start})") from error
     except OSError as error:
@@ -270,7 +271,7 @@ def _json_list(path: Path, text: str) -> Iterator[tuple[str, Any]]:
 
 
 def _skip_space(text: str, position: int) -> int:
-    while position < len(text) and text[position] in " \t\r\n\ufeff":
+    while position < len(text) and text[position] in " \t\r\n":
         position += 1
     return position
 
@@ -307,6 +308,9 @@ def _trajectory(record: Any, occurrences: Counter[str]) -> Trajectory:
     answer, correct = record.get("answer"), record.get("correct")
     if correct is not None and not isinstance(correct, bool):
         raise InputError(f"'correct' is true or false, not {_kind(correct)}")
+    for name, value in record.items():
+        _check_text(value, f"'{name}'")
+        _encodable(str(name), "the name of a field")
     identity = key if given is None else str(given)
     return Trajectory(identity, identity, tuple(messages), None if answer is None else str(answer), correct)
 
@@ -388,6 +392,19 @@ def _encodable(text: str, what: str) -> str:
     except UnicodeEncodeError as error:
         raise InputError(f"{what} holds half a character, {text[error.start]!r}") from error
     return text
+
+
+def _check_text(value: Any, what: str) -> None:
+    """The same of all that a field holds: what is not scored is written into selections."""
+    if isinstance(value, str):
+        _encodable(value, what)
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            _encodable(str(key), f"a key in {what}")
+            _check_text(part, what)
+    elif isinstance(value, list):
+        for part in value:
+            _check_text(part, what)
 
 
 def _sharegpt(message: Any, index: int) -> Message:
