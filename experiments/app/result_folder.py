@@ -14,6 +14,7 @@ from rich.markdown import Markdown
 
 from experiments.app.entry import CONFIG, command_line, composed
 from experiments.app.shared_configs import ROOT, StudyConfig
+from rsr.errors import printable
 from rsr.store.artefacts import writing
 
 RECORDED = ("numpy", "scipy", "polars", "matplotlib", "hydra-core")
@@ -67,7 +68,7 @@ def publish(folder: Path, text: str, tables: Mapping[str, pl.DataFrame] | None =
             table.write_csv(folder / name, float_precision=6)
         (folder / "table.md").write_text(text, encoding="utf-8")
         write_record(folder, **facts)
-    Console(width=120).print(Markdown(text))
+    Console(width=120).print(Markdown(printable(text)))
     print(f"Written to {folder}")
 
 
