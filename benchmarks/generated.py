@@ -46,7 +46,7 @@ def stores(folder: Path, shards: int = SHARDS) -> list[TokenStore]:
     for teacher in printed_means():
         for generation in GENERATIONS:
             key = {"stage": "tokens", "student": {}, "scoring": {}, "data": f"{teacher}/{generation}"}
-            counts = {"trajectories": min(shards * SHARD, TRAJECTORIES)}
+            counts = dict.fromkeys(("trajectories", "response_tokens"), min(shards * SHARD, TRAJECTORIES))
             facts = {"shards": shards, "counts": counts, "notes": []}
             artefact = Artefact(folder / f"{teacher}-{generation}", key, facts)
             token_stores.append(TokenStore(artefact, "generated", teacher, generation))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from eval.model import StudentLM
 
 # Raised when what samples of the same key are changes.
-VERSION = 1
+VERSION = 2
 STAGE = "samples"
 SHARD = 50  # problems
 SCHEMA: dict[str, pl.DataType] = {

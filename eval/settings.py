@@ -1,6 +1,7 @@
 """Settings of an evaluation."""
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from rsr.errors import InputError
@@ -18,7 +19,7 @@ class Evaluation:
     max_new_tokens: int = 32768
     seed: int = 0
     limit: int | None = None  # the first problems of each benchmark only
-    attention: str = "sdpa"
+    attention: str | None = None  # null: the model's own, sdpa or else eager
     batch_size: int = 16  # samples that are generated together; changes no sample but for rounding
 
     def __post_init__(self) -> None:
@@ -26,7 +27,9 @@ class Evaluation:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"evaluation.{name}={value} is too small: the least is 1")
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
+        if self.seed < 0:
+            raise InputError(f"evaluation.seed={self.seed} is too small: the least is 0")
+        if not 0 <= self.temperature < inf or not 0 < self.top_p <= 1:
             raise InputError(
                 f"evaluation.temperature={self.temperature}, top_p={self.top_p}: a temperature is at least 0, "
                 "top_p lies above 0 and up to 1"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from math import inf
 from typing import Any
 
 from rsr.errors import InputError
@@ -40,7 +41,7 @@ class Training:
     lora: LoRA = field(default_factory=LoRA)
     bf16: bool = False  # autocast to bfloat16 and save weights in it
     packing: bool = False  # fill each sequence to max_length with whole trajectories
-    attention: str = "sdpa"
+    attention: str | None = None  # null: the model's own, sdpa or else eager
     # How it is computed; the result stays the same but for rounding, so these are no part of what identifies it.
     micro_batch: int = 1  # trajectories per device and forward pass, the rest by accumulation
     gradient_checkpointing: bool = False
@@ -54,12 +55,32 @@ class Training:
             raise InputError(
                 f"student.training.warmup={self.warmup} is no share of the steps: it lies from 0 to below 1"
             )
+        _check_optimiser("student.training", self)
+        if not 0 <= self.weight_decay < inf:
+            raise InputError(f"student.training.weight_decay={self.weight_decay} is no number from 0")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"student.training.betas={self.betas} are not two numbers from 0 to below 1")
+        if self.lora.rank < 0 or not self.lora.alpha > 0:
+            raise InputError(
+                f"student.training.lora.rank={self.lora.rank}, alpha={self.lora.alpha}: a rank is 0 (no adapters) or more, an "
+                "alpha above 0"
+            )
 
     def identity(self) -> dict[str, Any]:
         """What shapes the trained weights."""
         computed = ("micro_batch", "gradient_checkpointing", "checkpoints")
         shaping = {name: value for name, value in vars(self).items() if name not in computed}
         return shaping | {"overlong": self.overlong.value, "lora": vars(self.lora) if self.lora.rank else None}
+
+
+def _check_optimiser(where: str, settings: "Training | Reinforcement") -> None:
+    """Refuse numbers that no optimiser takes, or that would be taken and mean nothing."""
+    if not 0 < settings.learning_rate < inf:
+        raise InputError(f"{where}.learning_rate={settings.learning_rate} is no number above 0")
+    if not 0 <= settings.max_grad_norm < inf:
+        raise InputError(f"{where}.max_grad_norm={settings.max_grad_norm} is no number from 0 (which clips nothing)")
+    if not 0 <= settings.seed < 2**32:
+        raise InputError(f"{where}.seed={settings.seed} is no seed: it lies from 0 to below 2**32")
 
 
 @dataclass
@@ -87,6 +108,9 @@ class Reinforcement:
                 f"reinforcement.micro_batch={self.micro_batch} does not divide prompts={self.prompts} times "
                 f"samples={self.samples}"
             )
+        _check_optimiser("reinforcement", self)
+        if not 0 < self.temperature < inf:
+            raise InputError(f"reinforcement.temperature={self.temperature} is no number above 0")
 
     def identity(self) -> dict[str, Any]:
         """What shapes the trained weights."""

@@ -69,19 +69,20 @@ class Base:
         )
 
     def identity(self) -> Mapping[str, Any]:
-        """Weights, tokenizer and template.
+        """Weights, tokenizer, template, and the attention that it takes where none is asked for.
 
         Raises:
-            InputError: see `rsr.student.student.identity_of`.
+            InputError: see `rsr.student.student.identity_of` and `own_attention`.
         """
         return self._identity if self.known is None else self.known
 
     @cached_property
     def _identity(self) -> Mapping[str, Any]:
         """Of a folder it takes reading all weights, and every dataset asks for it."""
-        return students.identity_of(
-            self.model, self.renderer, revision=self.revision, trust_remote_code=self.trust_remote_code
-        )
+        revision, code = self.revision, self.trust_remote_code
+        attention = students.own_attention(self.model, revision=revision, trust_remote_code=code)
+        identity = students.identity_of(self.model, self.renderer, revision=revision, trust_remote_code=code)
+        return identity | {"attention": attention}
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def _trainer(
     logging.disable_progress_bar()
     disable_progress_bars()
     devices = PartialState().num_processes
-    _check(training, devices)
+    _check(training, training.attention or str(base.identity()["attention"]), devices)
     lora = None
     if training.lora.rank:
         lora = LoraConfig(
@@ -236,11 +237,11 @@ def _trainer(
     return trainer
 
 
-def _check(training: Training, devices: int) -> None:
+def _check(training: Training, attention: str, devices: int) -> None:
     """Refuse settings that do not go together."""
-    if training.packing and training.attention not in KEEPS_PACKED_APART:
+    if training.packing and attention not in KEEPS_PACKED_APART:
         raise InputError(
-            f"packing with attention={training.attention} may let trajectories see one another: choose "
+            f"packing with attention={attention} may let trajectories see one another: choose "
             f"student.training.attention={KEEPS_PACKED_APART[0]}, or packing=false"
         )
     if training.batch_size % (training.micro_batch * devices):

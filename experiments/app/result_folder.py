@@ -16,7 +16,7 @@ from rich.markdown import Markdown
 from experiments.app.command_configs import RobustnessConfig
 from experiments.app.entry import CONFIG, command_line, composed
 from experiments.app.shared_configs import ROOT, ScoreConfig
-from rsr.errors import InputError
+from rsr.errors import InputError, printable
 from rsr.store.artefacts import writing
 
 PLACES = ("model", "data")  # of what is given by its place; a name of configs/ stands for one
@@ -100,7 +100,7 @@ def publish(folder: Path, text: str, tables: Mapping[str, pl.DataFrame] | None =
             table.write_csv(folder / name, float_precision=6)
         (folder / "table.md").write_text(text, encoding="utf-8")
         write_record(folder, **facts)
-    Console(width=120).print(Markdown(text))
+    Console(width=120).print(Markdown(printable(text)))
     print(f"Written to {folder}")
 
 

@@ -149,7 +149,7 @@ class ScoringConfig:
     head_dtype: HeadDtype = HeadDtype[DEFAULTS.head_dtype]  # float32: the head alone, which breaks ties of bfloat16
     max_length: int | None = None  # tokens; null: 32,768, or the model's positions where it has fewer
     beyond_positions: bool = False  # allow a max_length beyond the model's positions
-    attention: str = DEFAULTS.attention
+    attention: str | None = DEFAULTS.attention
     device: str | None = None  # null: a GPU where there is one
     token_budget: int | None = None  # padded tokens per forward pass; null: what suits the device
     trust_remote_code: bool = False

@@ -19,7 +19,7 @@ from experiments.app.processes import alone
 from experiments.app.shared_configs import MetricsConfig
 from experiments.stages import features, scoring, teacher_data
 from rsr.cli.progress import TokenProgress
-from rsr.cli.terminal import BESIDE, show_scores
+from rsr.cli.terminal import BESIDE, name_cell, show_scores
 from rsr.data.trajectories import Dataset, dataset_name
 from rsr.errors import InputError
 from rsr.features.extractor import FeatureExtractor, FeatureTable, extract_features
@@ -274,7 +274,7 @@ def _grid(table: pl.DataFrame, metrics: Sequence[Metric]) -> Grid:
     for name, of_dataset in shown.group_by("teacher", "generation", maintain_order=True):
         values = dict(of_dataset.select("metric", "value").iter_rows())
         cells = ["no value" if values.get(m.name) is None else f"{values[m.name]:.3g}" for m in metrics]
-        grid.add_row(dataset_name(*map(str, name)), *cells)
+        grid.add_row(name_cell(dataset_name(*map(str, name))), *cells)
     return grid
 
 

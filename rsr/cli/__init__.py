@@ -13,7 +13,7 @@ import click
 from rsr import __version__
 from rsr.cli.commands import compare, inspect, rank, score
 from rsr.cli.selecting import select
-from rsr.errors import InputError
+from rsr.errors import InputError, printable
 from rsr.student import threads
 
 BAD_INPUT, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
@@ -77,7 +77,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _fail(status: int, line: str) -> int:
     try:
-        print(" ".join(line.split()), file=sys.stderr, flush=True)
+        print(printable(" ".join(line.split())), file=sys.stderr, flush=True)
     except OSError:
         return status
     return status

@@ -76,7 +76,8 @@ _SETTINGS = (
     ),
     click.option("--device", help="Such as cuda:0 or cpu. [default: a GPU where there is one]"),
     click.option(
-        "--attention", default=_DEFAULTS.attention, show_default=True, help="Attention implementation of transformers."
+        "--attention",
+        help="Attention implementation of transformers. [default: sdpa where the model has it, else eager]",
     ),
     click.option(
         "--token-budget",

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rsr.data.discovery import Source
 from rsr.data.trajectories import Dataset
+from rsr.errors import printable
 from rsr.selection.rules import Rule
 
 MINUTE = 60.0  # seconds
@@ -76,7 +77,7 @@ class TokenProgress:
 
     def __call__(self, dataset: Dataset, characters: int, tokens: int) -> None:
         """Go on by the characters and tokens of a dataset that are done since the last call."""
-        title = f"{dataset.name} ({list(self.sizes).index(dataset.name) + 1} of {len(self.sizes)})"
+        title = f"{printable(dataset.name)} ({list(self.sizes).index(dataset.name) + 1} of {len(self.sizes)})"
         if tokens and self.processes and not self.console.is_terminal and dataset.name not in self.named:
             print(f"scoring {title}", file=sys.stderr, flush=True)
             self.named.add(dataset.name)

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from rsr.cli.terminal import coloured, console, grid, interval, number, percent
+from rsr.cli.terminal import coloured, console, grid, interval, name_cell, number, percent, say
+from rsr.errors import printable
 from rsr.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -16,12 +17,6 @@ if TYPE_CHECKING:
     from rsr.selection.training_set import TrainingSet
     from rsr.tokens.dry_run import DryRun
     from rsr.views.inspection import Inspection
-
-
-def say(*lines: str) -> None:
-    out = console()
-    for line in lines:
-        out.print(line, markup=False, soft_wrap=True)
 
 
 def show_estimate(dry_run: "DryRun") -> None:
@@ -57,7 +52,7 @@ def show_ranking(ranking: "Ranking") -> None:
         beats = percent(ranking.wins[i][i + 1]) if i + 1 < len(ranking.places) else ""
         values = interval(asdict(place))
         length = "not known" if place.length is None else f"{place.length:.0f}"
-        table.add_row(str(i + 1), Text(place.dataset), values, percent(place.best), beats, length)
+        table.add_row(str(i + 1), name_cell(place.dataset), values, percent(place.best), beats, length)
     console().print(table)
     if len(ranking.places) < 2:
         say("one dataset has no order: give several")
@@ -118,7 +113,7 @@ def show_training_set(training_set: "TrainingSet", file: "Path") -> None:
     for row in training_set.composition.iter_rows(named=True):
         score = number(row["mean_score"])
         table.add_row(
-            Text(row["teacher"]),
+            name_cell(row["teacher"]),
             str(row["selected"]),
             f"{row['share']:.0%}",
             score,
@@ -141,7 +136,7 @@ def show_inspection(inspection: "Inspection", tokens: int) -> None:
     text = Text()
     for segment, scored in inspection.segments:
         shown = segment if not scored else f"[{len(segment)} characters scored]"
-        text.append(shown, style="bold" if scored else "dim")
+        text.append(printable(shown), style="bold" if scored else "dim")
     out.print(text, soft_wrap=True)
     out.print(coloured(inspection.tokens[:tokens]), soft_wrap=True)
     if len(inspection.tokens) > tokens:
@@ -171,7 +166,7 @@ def show_comparison(comparison: "Comparison") -> None:
     console().print(table)
     values = grid("dataset", "RSR, first", "RSR, second", "change")
     for name, (first, second) in comparison.agreements[0].datasets.items():
-        values.add_row(Text(name), f"{first:.3f}", f"{second:.3f}", f"{second / first - 1:+.2%}")
+        values.add_row(name_cell(name), f"{first:.3f}", f"{second:.3f}", f"{second / first - 1:+.2%}")
     console().print(values)
     if comparison.tokens is not None:
         t = comparison.tokens

@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from rsr.data.trajectories import dataset_name
+from rsr.errors import printable
 from rsr.metrics.score_tables import DATASET, Scores
 from rsr.views.heatmap import Token, shade
 
@@ -33,6 +34,18 @@ def grid(*columns: str) -> Table:
     return Table(*(Column(name, overflow="fold") for name in columns), box=None, padding=(0, 2, 0, 0))
 
 
+def name_cell(name: str) -> Text:
+    """A name from the data as a cell of a table: no markup, no control characters."""
+    return Text(printable(name))
+
+
+def say(*lines: str) -> None:
+    """Print lines as they are, but for control characters."""
+    out = console()
+    for line in lines:
+        out.print(printable(line), markup=False, soft_wrap=True)
+
+
 def show_scores(scores: Scores) -> None:
     """Print one line per dataset, best RSR first, what was counted, and where the tables are."""
     out = console()
@@ -49,12 +62,13 @@ def show_scores(scores: Scores) -> None:
     for name in by_rsr["name"]:
         cells = {row["metric"]: row for row in shown.filter(name=name).iter_rows(named=True)}
         table.add_row(
-            Text(name), str(cells["rsr"]["n"]), interval(cells["rsr"]), *(_value(cells[metric]) for metric in beside)
+            name_cell(name),
+            str(cells["rsr"]["n"]),
+            interval(cells["rsr"]),
+            *(_value(cells[metric]) for metric in beside),
         )
     out.print(table)
-    for line in [*_counted(facts["datasets"]), *_different_problems(scores.trajectories)]:
-        out.print(line, markup=False, soft_wrap=True)
-    out.print(f"Written to {scores.artefact.path}", markup=False, soft_wrap=True)
+    say(*_counted(facts["datasets"]), *_different_problems(scores.trajectories), f"Written to {scores.artefact.path}")
 
 
 def number(value: float) -> str:
@@ -108,5 +122,5 @@ def coloured(tokens: Sequence[Token]) -> Text:
     """Tokens for a terminal."""
     text = Text()
     for token in tokens:
-        text.append(token.text, style=f"black on {shade(token)}")
+        text.append(printable(token.text), style=f"black on {shade(token)}")
     return text

@@ -4,8 +4,11 @@ import hashlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rsr.data import trajectories
 from rsr.data.records import FileRecords, json_lines
@@ -66,12 +69,33 @@ def _sources(data: Data, on_error: OnError) -> list[Source]:
         return _from_place(data, on_error)
     if isinstance(data, Mapping):
         return [_renamed(source, name) for name, named in data.items() for source in _sources(named, on_error)]
+    if type(data).__name__ == "DataFrame":
+        return [_from_objects(_rows(data), on_error)]
     if not isinstance(data, Iterable):
         raise InputError(f"data are files, records or datasets by name, not a {type(data).__name__}")
     items = list(data)
     if items and all(isinstance(item, str | Path) for item in items):
         return [source for item in items for source in _from_place(item, on_error)]
     return [_from_objects(items, on_error)]
+
+
+def _rows(table: Any) -> list[Any]:
+    """The rows of a table of polars or pandas."""
+    rows: list[Any] = table.to_dicts() if hasattr(table, "to_dicts") else table.to_dict("records")
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    """A value with the arrays and numbers of numpy, which pandas reads, as lists and numbers."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return _plain(value.tolist()) if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and isnan(value))
 
 
 def _renamed(source: Source, name: str) -> Source:
@@ -103,9 +127,10 @@ def _standard_input() -> bytes:
 def _from_objects(items: list[Any], on_error: OnError) -> Source:
     if items and all(isinstance(item, Mapping) and "role" in item for item in items):
         items = [{"messages": items}]
-    records = [{"messages": item} if isinstance(item, list) else item for item in items]
-    # What a column of a table does not hold is None in a row: not given.
-    given = [{k: v for k, v in r.items() if v is not None} if isinstance(r, Mapping) else r for r in records]
+    records = [{"messages": item} if isinstance(item, list | np.ndarray) else item for item in items]
+    # What a column of a table does not hold is None or NaN in a row: not given.
+    plain = [_plain(record) for record in records]
+    given = [{k: v for k, v in r.items() if not _missing(v)} if isinstance(r, Mapping) else r for r in plain]
     return _parsed(((f"record {i}", r) for i, r in enumerate(given)), OBJECTS, ".jsonl", on_error)
 
 

@@ -320,6 +320,9 @@ def _trajectory(record: Any, occurrences: Counter[str], unread: set[str]) -> Tra
     answer, correct = record.get("answer"), record.get("correct")
     if correct is not None and not isinstance(correct, bool):
         raise InputError(f"'correct' is true or false, not {_kind(correct)}")
+    for name, value in record.items():
+        _check_text(value, f"'{name}'")
+        _encodable(str(name), "the name of a field")
     identity = key if given is None else str(given)
     return Trajectory(identity, identity, tuple(messages), None if answer is None else str(answer), correct)
 
@@ -442,6 +445,19 @@ def _encodable(text: str, what: str) -> str:
     except UnicodeEncodeError as error:
         raise InputError(f"{what} holds half a character, {text[error.start]!r}") from error
     return text
+
+
+def _check_text(value: Any, what: str) -> None:
+    """The same of all that a field holds: what is not scored is written into selections."""
+    if isinstance(value, str):
+        _encodable(value, what)
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            _encodable(str(key), f"a key in {what}")
+            _check_text(part, what)
+    elif isinstance(value, list):
+        for part in value:
+            _check_text(part, what)
 
 
 def _sharegpt(message: Any, index: int) -> Message:

@@ -106,7 +106,7 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
     """Tables of every token metric, made once for the same stores.
 
     Raises:
-        InputError: the stores are not of one way of scoring, or the tables cannot be written.
+        InputError: the stores are not of one way of scoring, hold nothing scored, or the tables cannot be written.
     """
     if mixed := [s for s in stores if s.artefact.key["scoring"] != stores[0].artefact.key["scoring"]]:
         raise InputError(
@@ -120,6 +120,7 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
         "metrics": {m.name: _declared(m) for m in token_metrics()},
         "bootstrap": [resamples, seed],
     }
+    _refuse_empty(stores)
     artefact = find_or_begin(root, STAGE, label, key)
     if artefact.manifest is None:
         rows = pl.concat(of_each(trajectory_scores, stores))
@@ -143,6 +144,18 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
             ],
         )
     return _of(artefact)
+
+
+def _refuse_empty(stores: Sequence[TokenStore]) -> None:
+    """Tables without one value are no result, though every trajectory may have been left out with a good reason."""
+    if any(store.artefact.facts["counts"]["response_tokens"] for store in stores):
+        return
+    reasons = [
+        f"{store.name}, trajectory {row['id']}: {row['reason']}"
+        for store in stores
+        for row in store.artefact.facts["left_out"]
+    ]
+    raise InputError(f"no trajectory has a score: {reasons[0] if reasons else 'all are cut before their response'}")
 
 
 def _of(artefact: Artefact) -> Scores:

@@ -95,6 +95,7 @@ class ChatRenderer:
         template: a Jinja template; None takes the tokenizer's own. A packaged one is begun as the tokenizer begins a text.
         variables: passed to the template, such as {"date_string": "26 Jul 2024"} for Llama 3; "strftime_now" is a text that
             stands for today's date, in whatever format a template asks for it.
+        embeddings: of the model; a chat with a token beyond them is refused. None knows of no model.
 
     Raises:
         InputError: there is no template, or the tokenizer is not a fast one.
@@ -105,12 +106,14 @@ class ChatRenderer:
         tokenizer: "PreTrainedTokenizerFast",
         template: str | None = None,
         variables: Mapping[str, Any] | None = None,
+        embeddings: int | None = None,
     ) -> None:
         if not tokenizer.is_fast:
             raise InputError("the tokenizer gives no character offsets: a fast tokenizer is needed")
         self.tokenizer = tokenizer
         self.template = _own_template(tokenizer) if template is None else _begun(template, tokenizer)
         self.variables = dict(variables or {})
+        self.embeddings = embeddings
         # Ids that mark structure, as opposed to ordinary added words such as <think>.
         self._special = frozenset(tokenizer.all_special_ids)
         self._added = frozenset(tokenizer.added_tokens_decoder)
@@ -183,7 +186,14 @@ class ChatRenderer:
         )
 
     def _tokenise(self, text: str) -> Any:
-        return self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        highest = max(encoding["input_ids"], default=0)
+        if self.embeddings is not None and highest >= self.embeddings:
+            raise InputError(
+                f"the tokenizer writes {self.tokenizer.decode([highest])!r} as token {highest}, and the model has embeddings "
+                f"for {self.embeddings} alone: take the model's own tokenizer, or resize its embeddings"
+            )
+        return encoding
 
     def _with_thinking(self, messages: Sequence[Message], before: str, reply: str) -> str | None:
         """The chat as the student writes it, where its generation prompt opens the thinking that the template then takes out of

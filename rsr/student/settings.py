@@ -16,7 +16,7 @@ class Loading:
     template: str | None = None
     template_variables: Mapping[str, Any] = field(default_factory=dict)
     dtype: Dtype = "auto"
-    attention: str = "sdpa"
+    attention: str | None = None  # of transformers; None: the model's own, sdpa or else eager
     device: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from logging import ERROR, LogRecord, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -18,6 +18,9 @@ from rsr.student.settings import Dtype, WeightsDtype
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+PREFERRED = "sdpa"  # attention implementation of all models that have it
+LOG = logging.getLogger(__name__)
 
 
 class AnyStudent(Protocol):
@@ -76,7 +79,7 @@ def load(
     name: str | None = None,
     revision: str | None = None,
     dtype: Dtype = "auto",
-    attention: str = "sdpa",
+    attention: str | None = None,
     device: str | None = None,
     template: str | None = None,
     template_variables: Mapping[str, Any] | None = None,
@@ -86,7 +89,7 @@ def load(
 
     Args:
         dtype: of the weights; "auto" takes what the device computes in hardware (`rsr.student.device.weights_dtype`).
-        attention: attention implementation ("sdpa", "eager", "flash_attention_2", ...).
+        attention: attention implementation ("sdpa", "eager", "flash_attention_2", ...); None takes the model's own.
         device: None takes a GPU where there is one.
         template: name or file of a chat template; None takes the tokenizer's own.
 
@@ -95,11 +98,16 @@ def load(
     """
     # First what is quickly seen to be wrong: the imports take seconds.
     check(model)
-    chosen = load_template(template) if template else None
+    if template:
+        load_template(template)
     place, computed = device_of(device), weights_dtype(dtype, device)
     tell_of_dtype(dtype, computed, place)
-    renderer = ChatRenderer(
-        load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code), chosen, template_variables
+    renderer = load_renderer(
+        model,
+        revision=revision,
+        template=template,
+        template_variables=template_variables,
+        trust_remote_code=trust_remote_code,
     )
     loaded, notes = load_model(
         model, revision=revision, dtype=computed, attention=attention, trust_remote_code=trust_remote_code
@@ -110,6 +118,10 @@ def load(
         "attention": loaded.config._attn_implementation,
         "device": place.type,
     }
+    if attention is None and identity["attention"] != PREFERRED:
+        LOG.warning(
+            "%s has no attention by %s: going on with %s, which is as exact", model, PREFERRED, identity["attention"]
+        )
     loaded.requires_grad_(False).eval().to(place)
     return Student(name or Path(model).absolute().name, loaded, renderer, identity, notes)
 
@@ -136,13 +148,13 @@ def load_model(
     check(model)
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
-    logging.disable_progress_bar()
-    getLogger("transformers.modeling_utils").addFilter(_is_no_report)  # which is read below
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("transformers.modeling_utils").addFilter(_is_no_report)  # which is read below
     load_whole: Any = AutoModelForCausalLM.from_pretrained
     adapter = _adapter(model, revision)
-    with _loading(model):
+    with loading(model):
         loaded, report = load_whole(
             model,
             revision=revision,
@@ -162,7 +174,7 @@ def load_model(
     return loaded, (f"the model has no place for {_first(unread)} of its checkpoint",) if unread else ()
 
 
-def _is_no_report(record: LogRecord) -> bool:
+def _is_no_report(record: logging.LogRecord) -> bool:
     return "LOAD REPORT" not in record.getMessage()
 
 
@@ -209,7 +221,9 @@ def of_model(
     Raises:
         InputError: the tokenizer has no chat template, or is not a fast one.
     """
-    renderer = ChatRenderer(tokenizer, load_template(template) if template else None, template_variables)
+    chosen = load_template(template) if template else None
+    rows = cast("torch.nn.Embedding", model.get_input_embeddings()).num_embeddings
+    renderer = ChatRenderer(tokenizer, chosen, template_variables, rows)
     identity = {
         "model": {"state_dict_sha256": _state_digest(model)},
         "tokenizer_sha256": _tokenizer_digest(renderer),
@@ -271,8 +285,11 @@ def load_renderer(
     Raises:
         InputError: see `load`.
     """
+    chosen = load_template(template) if template else None
     tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
-    return ChatRenderer(tokenizer, load_template(template) if template else None, template_variables)
+    config = load_config(model, revision=revision, trust_remote_code=trust_remote_code)
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    return ChatRenderer(tokenizer, chosen, template_variables, rows)
 
 
 def load_tokenizer(
@@ -286,24 +303,45 @@ def load_tokenizer(
     _check_folder(model)
     from transformers import AutoTokenizer
 
-    with _loading(model):
+    with loading(model):
         tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
     return cast("PreTrainedTokenizerFast", tokenizer)
 
 
-@contextmanager
-def _loading(model: str | Path) -> Iterator[None]:
-    """Turn what the loaders raise into one line: for what is missing, out of reach or refused."""
-    from huggingface_hub.utils import logging
-    from safetensors import SafetensorError
+def own_attention(model: str | Path, *, revision: str | None = None, trust_remote_code: bool = False) -> str:
+    """The attention implementation that a model takes where none is asked for: sdpa, or else eager.
 
-    logging.set_verbosity(ERROR)  # it tells of every try to reach the hub
+    Raises:
+        InputError: its configuration cannot be loaded, or it is no causal language model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = load_config(model, revision=revision, trust_remote_code=trust_remote_code)
+    with loading(model), torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    return str(empty.config._attn_implementation)
+
+
+@contextmanager
+def loading(model: str | Path) -> Iterator[None]:
+    """Turn what the loaders raise into one line: for what is missing, out of reach or refused."""
+    from huggingface_hub.utils import logging as hub_logging
+
+    hub_logging.set_verbosity(logging.ERROR)  # it tells of every try to reach the hub
     try:
         yield
-    except (OSError, ValueError, ImportError, SafetensorError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # each of the libraries has its own, and Rust's tokenizers raise no other
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for its name
+            raise
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason is given"]
+        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         place = "cannot be loaded" if Path(model).is_dir() else "no folder here, and cannot be loaded from the hub"
-        raise InputError(f"{model}: {place}: {' '.join(lines[:2])}") from error
+        if "attn_implementation" in str(error):  # an argument that is no setting here
+            lines = ["it has no such attention implementation: leave attention out, or take attention=eager"]
+        raise InputError(f"{model}: {place}: {kind}{' '.join(lines[:2])}") from error
 
 
 def identity_of(
@@ -334,7 +372,7 @@ def load_config(model: str | Path, *, revision: str | None = None, trust_remote_
     from transformers import AutoConfig
 
     _check_folder(model)
-    with _loading(model):
+    with loading(model):
         return AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
 
 
@@ -344,7 +382,7 @@ def _weights_identity(model: str | Path, revision: str | None, with_code: bool) 
 
     folder = Path(model)
     if not folder.is_dir():
-        with _loading(model):
+        with loading(model):
             config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=with_code)
         commit = getattr(config, "_commit_hash", None)
         if not commit:

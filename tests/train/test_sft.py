@@ -14,6 +14,7 @@ from rsr.data import trajectories
 from rsr.errors import InputError
 from rsr.student import student as students
 from tests.models import add_adapter, rewrite, save
+from tests.rsr.tokens.test_engine import of_family
 from train import sft
 from train.checkpoints import last_whole
 from train.rows import IGNORED, training_rows
@@ -135,6 +136,35 @@ def test_packing_gives_the_curve_of_padding(base, tmp_path, attention):
 
 
 @pytest.mark.full
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"betas": []}, "betas"),
+        ({"betas": [2, 3]}, "betas"),
+        ({"lora": LoRA(rank=-1)}, r"lora\.rank=-1"),
+        ({"seed": -1}, "seed=-1"),
+        ({"seed": 2**32}, "seed"),
+        ({"learning_rate": -1}, "learning_rate=-1"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"weight_decay": -1}, "weight_decay=-1"),
+        ({"max_grad_norm": -1}, "max_grad_norm=-1"),
+    ],
+)
+def test_numbers_that_no_optimiser_takes_are_refused_by_name(setting, message):
+    with pytest.raises(InputError, match=f"student.training.{message}"):
+        Training(**SETTINGS | setting)
+
+
+def test_attention_that_a_model_does_not_have_is_one_line(tmp_path):
+    of_family(tmp_path / "gemma", "gemma", True)
+    base = Base("gemma", str(tmp_path / "gemma"))
+    assert base.identity()["attention"] == "eager"
+    with pytest.raises(InputError, match="no such attention implementation: leave attention out"):
+        fine_tune(base, dataset(), Training(**SETTINGS, attention="sdpa"), tmp_path)
+    one_step = SETTINGS | {"epochs": 1, "batch_size": 24}
+    assert len(curve(fine_tune(base, dataset(), Training(**one_step), tmp_path))) == 1
+
+
 def test_packing_with_attention_that_mixes_is_refused(base, tmp_path):
     with pytest.raises(InputError, match="packing with attention=flex_attention"):
         fine_tune(base, dataset(), Training(**SETTINGS, packing=True, attention="flex_attention"), tmp_path)

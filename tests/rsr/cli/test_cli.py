@@ -17,6 +17,7 @@ from experiments.app.shared_configs import ROOT
 from rsr.data import records as files
 from rsr.data import trajectories
 from rsr.metrics import METRICS, compare_scores, score_sets
+from rsr.student.chat import load_template
 from tests.clients import alpaca, chat, replies, sharegpt, teachers, write
 from tests.clients import rsr as run
 from tests.models import save
@@ -119,6 +120,29 @@ def _read(leader):
         return os.read(leader, 65536)
     except OSError:  # the other end is closed
         return b""
+
+
+def test_data_cannot_steer_a_terminal(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a\x1b[2J.jsonl", [chat(0, "\x1b]0;title\x07 \\boxed{42}", id="\x1b[31m")])
+    write(tmp_path / "bad.jsonl", [{"\x1b[31mkey": 1}])
+    for command, shown in (("inspect", "\\x1b]0;title\\x07"), ("score", "a\\x1b[2J")):
+        rsr.cli.run([command, "a\x1b[2J.jsonl", "--student", str(model), "--dtype", "float32"])
+        said = "".join(capfd.readouterr())
+        assert "\x1b" not in said and shown in said
+    rsr.cli.run(["score", "bad.jsonl", "--student", str(model)])
+    assert "it has \\x1b[31mkey" in capfd.readouterr().err
+
+
+def test_nothing_scored_is_no_success(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    template = load_template("chatml").replace("message['content']", "message['content'] | trim")
+    (tmp_path / "trimming.jinja").write_text(template)
+    write(tmp_path / "a.jsonl", [chat(0, "It is 2.\n")])
+    arguments = ["a.jsonl", "--student", str(model), "--template", "trimming.jinja", "--on-error", "skip"]
+    assert rsr.cli.run(["score", *arguments]) == 1
+    assert "no trajectory has a score: a, trajectory " in (err := capfd.readouterr().err)
+    assert "remove white space at the ends of the response" in err
 
 
 def test_a_page_of_a_trajectory(tmp_path, model, monkeypatch, capfd):

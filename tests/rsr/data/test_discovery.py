@@ -3,7 +3,9 @@
 import contextlib
 import json
 import random
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -105,3 +107,15 @@ def test_a_score_of_the_reference_is_a_positive_number(tmp_path, value):
     write(tmp_path / "a.jsonl", [sample])
     with pytest.raises(InputError, match="a score is not a positive number"):
         score_sets.read(tmp_path / "a.jsonl")
+
+
+def test_tables_and_what_numpy_makes_of_their_columns():
+    chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    plain: list[dict[str, Any]] = [{"id": 7, "messages": chat}, {"id": 8, "messages": chat, "answer": "4"}]
+    expected = discovery.read(plain)[0].dataset
+    as_numpy = [row | {"id": np.int64(row["id"]), "messages": np.array(chat, dtype=object)} for row in plain]
+    as_numpy[0]["answer"] = float("nan")
+    pandas = pytest.importorskip("pandas")
+    for data in (as_numpy, pl.DataFrame(plain), pandas.DataFrame(as_numpy)):
+        assert discovery.read(data)[0].dataset == expected
+    assert json.dumps(discovery.read(as_numpy)[0].records) == json.dumps(plain)

@@ -270,3 +270,26 @@ def test_no_file_ends_in_another_error(tmp_path_factory, data, suffix):
     path.write_bytes(data)
     with pytest.raises(InputError):
         read(path, "a")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_a_byte_order_mark_is_no_content(tmp_path, suffix):
+    record = json.dumps({"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]})
+    path = tmp_path / f"a{suffix}"
+    path.write_text(f"[{record}]" if suffix == ".json" else record, encoding="utf-8-sig")
+    assert read(path, "a").trajectories[0].messages[0].content == "?"
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({"source": "\ud83d"}, "'source'"),
+        ({"answer": "\ud83d"}, "'answer'"),
+        ({"\ud83d": 1}, "the name of a field"),
+        ({"extra": {"list": [{"\ud83d": 1}]}}, "a key in 'extra'"),
+    ],
+)
+def test_half_a_character_is_refused_wherever_it_is(fields, where):
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    with pytest.raises(InputError, match=f"record 0: {where} holds half a character"):
+        parse([("record 0", {"messages": messages} | fields)], "a")

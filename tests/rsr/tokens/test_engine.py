@@ -331,6 +331,17 @@ def test_identity_tells_students_apart(tmp_path, folder):
     assert students.load(other_words, dtype="float32", device="cpu").identity != base
 
 
+def test_without_sdpa_the_models_own_attention_is_taken_and_said(tmp_path, caplog):
+    own = of_family(tmp_path / "gemma", "gemma", True).identity
+    student = students.load(tmp_path / "gemma", dtype="float32", device="cpu")
+    assert student.identity == own and own["attention"] == "eager" == students.own_attention(tmp_path / "gemma")
+    assert "gemma has no attention by sdpa: going on with eager" in caplog.text
+    with pytest.raises(
+        InputError, match="no such attention implementation: leave attention out, or take attention=eager"
+    ):
+        students.load(tmp_path / "gemma", dtype="float32", device="cpu", attention="sdpa")
+
+
 @pytest.mark.parametrize("device", ["nonsense", "cuda:77"])
 def test_a_device_that_is_not_there_is_refused(folder, device):
     with pytest.raises(InputError, match=f"device '{device}' cannot be used"):
@@ -344,6 +355,12 @@ def test_a_device_that_is_not_there_is_refused(folder, device):
         (lambda f: (f / "model.safetensors").write_bytes(b"0" * 100), "cannot be loaded"),
         (lambda f: (f / "config.json").unlink(), "config.json is missing"),
         (lambda f: (f / "config.json").write_text("{"), "cannot be loaded"),
+        (lambda f: (f / "tokenizer.json").write_text("{"), "cannot be loaded"),
+        (lambda f: (f / "tokenizer_config.json").write_text("[]"), "cannot be loaded"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:-9]),
+            "cannot be loaded",
+        ),
         (lambda f: [p.unlink() for p in f.iterdir()], "config.json is missing"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -323,3 +324,18 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path):
     assert "File too large; what is finished is kept, the same command goes on" in out
     (partial,) = (tmp_path / "tokens").iterdir()
     assert [p.name for p in partial.iterdir()] == ["key.json"]
+
+
+def test_a_token_that_the_embeddings_have_no_row_for_is_refused_or_left_out(folder, tmp_path):
+    widened = shutil.copytree(folder, tmp_path / "widened")
+    tokenizer = students.load_tokenizer(widened)
+    tokenizer.add_tokens(["Therefore"])  # and the model was not resized
+    tokenizer.save_pretrained(widened)
+    scorer = Scorer(students.load(widened, name="tiny", dtype="float32", device="cpu"), Scoring())
+    assert len(list(score_dataset(scorer, DATASET, tmp_path))) == 3  # which never say it
+    data = replace(DATASET, trajectories=(trajectory(0), trajectory(1, "Therefore 2.")))
+    with pytest.raises(
+        InputError, match=r"trajectory t1: the tokenizer writes 'Therefore' as token 319, and the model has"
+    ):
+        score_dataset(scorer, data, tmp_path)
+    assert score_dataset(scorer, data, tmp_path, on_error="skip").artefact.facts["counts"]["left_out"] == 1

@@ -1,0 +1,62 @@
+"""What every command keeps: Ctrl-C is one line, and what its docstring shows can be typed."""
+
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from experiments.app.entry import _brought, _open
+from experiments.app.shared_configs import ROOT
+
+COMMANDS = sorted(path for path in (ROOT / "experiments").glob("*.py") if path.name != "__init__.py")
+# What docstrings leave to the reader, and something of its kind.
+PLACES = {"PATH_OR_HUB_NAME": "owner/name", "FOLDER": "./data", "FILE": "./data.jsonl", "NAME": "miniature"}
+
+
+def shown(path):
+    """The commands in a module's docstring, without their comments."""
+    docstring = path.read_text(encoding="utf-8").split('"""')[1]
+    lines = re.findall(r"^    (\S*(?:python|accelerate).*\.py.*)$", docstring, flags=re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+SHOWN = [(path, words) for path in COMMANDS for words in shown(path)]
+
+
+def test_every_docstring_shows_a_command():
+    assert {path for path, _ in SHOWN} == {*COMMANDS}
+
+
+COMPOSED = [(path, words) for path, words in SHOWN if (ROOT / "configs" / f"{path.stem}.yaml").is_file()]
+
+
+@pytest.mark.parametrize(("path", "words"), COMPOSED, ids=[" ".join(words[1:]) for _, words in COMPOSED])
+def test_what_a_docstring_shows_composes(path, words):
+    name, at = path.stem, next(i for i, word in enumerate(words) if word.endswith(".py"))
+    assert words[at] == f"experiments/{path.name}"
+    given = [re.sub(r"\b[A-Z_]{4,}\b", lambda place: PLACES[place.group()], word) for word in words[at + 1 :]]
+    options = [_open(word) for word in given if word != "-m"]
+    __import__(f"experiments.{name}")  # which registers its schema
+    choices = [word.split("=", 1) for word in options]
+    jobs = [f"{key}={value if value.startswith('[') else value.split(',')[0]}" for key, value in choices]
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        OmegaConf.to_object(compose(name, overrides=[*jobs, *_brought(jobs, name)]))
+    assert "-m" in words or all(value.startswith("[") or "," not in value for _, value in choices)
+
+
+@pytest.mark.full
+def test_ctrl_c_is_one_line_and_status_130_while_modules_are_imported(tmp_path):
+    command = [sys.executable, str(ROOT / "experiments" / "score.py"), "student=smollm2", f"paths.outputs={tmp_path}"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path)
+    while "polars" not in Path(f"/proc/{process.pid}/maps").read_text():
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "interrupted: what is finished is kept, the same command goes on\n")
