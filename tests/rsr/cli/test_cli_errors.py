@@ -117,7 +117,7 @@ CASES = [
         "empty.json: a file, where a model folder or a hub name is wanted",
     ),
     (["score", "--student", "data", "data"], 1, "data: no model folder, config.json is missing"),
-    (["score", "--student", "no_weights", "data"], 1, "no_weights: holds no weights (*.safetensors)"),
+    (["score", "--student", "no_weights", "data"], 1, "no_weights: holds no weights (model.safetensors or"),
     (["score", "--student", "no_template", "data"], 1, "the tokenizer has no chat template"),
     (["score", "--student", "damaged", "data"], 1, "damaged: cannot be loaded"),
     (
