@@ -29,8 +29,7 @@ HEADLINE = re.compile(r"^\| ([^|]+), (\w+) \| ([\d.]+) \| (\S+) \[(\S+), (\S+)\]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 SHOWN = {
     "api.md": ["import rsr\n"],
-    "tutorial.md": ["from datasets import"],
-}  # not run: no effect; needs TRL and the hub
+}  # not run: no effect
 
 
 def blocks(path):
