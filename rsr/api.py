@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rsr.data import discovery
 from rsr.data.discovery import Data, Source
 from rsr.data.trajectories import OnError
+from rsr.grading.grader import USUAL
 from rsr.metrics import score_sets, score_tables
 from rsr.metrics.score_tables import Progress, Scores, silent
 from rsr.selection import ranking, training_set
@@ -92,6 +93,7 @@ def select(
     tokens: int | None = None,
     group: str | None = None,
     by_prompt: bool = False,
+    answers: Sequence[str] = USUAL,
     against: Sequence[str | Path] = (),
     on_error: OnError = "error",
 ) -> TrainingSet:
@@ -99,6 +101,7 @@ def select(
 
     Args:
         data: what was scored, or part of it.
+        answers: where a response says its answer, in order (`rsr.grading.grader.extract`).
         against: evaluation sets to look for overlap with.
 
     Raises:
@@ -106,7 +109,9 @@ def select(
     """
     rule = Rule(correct, per_problem, quota, top, share, tokens)
     read, known = discovery.read(data, on_error=on_error), _scores(scores)
-    chosen = training_set.select(known, read, rule, metric=metric, preset=preset, group=group, by_prompt=by_prompt)
+    chosen = training_set.select(
+        known, read, rule, metric=metric, preset=preset, group=group, by_prompt=by_prompt, answers=answers
+    )
     return chosen.against(against)
 
 

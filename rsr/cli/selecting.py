@@ -28,6 +28,14 @@ from rsr.cli.options import needs, settings_options
     show_default=True,
     help="Prefer answers known to be correct, take only those, or do not look.",
 )
+@click.option(
+    "--answer",
+    "answers",
+    multiple=True,
+    metavar="PLACE",
+    help="Where a response says its answer: boxed, sentence, line, hashes, 'last number' or a regular expression; repeatable, the "
+    "first that finds one counts. [default: boxed, sentence, line, hashes]",
+)
 @click.option("--quota", type=int, metavar="N", help="At most N of each teacher, or of each --group.")
 @click.option("--group", metavar="FIELD", help="Field of the records that --quota is over.")
 @click.option("--top", type=int, metavar="N", help="The best N of what is left.")
@@ -50,6 +58,7 @@ def select(
     per_problem: str,
     by_prompt: bool,
     correct: Any,
+    answers: tuple[str, ...],
     quota: int | None,
     group: str | None,
     top: int | None,
@@ -74,6 +83,7 @@ def select(
     by_name(metric)
     rule = Rule(correct, _count(per_problem), quota, top, share, tokens)
     from rsr.data import contamination, discovery
+    from rsr.grading.grader import USUAL
     from rsr.metrics import score_tables
     from rsr.selection import training_set
 
@@ -94,7 +104,15 @@ def select(
 
     with answers_progress(read, rule) as graded:
         chosen = training_set.select(
-            table, read, rule, metric=metric, preset=preset, group=group, by_prompt=by_prompt, graded=graded
+            table,
+            read,
+            rule,
+            metric=metric,
+            preset=preset,
+            group=group,
+            by_prompt=by_prompt,
+            graded=graded,
+            answers=answers or USUAL,
         )
     chosen = chosen.against(against)
     if output == "-":

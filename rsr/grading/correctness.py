@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 
 from rsr.data.trajectories import Trajectory
-from rsr.grading.grader import Grade, Grader, Kind
+from rsr.grading.grader import USUAL, Grade, Grader, Kind
 
 
 def grade(
     trajectories: Sequence[Trajectory],
     *,
     kind: Kind = Kind.mathematics,
-    pattern: str | None = None,
+    pattern: str | Sequence[str] | None = None,
     done: Callable[[int], None] = lambda graded: None,
 ) -> list[Grade]:
     """Grades of the final answers of last responses, beside the trajectories' own reference answers.
@@ -28,20 +28,24 @@ def grade(
 
 
 def correctness(
-    trajectories: Sequence[Trajectory], done: Callable[[int], None] = lambda graded: None
+    trajectories: Sequence[Trajectory],
+    done: Callable[[int], None] = lambda graded: None,
+    *,
+    answers: Sequence[str] = USUAL,
 ) -> list[bool | None]:
-    """What each record says, or else whether its final answer is the reference; None where neither is known, or where an
-    answer has no verdict.
+    """What each record says, or else whether its final answer is the reference; None where neither is known, where no answer is
+    found, or where one has no verdict.
 
     Args:
+        answers: where a response says its answer, in order (`rsr.grading.grader.extract`).
         done: called with the number of trajectories newly graded.
     """
     right = [t.correct for t in trajectories]
     asked = [i for i, t in enumerate(trajectories) if t.correct is None and has_answer(t)]
     done(len(right) - len(asked))
     if asked:
-        for i, graded in zip(asked, grade([trajectories[i] for i in asked], done=done), strict=True):
-            right[i] = graded.verdict
+        for i, graded in zip(asked, grade([trajectories[i] for i in asked], pattern=answers, done=done), strict=True):
+            right[i] = None if graded.answer is None else graded.verdict
     return right
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -41,6 +41,17 @@ WORKERS = {  # of each kind, with the interpreter's options
     Kind.mathematics: ("math_worker.py", ["-P"]),
     Kind.programs: ("program_worker.py", ["-I", "-S"]),
 }
+# Where responses say their answer, by name. A pattern's last match counts, and of it what its group captures.
+BOX = "boxed"
+NUMBER = r"-?\d+(?:,\d{3})*(?:\.\d+)?"
+PROSE = 3  # words, from which on an answer is a sentence
+PATTERNS = {
+    "sentence": r"(?i)\banswer\s+is\s*:?\s*(.+?)(?=\s*\.?\s*(?:\n|$)|\.\s)",  # The answer is 5.
+    "line": r"(?im)^[\s*_>]*(?:final\s+)?answer[\s*_]*[:=]\s*(.+?)\s*$",  # **Answer:** 5
+    "hashes": r"(?m)^####\s*(.+?)\s*$",  # #### 5
+    "last number": NUMBER,
+}
+USUAL = (BOX, "sentence", "line", "hashes")  # a last number is a guess, and so by choice
 CODE_BLOCK = r"(?s)```[^\n`]*\n(.*?)```"
 
 
@@ -86,7 +97,7 @@ _TOKEN = re.compile(r"(?P<box>\\{1,2}(?:boxed|fbox)\s*\{)|\\.|[{}]", re.DOTALL)
 _NOT_BLANK = re.compile(r"\S")
 
 
-def extract(response: str, pattern: str | None = None) -> str | None:
+def extract(response: str, pattern: str | Sequence[str] | None = None) -> str | None:
     r"""The final answer of a response, None if there is none.
 
     It is the content of the last balanced \boxed{...} or \fbox{...}; of nested boxes the outermost. An empty box is passed
@@ -97,8 +108,8 @@ def extract(response: str, pattern: str | None = None) -> str | None:
     written the <think> already, put it before the response.
 
     Args:
-        pattern: a regular expression for benchmarks with an answer line of their own. Its last match is the answer, or the
-            match's groups put together if it has groups.
+        pattern: where the answer is, if not in a box: a name of `PATTERNS`, or a regular expression, whose last match is the answer,
+            or the match's groups put together if it has groups. Of several the first counts that finds one.
 
     Raises:
         InputError: the pattern is no regular expression.
@@ -106,8 +117,13 @@ def extract(response: str, pattern: str | None = None) -> str | None:
     final = response.rpartition("</think>")[2]
     if "<think>" in final:
         return None
-    answer = _last_box(final) if pattern is None else _last_match(final, pattern)
-    return answer.strip() or None
+    for one in [pattern or BOX] if pattern is None or isinstance(pattern, str) else pattern:
+        answer = _last_box(final) if one == BOX else _last_match(final, PATTERNS.get(one, one))
+        if one in PATTERNS:
+            answer = _out_of_prose(answer.strip(" *_`"))  # Markdown's emphasis
+        if answer := answer.strip():
+            return answer
+    return None
 
 
 def _last_box(text: str) -> str:
@@ -122,6 +138,14 @@ def _last_box(text: str) -> str:
             if is_box and _NOT_BLANK.search(text, start, token.start()):
                 last = slice(start, token.start())  # an outer box closes after the boxes in it
     return text[last]
+
+
+def _out_of_prose(answer: str) -> str:
+    """An answer that is no prose; of a sentence its number, if it has one only: which of several is meant is a guess."""
+    if len(re.findall(r"(?<!\\)\b[A-Za-z]{2,}", answer)) < PROSE:
+        return answer
+    numbers = set(re.findall(NUMBER, answer))
+    return numbers.pop() if len(numbers) == 1 else ""
 
 
 def _last_match(text: str, pattern: str) -> str:
@@ -167,7 +191,7 @@ class Grader:
     def grade(
         self,
         pairs: Iterable[tuple[str, str]],
-        pattern: str | None = None,
+        pattern: str | Sequence[str] | None = None,
         done: Callable[[int], None] = lambda graded: None,
     ) -> list[Grade]:
         """Grades of (gold, response) pairs, in their order; a pair of gold and answer is judged once.

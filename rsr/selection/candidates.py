@@ -21,6 +21,7 @@ def gather(
     group: str | None,
     by_prompt: bool,
     graded: Callable[[int], None],
+    answers: Sequence[str],
 ) -> tuple[pl.DataFrame, dict[tuple[str, str, str], tuple[Source, Trajectory]]]:
     """One row per trajectory of the sources (columns: `rsr.selection.rules.CANDIDATES`), and where each is."""
     known = {
@@ -30,7 +31,7 @@ def gather(
     }
     correct: list[bool | None] = [None] * len(known)
     if rule.correct != "ignore":
-        correct = correctness([t for _, t in known.values()], graded)
+        correct = correctness([t for _, t in known.values()], graded, answers=answers)
     described = [
         {
             "teacher": teacher,

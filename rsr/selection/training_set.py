@@ -13,6 +13,7 @@ from rsr.data.records import OnDemand
 from rsr.data.trajectories import Trajectory, dataset_name
 from rsr.errors import InputError
 from rsr.grading.correctness import has_answer
+from rsr.grading.grader import USUAL
 from rsr.metrics.base import by_name
 from rsr.metrics.score_tables import Scores, of_metric
 from rsr.selection.candidates import gather
@@ -164,6 +165,7 @@ def select(
     group: str | None = None,
     by_prompt: bool = False,
     graded: Callable[[int], None] = lambda trajectories: None,
+    answers: Sequence[str] = USUAL,
 ) -> TrainingSet:
     """Choose among the trajectories of sources by their scores.
 
@@ -171,6 +173,7 @@ def select(
         group: field of the records that a quota is over; None is the teacher.
         by_prompt: all answers to one prompt are one problem, whatever their ids.
         graded: called with the number of trajectories whose answers were read since the last call.
+        answers: where a response says its answer, in order (`rsr.grading.grader.extract`).
 
     Raises:
         InputError: a source was not scored, or has changed since; the scores hold no such metric; a record lacks the field
@@ -190,6 +193,7 @@ def select(
         group=group,
         by_prompt=by_prompt,
         graded=graded,
+        answers=answers,
     )
 
 
@@ -205,18 +209,19 @@ def put_together(
     group: str | None = None,
     by_prompt: bool = False,
     graded: Callable[[int], None] = lambda trajectories: None,
+    answers: Sequence[str] = USUAL,
 ) -> TrainingSet:
     """Choose among the trajectories of sources by values from anywhere.
 
     Args:
         rows: teacher, generation, trajectory, value, tokens; a trajectory that is not among them has no value.
         metric, preset, scores: what the values are and where they are from, for the manifest.
-        group, by_prompt, graded: see `select`.
+        group, by_prompt, graded, answers: see `select`.
 
     Raises:
         InputError: a record lacks the field of the group; nothing is selected.
     """
-    candidates, known = gather(rows, sources, rule, group, by_prompt, graded)
+    candidates, known = gather(rows, sources, rule, group, by_prompt, graded, answers)
     choice = choose(candidates, direction, rule)
     chosen = [known[key] for key in choice.chosen.select("teacher", "generation", "trajectory").iter_rows()]
     suffixes = {source.suffix for source in sources}
@@ -279,12 +284,20 @@ def _check_scored(scores: Scores, source: Source) -> None:
 
 
 def _without_verdict(candidates: pl.DataFrame, known: Mapping[Any, tuple[Source, Trajectory]], rule: Rule) -> list[str]:
-    """Answers that the grader could not judge: they count as unknown."""
-    unknown = [right is None for right in candidates["correct"]]
-    count = sum(none and has_answer(t) for none, (_, t) in zip(unknown, known.values(), strict=True))
-    if rule.correct == "ignore" or not count:
+    """Responses whose answer was not found, or could not be judged: they count as unknown."""
+    if rule.correct == "ignore":
         return []
-    return [f"{count} answers have no verdict (not readable as mathematics, or not in time), and count as unknown"]
+    asked = [
+        (key[0], right is None)
+        for key, right in zip(known, candidates["correct"], strict=True)
+        if has_answer(known[key][1])
+    ]
+    of_teachers = pl.DataFrame(asked, schema={"teacher": pl.String, "unknown": pl.Boolean}, orient="row")
+    counts = of_teachers.group_by("teacher", maintain_order=True).agg(pl.col("unknown").sum(), number=pl.len())
+    told = [f"{unknown} of {number} of {teacher}" for teacher, unknown, number in counts.iter_rows() if unknown]
+    if not told:
+        return []
+    return [f"no answer is found, or none that can be judged, in {', '.join(told)}: they count as unknown"]
 
 
 def _warnings(
