@@ -26,7 +26,9 @@ def main(config: FailuresConfig) -> None:
     shown = (failure_examples.miniature if own_words else failure_examples.english)(
         config.examples, config.bootstrap.seed
     )
-    folder = result_folder.unmixed(config.paths.results / "failures" / config.student.name)
+    folder = result_folder.unmixed(
+        result_folder.root_of(config.student, config.paths) / "failures" / config.student.name
+    )
     found = [mechanism(scorer, shown, config, folder) for mechanism in (digits, fluent, closed)]
     conclude(
         folder,

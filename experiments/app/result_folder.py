@@ -15,7 +15,7 @@ from rich.markdown import Markdown
 
 from experiments.app.command_configs import RobustnessConfig
 from experiments.app.entry import CONFIG, command_line, composed
-from experiments.app.shared_configs import ROOT, ScoreConfig
+from experiments.app.shared_configs import ROOT, PathsConfig, ScoreConfig, StudentConfig
 from rsr.errors import InputError, printable
 from rsr.store.artefacts import writing
 
@@ -35,7 +35,21 @@ def folder_of(config: ScoreConfig | RobustnessConfig, name: str, *parts: str) ->
     """
     usual = config.student.brings.get("teachers", "paper")
     teachers = [] if config.teachers.name == usual else [config.teachers.name]
-    return unmixed(config.paths.results / name / "-".join([config.student.name, *teachers, *parts]))
+    tracked = bool(config.teachers.teachers or config.teachers.recipe)
+    return unmixed(
+        root_of(config.student, config.paths, tracked) / name / "-".join([config.student.name, *teachers, *parts])
+    )
+
+
+def root_of(student: StudentConfig, paths: PathsConfig, tracked: bool = True) -> Path:
+    """The folder of results: the checkout's for a student of `configs/`, `results` beside the outputs for a user's own.
+
+    Args:
+        tracked: whether the teachers are of a table or made on the spot; else the data are a user's own, too.
+    """
+    named = (ROOT / "configs" / "student" / f"{student.name}.yaml").is_file()
+    given = paths.results != PathsConfig().results
+    return paths.results if given or (named and tracked) else paths.outputs / "results"
 
 
 def unmixed(folder: Path) -> Path:

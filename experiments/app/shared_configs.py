@@ -101,7 +101,7 @@ class PathsConfig:
     """Where things lie; relative paths start at the working directory."""
 
     published: Path = ROOT / "results" / "published"
-    results: Path = ROOT / "results"
+    results: Path = ROOT / "results"  # of a user's own student or data outputs/results, unless it is given
     outputs: Path = ROOT / "outputs"
 
 
