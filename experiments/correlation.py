@@ -14,7 +14,7 @@ from pathlib import Path
 from experiments.analysis import warnings
 from experiments.app import result_folder
 from experiments.app.entry import entry
-from experiments.app.shared_configs import CorrelationConfig, reads_published
+from experiments.app.shared_configs import CorrelationConfig, ResultSource, reads_published
 from experiments.paper import published
 from experiments.paper.metric_table import Aggregates, Result, Table, compare, not_recomputable
 from experiments.reports.correlation import show, write
@@ -65,15 +65,20 @@ def of_measurements(config: CorrelationConfig) -> None:
     from experiments.study.plan import refuse_or_go
     from experiments.study.study import measure
 
+    folder = folder_of(config)  # refused before anything runs
     refuse_or_go(config)
     measured = measure(config)
-    correlation_measured.report(measured, config, folder_of(config))
+    correlation_measured.report(measured, config, folder)
     measured.runs.refuse_failed()
 
 
 def folder_of(config: CorrelationConfig) -> Path:
-    """Where the results of a comparison go: named after student, teachers where they are not the usual ones, and metrics."""
-    return result_folder.folder_of(config, "correlation", *(n for n in config.compared if n != "all"))
+    """Where the results of a comparison go: named after student, teachers where they are not the usual ones, and metrics; measured
+    ones of a student whose published numbers are compared elsewhere say so.
+    """
+    both = config.student.source is ResultSource.published and config.source is ResultSource.measured
+    parts = [name for name in config.compared if name != "all"] + ["measured"] * both
+    return result_folder.folder_of(config, "correlation", *parts)
 
 
 def _printed_only(metric: Metric, students: list[str], prints: published.Published, *, required: bool) -> list[Result]:

@@ -101,7 +101,6 @@ def load(
     if template:
         load_template(template)
     place, computed = device_of(device), weights_dtype(dtype, device)
-    tell_of_dtype(dtype, computed, place)
     renderer = load_renderer(
         model,
         revision=revision,
@@ -118,6 +117,7 @@ def load(
         "attention": loaded.config._attn_implementation,
         "device": place.type,
     }
+    tell_of_dtype(dtype, computed, place)
     if attention is None and identity["attention"] != PREFERRED:
         LOG.warning(
             "%s has no attention by %s: going on with %s, which is as exact", model, PREFERRED, identity["attention"]

@@ -83,7 +83,8 @@ def test_bfloat16(shared, smollm2):
     # Another batch alone left 95.5 % of the ranks equal and moved RSR by 0.04 % of 9,282 tokens.
     chance = 3 * (0.955 * 0.045 / len(ranks)) ** 0.5
     assert (clipped_rank(tokens) == ranks).mean() >= 0.945 - chance
-    assert dataset_rsr(tokens) == pytest.approx(ranks.sum() / surprisals.sum(), rel=0.003 * (9_282 / len(ranks)) ** 0.5)
+    # Where the CPU has bfloat16 it rounds as the golden one did; elsewhere as far off, at most, as float32 is from it.
+    assert dataset_rsr(tokens) == pytest.approx(ranks.sum() / surprisals.sum(), rel=0.003 if some is None else 0.024)
 
 
 def test_every_real_trajectory_is_rendered_verbatim(shared, smollm2):

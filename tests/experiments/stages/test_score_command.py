@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from experiments.app.shared_configs import ROOT
+from rsr.student.device import weights_dtype
 from tests.models import save
 
 pytestmark = pytest.mark.full
@@ -59,7 +60,7 @@ def test_scores_and_tables(run, tmp_path, model, data):
     arguments = [f"student={model}", f"teachers={data}", "paths.outputs=out"]
     result = run("score.py", *arguments)
     assert result.returncode == 0, result.stderr
-    assert "tiny-qwen, bfloat16, max_length 2048" in result.stdout
+    assert f"tiny-qwen, {weights_dtype('auto')}, max_length 2048" in result.stdout
     trajectories, datasets = tables(tmp_path / "out")
     assert set(datasets["teacher"]) == {"qwq", "gpt-4o"}
     assert set(datasets["student"]) == {"tiny-qwen"}
@@ -197,7 +198,11 @@ def test_sanity_of_the_published_students(run, tmp_path):
         (["student={model}", "teachers=./nowhere"], 1, "nowhere: no such file or folder"),
         (["student={model}", "teachers={broken}"], 1, "gen1.json, line 1: no assistant message"),
         (["student=all", "teachers={data}"], 1, "student 'all' has no model"),
-        (["student={model}", "teachers={data}", "scoring.max_length=9999"], 1, "beyond the 2048 positions"),
+        (
+            ["student={model}", "teachers={data}", "scoring.dtype=float32", "scoring.max_length=9999"],
+            1,
+            "beyond the 2048 positions",
+        ),
         (["student={model}", "teachers={data}", "student.template=qwen"], 1, "no chat template 'qwen'"),
         (["student={model}", "teachers={data}", "scoring.dtype=int8"], 2, "int8"),
         (["student={model}", "teachers={data}", "scoring.colour=red"], 2, "Could not override 'scoring.colour'"),

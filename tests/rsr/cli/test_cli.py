@@ -55,7 +55,7 @@ def test_the_experiment_and_the_command_find_each_others_artefacts(tmp_path, mod
     made = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
     command = run("score", "--student", model, data, "--outputs", "out", cwd=tmp_path)
     assert command.stdout == experiment.stdout
-    assert command.stderr == ""  # nothing was scored
+    assert "scoring" not in command.stderr
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")} == made
 
 

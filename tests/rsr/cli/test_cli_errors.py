@@ -125,7 +125,7 @@ CASES = [
         1,
         "nobody/nothing: no folder here, and cannot be loaded from the hub",
     ),
-    ([*SCORE, "data", "--max-length", "9999"], 1, "beyond the 2048 positions of model"),
+    ([*SCORE, "data", "--dtype", "float32", "--max-length", "9999"], 1, "beyond the 2048 positions of model"),
     ([*SCORE, "data", "--device", "abacus"], 1, "device 'abacus' cannot be used"),
     ([*SCORE, "data", "--template", "qwen"], 1, "no chat template 'qwen'"),
     ([*SCORE, "data", "--template-variable", "date"], 2, "'date' is not NAME=VALUE"),
