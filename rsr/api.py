@@ -16,7 +16,7 @@ from rsr.selection.ranking import By, Ranking
 from rsr.selection.rules import Correct, Rule
 from rsr.selection.training_set import TrainingSet
 from rsr.student.settings import Loading
-from rsr.student.student import Student, check, load, of_model
+from rsr.student.student import Student, check, of_model
 from rsr.tokens.settings import Settings
 from rsr.views import inspection
 from rsr.views.inspection import Inspection
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from rsr.metrics.compare_scores import Comparison
     from rsr.tokens.engine import Scorer
+    from rsr.tokens.late_scorer import LateScorer
+    from rsr.tokens.score_dataset import Backend
 
     Model = str | Path | Student | tuple[PreTrainedModel, PreTrainedTokenizerFast]
 
@@ -123,7 +125,7 @@ def inspect(student: "Model", data: Data, which: str = "0", *, settings: Setting
     """
     datasets = [source.dataset for source in _read(student, data, None, "error")]
     dataset, trajectory = inspection.find(datasets, which)
-    return inspection.inspect(scorer_of(student, settings or Settings()), dataset, trajectory)
+    return inspection.inspect(engine_of(student, settings or Settings()), dataset, trajectory)
 
 
 def compare(first: Scores | str | Path, second: Scores | str | Path) -> "Comparison":
@@ -139,7 +141,7 @@ def compare(first: Scores | str | Path, second: Scores | str | Path) -> "Compari
 
 
 def score_sources(
-    scorer: "Scorer",
+    scorer: "Backend",
     read: Sequence[Source],
     outputs: str | Path = OUTPUTS,
     *,
@@ -170,22 +172,33 @@ def label_of(data: Data) -> str:
     return Path(str(first).rpartition("=")[2].removeprefix("hub:")).absolute().stem or discovery.OBJECTS
 
 
-def scorer_of(student: "Model", settings: Settings) -> "Scorer":
-    """The engine for a student.
+def scorer_of(student: "Model", settings: Settings) -> "Scorer | LateScorer":
+    """What scores under a student; one that is named is loaded when something is to be scored.
+
+    Raises:
+        InputError: see `rsr.student.student.describe` and `rsr.tokens.engine.Scorer`.
+    """
+    chat = dict(template=settings.template, template_variables=settings.template_variables)
+    if isinstance(student, str | Path):
+        from rsr.tokens.late_scorer import LateScorer
+
+        loading = Loading(**{setting.name: getattr(settings, setting.name) for setting in fields(Loading)})
+        return LateScorer(student, loading, settings)
+    from rsr.tokens.engine import Scorer
+
+    return Scorer(student if isinstance(student, Student) else of_model(*student, **chat), settings)  # type: ignore[arg-type]
+
+
+def engine_of(student: "Model", settings: Settings) -> "Scorer":
+    """The engine for a student, whose model is loaded.
 
     Raises:
         InputError: see `rsr.student.student.load` and `rsr.tokens.engine.Scorer`.
     """
-    chat = dict(template=settings.template, template_variables=settings.template_variables)
-    if isinstance(student, Student):
-        loaded = student
-    elif isinstance(student, tuple):
-        loaded = of_model(*student, **chat)  # type: ignore[arg-type]
-    else:
-        loaded = load(student, **{setting.name: getattr(settings, setting.name) for setting in fields(Loading)})
-    from rsr.tokens.engine import Scorer
+    from rsr.tokens.late_scorer import LateScorer
 
-    return Scorer(loaded, settings)
+    scorer = scorer_of(student, settings)
+    return scorer.scorer if isinstance(scorer, LateScorer) else scorer
 
 
 def _read(student: "Model", data: Data, sample: int | None, on_error: OnError) -> list[Source]:

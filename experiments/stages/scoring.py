@@ -83,11 +83,12 @@ def _prepare(config: ScoreConfig) -> "tuple[Backend, list[Dataset], dict[str, An
 
 
 def _backend(config: ScoreConfig, processes: int) -> "Backend":
-    from rsr.tokens.engine import Scorer
+    from rsr.tokens.late_scorer import LateScorer
 
     if config.scoring.backend is Engine.transformers:
-        student = students.load(config.student, config.scoring, config.paths)
-        return Scorer(student, settings_of(config.scoring))
+        model = students.model_of(config.student, config.paths)
+        loading = students.loading_of(config.student, config.scoring)
+        return LateScorer(model, loading, settings_of(config.scoring), name=config.student.name)
     default = ScoringConfig()
     if given := [name for name in NOT_OF_VLLM if getattr(config.scoring, name) != getattr(default, name)]:
         raise InputError(f"scoring.backend=vllm has no scoring.{given[0]}: leave it out")

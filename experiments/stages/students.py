@@ -19,7 +19,7 @@ from rsr.store.locks import locking
 from rsr.student import student as rsr_student
 from rsr.student.chat import load_template
 from rsr.student.device import weights_dtype
-from rsr.student.settings import WeightsDtype
+from rsr.student.settings import Loading, WeightsDtype
 from train.sft import Base
 
 if TYPE_CHECKING:
@@ -143,15 +143,18 @@ def load(student: StudentConfig, scoring: ScoringConfig, paths: PathsConfig) -> 
     """
     if scoring.backend is not Engine.transformers:
         raise InputError(f"scoring.backend={scoring.backend.value} gives token stores alone: this needs transformers")
-    return rsr_student.load(
-        model_of(student, paths),
-        name=student.name,
-        revision=student.revision,
+    return rsr_student.load(model_of(student, paths), name=student.name, **vars(loading_of(student, scoring)))
+
+
+def loading_of(student: StudentConfig, scoring: ScoringConfig) -> Loading:
+    """How a configured student is loaded."""
+    return Loading(
+        template=student.template,
+        template_variables=student.template_variables,
         dtype=(scoring.dtype or student.dtype).value,
         attention=scoring.attention,
         device=scoring.device,
-        template=student.template,
-        template_variables=student.template_variables,
+        revision=student.revision,
         trust_remote_code=scoring.trust_remote_code,
     )
 

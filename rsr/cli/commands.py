@@ -11,7 +11,6 @@ from rsr.cli.options import needs, settings_of, settings_options
 if TYPE_CHECKING:
     from rsr.data.discovery import Source
     from rsr.metrics.score_tables import Scores
-    from rsr.tokens.engine import Scorer
 
 
 @click.command()
@@ -40,10 +39,12 @@ def score(
     """
     needs(data, student)
     if dry_run:
+        from rsr.api import engine_of
         from rsr.cli.show import show_estimate
         from rsr.tokens.dry_run import estimate
 
-        scorer, read = prepared(student, data, sample, on_error, settings)
+        read = read_first(student, data, sample, on_error)
+        scorer = engine_of(str(student), settings_of(settings))
         _show(estimate(scorer, [source.dataset for source in read], outputs), as_json, show_estimate)
         return
     scores, _ = scored(student, data, sample, outputs, on_error, settings)
@@ -169,18 +170,13 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     _show(compare_scores.compare(*sets), as_json, show_comparison)
 
 
-def prepared(
-    student: str | None, data: tuple[str, ...], sample: int | None, on_error: Any, settings: dict[str, Any]
-) -> "tuple[Scorer, list[Source]]":
-    """The engine and the sources; data is read before the model is loaded."""
+def read_first(student: str | None, data: tuple[str, ...], sample: int | None, on_error: Any) -> "list[Source]":
+    """The sources; what is wrong with them shows before a model is loaded."""
     from rsr.data import discovery
     from rsr.student.student import check
 
     check(str(student))
-    read = discovery.read(data, sample=sample, on_error=on_error)
-    from rsr.api import scorer_of
-
-    return scorer_of(str(student), settings_of(settings)), read
+    return discovery.read(data, sample=sample, on_error=on_error)
 
 
 def scored(
@@ -192,11 +188,12 @@ def scored(
     settings: dict[str, Any],
 ) -> "tuple[Scores, list[Source]]":
     options.check_writable(outputs)
-    scorer, read = prepared(student, data, sample, on_error, settings)
-    from rsr.api import label_of, score_sources
+    read = read_first(student, data, sample, on_error)
+    from rsr.api import label_of, score_sources, scorer_of
     from rsr.cli.progress import TokenProgress
 
     with TokenProgress([source.dataset for source in read]) as progress:
+        scorer = scorer_of(str(student), settings_of(settings))
         scores = score_sources(scorer, read, outputs, label=label_of(data), on_error=on_error, progress=progress)
     return scores, read
 

@@ -13,7 +13,7 @@ from rsr.errors import InputError
 from rsr.student import weights
 from rsr.student.chat import ChatRenderer, load_template
 from rsr.student.device import device_of, tell_of_dtype, weights_dtype
-from rsr.student.settings import Dtype, WeightsDtype
+from rsr.student.settings import Dtype, Loading, WeightsDtype
 
 if TYPE_CHECKING:
     import torch
@@ -64,6 +64,17 @@ class Student:
         return positions_of(self.model.config)
 
 
+@dataclass(frozen=True)
+class DescribedStudent:
+    """A student that is known and not loaded, or runs elsewhere; for its attributes see `Student`."""
+
+    name: str
+    renderer: ChatRenderer
+    identity: Mapping[str, Any]
+    max_positions: int | None
+    notes: tuple[str, ...] = ()
+
+
 def positions_of(config: Any) -> int | None:
     """Longest sequence that a model of this configuration has positions for; None where it does not say.
 
@@ -96,34 +107,58 @@ def load(
     Raises:
         InputError: the model, its weights or its tokenizer cannot be loaded, and what to do about it.
     """
-    # First what is quickly seen to be wrong: the imports take seconds.
-    check(model)
-    if template:
-        load_template(template)
-    place, computed = device_of(device), weights_dtype(dtype, device)
-    renderer = load_renderer(
-        model,
-        revision=revision,
-        template=template,
-        template_variables=template_variables,
-        trust_remote_code=trust_remote_code,
-    )
+    settings = Loading(template, template_variables or {}, dtype, attention, device, revision, trust_remote_code)
+    return load_described(model, settings, describe(model, settings, name=name))
+
+
+def load_described(model: str | Path, settings: Loading, described: DescribedStudent) -> Student:
+    """Load a student that is described already: its files are not read again for their digest.
+
+    Raises:
+        InputError: see `load`.
+    """
+    place = device_of(settings.device)
+    dtype: WeightsDtype = described.identity["dtype"]
     loaded, notes = load_model(
-        model, revision=revision, dtype=computed, attention=attention, trust_remote_code=trust_remote_code
+        model,
+        revision=settings.revision,
+        dtype=dtype,
+        attention=settings.attention,
+        trust_remote_code=settings.trust_remote_code,
     )
-    identity = {
-        **identity_of(model, renderer, revision=revision, trust_remote_code=trust_remote_code),
-        "dtype": computed,
-        "attention": loaded.config._attn_implementation,
-        "device": place.type,
-    }
-    tell_of_dtype(dtype, computed, place)
-    if attention is None and identity["attention"] != PREFERRED:
+    tell_of_dtype(settings.dtype, dtype, place)  # what cannot be loaded needs no such line
+    identity = {**described.identity, "attention": loaded.config._attn_implementation}
+    if settings.attention is None and identity["attention"] != PREFERRED:
         LOG.warning(
             "%s has no attention by %s: going on with %s, which is as exact", model, PREFERRED, identity["attention"]
         )
     loaded.requires_grad_(False).eval().to(place)
-    return Student(name or Path(model).absolute().name, loaded, renderer, identity, notes)
+    return Student(described.name, loaded, described.renderer, identity, notes)
+
+
+def describe(model: str | Path, settings: Loading, *, name: str | None = None) -> DescribedStudent:
+    """A student as `load` would give it, but for its weights, of which the files alone are read for their digest.
+
+    Raises:
+        InputError: see `load`.
+    """
+    # First what is quickly seen to be wrong: the imports take seconds.
+    check(model)
+    if settings.template:
+        load_template(settings.template)
+    place = device_of(settings.device)
+    source: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
+    renderer = load_renderer(
+        model, template=settings.template, template_variables=settings.template_variables, **source
+    )
+    identity = {
+        **identity_of(model, renderer, **source),
+        "dtype": weights_dtype(settings.dtype, settings.device),
+        "attention": settings.attention or own_attention(model, **source),
+        "device": place.type,
+    }
+    positions = positions_of(load_config(model, **source))
+    return DescribedStudent(name or Path(model).absolute().name, renderer, identity, positions)
 
 
 def load_model(

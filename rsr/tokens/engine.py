@@ -62,7 +62,7 @@ class Scorer:
     @property
     def identity(self) -> dict[str, Any]:
         """Settings that shape the scores; batching changes them only within rounding."""
-        return {"max_length": self.max_length, "head_dtype": self.scoring.head_dtype, "tie_rule": TIE_RULE}
+        return identity_of(self.scoring, self.max_length)
 
     @property
     def computed_with(self) -> dict[str, Any]:
@@ -194,6 +194,11 @@ class Scorer:
                 head(self._hidden(torch.cat([probe, probe], dim=1), packed=[16, 16])).float().view(2, *own.shape[1:])
             )
             self.packs = bool(((twice - own).abs().max() <= 0.1 * spread).item())
+
+
+def identity_of(scoring: Scoring, max_length: int) -> dict[str, Any]:
+    """Settings that shape the scores of `Scorer`."""
+    return {"max_length": max_length, "head_dtype": scoring.head_dtype, "tie_rule": TIE_RULE}
 
 
 def batches(lengths: Sequence[int], token_budget: int, *, padded: bool = True) -> list[list[int]]:

@@ -5,7 +5,6 @@ no entropy: that is missing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from rsr.errors import InputError
-from rsr.student.chat import ChatRenderer, RenderedChat
+from rsr.student.chat import RenderedChat
 from rsr.student.device import weights_dtype
 from rsr.student.settings import Dtype
-from rsr.student.student import check, identity_of, load_config, load_renderer, positions_of
+from rsr.student.student import DescribedStudent, check, identity_of, load_config, load_renderer, positions_of
 from rsr.tokens.engine import NotFinite
 from rsr.tokens.settings import Scoring
 from rsr.tokens.tokens import Tokens
@@ -26,21 +25,6 @@ from rsr.tokens.tokens import Tokens
 TIE_RULE = "vllm-at-least-as-large"
 # Tokens per forward pass. One of vLLM's runners holds float32 log-probabilities of all of them: 1.2 GB of 152k entries.
 BATCHED_TOKENS = 2_048
-
-
-@dataclass(frozen=True)
-class VllmStudent:
-    """A student that vLLM runs; for its attributes see `rsr.student.student.Student`.
-
-    Attributes:
-        max_positions: one fewer than the model has: vLLM takes no prompt that leaves no room for a token.
-    """
-
-    name: str
-    renderer: ChatRenderer
-    identity: Mapping[str, Any]
-    max_positions: int | None
-    notes: tuple[str, ...] = ()
 
 
 class VllmScorer:
@@ -74,7 +58,7 @@ class VllmScorer:
         place = import_module("vllm.platforms").current_platform.device_type
         weights = weights_dtype(dtype, place)
         computed = {"dtype": weights, "attention": "vllm", "device": place}
-        self.student = VllmStudent(
+        self.student = DescribedStudent(
             name or Path(model).absolute().name,
             renderer,
             {**identity_of(model, renderer, **source), **computed},

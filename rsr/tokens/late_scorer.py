@@ -1,0 +1,59 @@
+"""An engine whose model is loaded when something is to be scored: to find what is scored already, its files suffice."""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rsr.errors import InputError
+from rsr.student import student as students
+from rsr.student.chat import RenderedChat
+from rsr.student.settings import Loading
+from rsr.student.student import AnyStudent
+from rsr.tokens.engine import Scorer, identity_of
+from rsr.tokens.settings import Scoring
+from rsr.tokens.tokens import Tokens
+
+
+class LateScorer:
+    """Scores as `rsr.tokens.engine.Scorer` does, in whose place it stands.
+
+    Raises:
+        InputError: see `rsr.student.student.describe`, and `rsr.tokens.settings.Scoring.max_length_for`.
+    """
+
+    def __init__(self, model: str | Path, loading: Loading, scoring: Scoring, *, name: str | None = None) -> None:
+        self._model, self._loading, self._scoring = model, loading, scoring
+        self._described = students.describe(model, loading, name=name)
+        self.max_length = scoring.max_length_for(self._described)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The engine itself, with its model.
+
+        Raises:
+            InputError: see `rsr.student.student.load` and `rsr.tokens.engine.Scorer`; or the model has become another one.
+        """
+        student = students.load_described(self._model, self._loading, self._described)
+        for key, value in self._described.identity.items():
+            if student.identity[key] != value:
+                raise InputError(
+                    f"{self._model}: its {key} was {value} and is {student.identity[key]} once it is loaded"
+                )
+        return Scorer(student, self._scoring)
+
+    @property
+    def student(self) -> AnyStudent:
+        return self.scorer.student if "scorer" in vars(self) else self._described
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return identity_of(self._scoring, self.max_length)
+
+    @property
+    def computed_with(self) -> dict[str, Any]:
+        return self.scorer.computed_with
+
+    def score(self, chats: Sequence[RenderedChat], done: Callable[[int], None] = lambda chat: None) -> Tokens:
+        """See `rsr.tokens.engine.Scorer.score`."""
+        return self.scorer.score(chats, done)
