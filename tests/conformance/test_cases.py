@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -35,7 +37,7 @@ from train.settings import Training
 from train.sft import CHECKPOINTS, Base, fine_tune
 
 pytestmark = pytest.mark.full
-OUTCOMES = {}
+OUTCOMES: dict[str, Callable[[Any], None]] = {}
 
 
 def case(name):
@@ -140,6 +142,7 @@ def _(place):
         fine_tune(base, source.dataset, training, place.outputs, progress=stop)
     (folder,) = place.outputs.glob(f"trained/*/{CHECKPOINTS}")
     newest = last_whole(folder)
+    assert newest is not None
     state = newest / "trainer_state.json"
     state.write_text(state.read_text()[:300])
     assert last_whole(folder) != newest
@@ -289,7 +292,7 @@ def _(place):
     chats = [
         [{"role": "user", "content": f"Add {i} and 1."}, {"role": "assistant", "content": "seven"}] for i in range(3)
     ]
-    rows = [{"id": i, "messages": chat} for i, chat in enumerate(chats)]
+    rows: list[dict[str, Any]] = [{"id": i, "messages": chat} for i, chat in enumerate(chats)]
     arrays = [{"id": str(row["id"]), "messages": np.array(row["messages"])} for row in rows]
     numbers = [{**row, "id": np.int64(row["id"])} for row in rows]
     for data in (pandas.DataFrame(rows), pl.DataFrame(rows), arrays, numbers):
@@ -313,7 +316,7 @@ def _(place):
     place.make()
     assert place.rsr("score")[0] == 0
     (shard,) = place.outputs.glob("tokens/*/shard-*.parquet")
-    assert pl.read_parquet(shard)["rank"].list.len().min() > 20  # eight without the thinking
+    assert all(n > 20 for n in pl.read_parquet(shard)["rank"].list.len())  # eight without the thinking
 
 
 @case("score-table-damaged")
