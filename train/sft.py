@@ -247,9 +247,12 @@ def _trainer(
             lora_alpha=training.lora.alpha,
             target_modules="all-linear",
         )
+    arguments = _arguments(
+        training, devices, folder, tracking
+    )  # first: under ZeRO-3 they have weights spread as they load
     trainer = SFTTrainer(
         _untrained(base, rows, training),
-        _arguments(training, devices, folder, tracking),
+        arguments,
         train_dataset=Table.from_dict({"input_ids": rows.input_ids, "labels": rows.labels}),
         processing_class=deepcopy(base.renderer.tokenizer),  # the trainer sets its special tokens
         peft_config=lora,
