@@ -64,14 +64,14 @@ def measured_crossings(config: MismatchConfig) -> Iterator[Crossed]:
     if len(students) < 2:
         raise InputError("a mismatch is between students: give others=[NAME] besides student=NAME")
     configs = [replace(config, student=student) for student in students]
-    own = [Setting(configured.student.name, dtype_of(configured.student, configured.scoring)) for configured in configs]
-    accuracies = {configured.student.name: _accuracies(configured) for configured in configs}
+    own = [Setting(asked.student.name, dtype_of(asked.student, asked.scoring)) for asked in configs]
+    accuracies = {asked.student.name: _accuracies(asked) for asked in configs}
     trajectories, scores = {}, {}
-    for configured, setting in zip(configs, own, strict=True):
+    for asked, setting in zip(configs, own, strict=True):
         for dtype in dict.fromkeys([setting.dtype, *(dtype.value for dtype in config.dtypes)]):
-            scored = scoring.score(replace(configured, scoring=replace(configured.scoring, dtype=Dtype(dtype))))
+            scored = scoring.score(replace(asked, scoring=replace(asked.scoring, dtype=Dtype(dtype))))
             assert scored is not None  # there is one process
-            here = Setting(configured.student.name, dtype)
+            here = Setting(asked.student.name, dtype)
             trajectories[here], scores[here] = scored.trajectories, scored.datasets
     for metric in chosen:
         yield _cross(metric, own, trajectories, scores, accuracies)
