@@ -46,7 +46,7 @@ class Head:
     def __call__(self, hidden: Tensor) -> Tensor:
         """Logits (positions, vocabulary) of hidden states (positions, width)."""
         if self.dtype == "float32":
-            hidden = hidden.to(self.product.weight)
+            hidden = hidden.to(next(self.product.parameters()))
         logits: Tensor = self.product(hidden)
         for step, value in self.after:
             logits = step(logits, value)

@@ -132,9 +132,9 @@ def load_described(model: str | Path, settings: Loading, described: DescribedStu
         LOG.warning(
             "%s has no attention by %s: going on with %s, which is as exact", model, PREFERRED, identity["attention"]
         )
-    loaded.requires_grad_(False).eval()
+    ready = loaded.requires_grad_(False).eval()
     if not spread:
-        loaded.to(place)
+        ready.to(place)
     elif len(parts := places(loaded)) > 1:
         said = ", ".join(f"{where} {size / 1e9:.2f} GB" for where, size in parts.items())
         LOG.warning("%s is spread: %s; what is offloaded is copied for every batch", described.name, said)

@@ -31,7 +31,7 @@ class DryRun:
         tokens, response_tokens: counted after truncation.
         truncated: chats longer than max_length; refused: that cannot be rendered verbatim, with the first reason.
         tokens_per_second: of the probe; seconds: tokens over it.
-        weights: bytes of the student, by the place that they lie in.
+        weights: bytes of the student; places: the same by where they lie (`rsr.student.device.places`).
         memory: peak bytes of this process (on GPUs, of these) in the probe, the weights included.
         device: of the student; device_memory: bytes that it has for this process.
         disk, free: bytes that the token stores will take, and that there are.
@@ -46,7 +46,8 @@ class DryRun:
     first_refused: str | None
     tokens_per_second: float
     seconds: float
-    weights: Mapping[str, int]
+    weights: int
+    places: Mapping[str, int]
     memory: int
     device: str
     device_memory: int
@@ -74,6 +75,7 @@ def estimate(scorer: "Scorer", datasets: Sequence[Dataset], outputs: Path) -> Dr
             f"no trajectory can be scored: {reasons[0] if reasons else 'all are cut before their response'}"
         )
     speed = _probe(scorer, scored)
+    lie = places(scorer.student.model)
     tokens = sum(chat.tokens for chat in scored)
     response = sum(chat.response_tokens for chat in scored)
     place = next(p for p in (outputs.absolute(), *outputs.absolute().parents) if p.exists())
@@ -87,7 +89,8 @@ def estimate(scorer: "Scorer", datasets: Sequence[Dataset], outputs: Path) -> Dr
         first_refused=reasons[0] if reasons else None,
         tokens_per_second=speed,
         seconds=tokens / speed,
-        weights=places(scorer.student.model),
+        weights=sum(lie.values()),
+        places=lie,
         memory=_peak(scorer),
         device=str(scorer.student.device),
         device_memory=memory_on(scorer.student.device),

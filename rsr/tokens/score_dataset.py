@@ -26,7 +26,8 @@ VERSION = 2
 WINDOW_BATCHES = 128
 CHARACTERS = 3  # of a token, roughly: it settles the window alone, and the same one in every run
 
-T, U = TypeVar("T"), TypeVar("U")
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Backend(Protocol):

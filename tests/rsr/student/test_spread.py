@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.app.shared_configs import ScoreConfig, ScoringConfig, StudentConfig, TeachersConfig
+from experiments.stages import scoring
 from rsr.data.trajectories import Dataset, Message, Trajectory
 from rsr.errors import InputError
 from rsr.features.gradients import GradientSettings, ProjectedGradients, summed_loss
 from rsr.student import device, student
+from rsr.student.settings import SPREAD
 from rsr.tokens.dry_run import estimate
 from rsr.tokens.engine import Scorer
 from rsr.tokens.settings import Scoring
@@ -46,6 +49,9 @@ def test_a_spread_student_scores_as_one_that_is_whole(folder, small_memory, capl
     one, other = (Scorer(of, Scoring()).score(chats) for of in (spread, whole))
     for name in ("rank", "surprisal", "entropy"):
         assert np.array_equal(getattr(one, name), getattr(other, name))
+    ids = torch.tensor([chats[0].ids])
+    written = [of.model.generate(ids, do_sample=False, max_new_tokens=4) for of in (spread, whole)]
+    assert torch.equal(*written)
     losses = [summed_loss(Scorer(of, Scoring()), chats[0].ids, chats[0].positions()) for of in (spread, whole)]
     assert torch.equal(*losses)
 
@@ -74,7 +80,15 @@ def test_a_student_that_does_not_fit_is_refused_before_it_is_loaded(folder, monk
     assert load(folder).device.type == "cpu"
 
 
+def test_processes_do_not_spread_a_student_each(folder):
+    config = ScoreConfig(
+        StudentConfig("tiny", str(folder)), TeachersConfig("data", "data"), ScoringConfig(device=SPREAD)
+    )
+    with pytest.raises(InputError, match="takes all devices in one process: start it without accelerate launch"):
+        scoring._backend(config, 2)
+
+
 def test_a_dry_run_knows_where_the_weights_lie(folder, small_memory, tmp_path):
     found = estimate(Scorer(load(folder), Scoring()), [Dataset("teacher", "gen1", (TRAJECTORY,))], tmp_path)
-    assert {*found.weights} == {"cpu", "offloaded"}
+    assert {*found.places} == {"cpu", "offloaded"}
     assert found.device == "cpu" and 0 < found.memory < found.device_memory

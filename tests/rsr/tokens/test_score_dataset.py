@@ -124,7 +124,12 @@ def test_a_window_of_which_some_shards_are_there_gives_the_unbroken_content(scor
     for name in ("manifest.json", "shard-00001.parquet"):
         (partial / name).unlink()
     written = []
-    monkeypatch.setattr(stage, "write_shard", lambda path, shard: written.append(path.name) or write_shard(path, shard))
+
+    def write(path, shard):
+        written.append(path.name)
+        write_shard(path, shard)
+
+    monkeypatch.setattr(stage, "write_shard", write)
     same_content(content(score_dataset(scorer, DATASET, tmp_path)), unbroken)
     assert written == ["shard-00001.parquet"]
 
@@ -135,10 +140,8 @@ def test_a_window_of_which_some_shards_are_there_gives_the_unbroken_content(scor
 )
 def test_shards_are_the_same_whatever_the_window(folder, tmp_path_factory, lengths, window, budget):
     data = replace(DATASET, trajectories=tuple(trajectory(i, "1 + 2 = 3. " * n + "x") for i, n in enumerate(lengths)))
-    scorer, stores = (
-        Scorer(students.load(folder, name="tiny", dtype="float32", device="cpu"), Scoring(token_budget=budget)),
-        [],
-    )
+    student = students.load(folder, name="tiny", dtype="float32", device="cpu")
+    scorer, stores = Scorer(student, Scoring(token_budget=budget)), []
     for shards in (1, window):
         with pytest.MonkeyPatch.context() as patch:
             windows(patch, shards)
@@ -150,15 +153,15 @@ def test_shards_are_the_same_whatever_the_window(folder, tmp_path_factory, lengt
 
 
 @pytest.mark.parametrize(
-    ("lengths", "budget", "count", "before"),
+    ("lengths", "budget", "count", "in_shards"),
     [
-        (gpu.WORK["135M"].lengths, 29_127, 5_000, 0.1),
-        (gpu.WORK["1.5B"].lengths, 10_922, 5_000, 0.01),
+        (gpu.WORK["135M"].lengths, 29_127, 5_000, 0.3),
+        (gpu.WORK["1.5B"].lengths, 10_922, 5_000, 0.002),
         (gpu.WORK["7B"].lengths, 4_681, 5_000, 0.0),
-        (gpu.WORK["135M"].lengths, 2_048, 5_000, 0.01),
+        (gpu.WORK["135M"].lengths, 2_048, 5_000, 0.02),
     ],
 )
-def test_padding_stays_under_three_percent(monkeypatch, lengths, budget, count, before):
+def test_padding_stays_under_three_percent(monkeypatch, lengths, budget, count, in_shards):
     monkeypatch.setattr(stage, "SHARD", token_store.SHARD)
     drawn = replace(lengths, chats=count).draw()
 
@@ -169,8 +172,8 @@ def test_padding_stays_under_three_percent(monkeypatch, lengths, budget, count, 
 
     data = replace(DATASET, trajectories=tuple(trajectory(i, "x" * stage.CHARACTERS * n) for i, n in enumerate(drawn)))
     window = stage._window(SimpleNamespace(token_budget=budget, max_length=32_768), data, 40)
-    assert before <= padding(stage.SHARD)
-    assert padding(stage.SHARD * window) < 0.03
+    assert in_shards <= padding(token_store.SHARD)
+    assert padding(token_store.SHARD * window) < 0.03
 
 
 def test_memory_that_runs_out_is_recorded_and_changes_nothing(scorer, tmp_path):
