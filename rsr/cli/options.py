@@ -74,7 +74,10 @@ _SETTINGS = (
         metavar="NAME=VALUE",
         help="Passed to the template; VALUE as in JSON, or text.",
     ),
-    click.option("--device", help="Such as cuda:0 or cpu. [default: a GPU where there is one]"),
+    click.option(
+        "--device",
+        help="Such as cuda:0 or cpu; auto spreads the weights over GPUs, memory and disk. [default: a GPU where there is one]",
+    ),
     click.option(
         "--attention",
         help="Attention implementation of transformers. [default: sdpa where the model has it, else eager]",

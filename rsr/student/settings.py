@@ -7,6 +7,7 @@ from typing import Any, Literal
 WeightsDtype = Literal["bfloat16", "float16", "float32"]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]  # auto: as the device computes (rsr.student.device)
 HeadDtype = Literal["model", "float32"]
+SPREAD = "auto"  # as a device: weights are spread, transformers' device_map="auto"
 
 
 @dataclass(frozen=True)

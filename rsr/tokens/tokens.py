@@ -35,6 +35,12 @@ class Tokens:
         """Response tokens per trajectory."""
         return np.diff(self.offsets)
 
+    def part(self, start: int, stop: int) -> "Tokens":
+        """The trajectories from start to before stop."""
+        offsets = self.offsets[start : stop + 1]
+        tokens = slice(offsets[0], offsets[-1])
+        return Tokens(self.rank[tokens], self.surprisal[tokens], self.entropy[tokens], offsets - offsets[0])
+
     def kept(self, mask: NDArray[np.bool_]) -> "Tokens":
         """The tokens under a mask of shape (tokens,); a trajectory may be left without any."""
         offsets = np.concatenate([[0], np.cumsum(mask)])[self.offsets]

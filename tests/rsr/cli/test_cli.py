@@ -70,7 +70,9 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path, model, monkeypatch, capfd
     data = teachers(tmp_path / "data")
     found = json.loads(within(capfd, "score", "--student", model, data, "--dry-run", "--json", "--max-length", 90))
     assert not (tmp_path / "outputs").exists()
-    assert "12 trajectories" in within(capfd, "score", "--student", model, data, "--dry-run")
+    shown = within(capfd, "score", "--student", model, data, "--dry-run")
+    assert "12 trajectories" in shown
+    assert "of it: fits on cpu, which has " in shown
     scores = rsr.score(model, data, outputs=tmp_path / "out", settings=rsr.Settings(max_length=90))
     one = scores.trajectories.filter(metric="rsr", preset="")
     assert found["trajectories"] == len(one) == 12
