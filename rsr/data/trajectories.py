@@ -24,14 +24,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
+from rsr.data.messages import ASKING, Message, Role
 from rsr.data.records import SUFFIXES, FileRecords
 from rsr.data.shards import name_of, refuse_splits, together
 from rsr.errors import InputError
 
 BESIDE = ("manifest.json", "dataset_info.json")  # what lies beside trajectories and holds none
 RELEASED = "selected_by_rsr"  # the folder of Umean/RSR_data beside those of teachers: what was selected from them
-ROLES = ("system", "user", "assistant")
-SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+KNOWN = ("system", "user", "assistant")
+SHAREGPT_ROLES: dict[str, Role] = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+}
 REASONING = ("reasoning_content", "reasoning", "thinking")
 # What a student would have to see or be trained on otherwise, and does not.
 NOT_READ = ("tools", "functions", "images", "videos", "audios", "documents", "chat_template_kwargs", "system_prompt")
@@ -40,12 +47,6 @@ TEXT_PARTS = (None, "text", "input_text", "output_text")
 OnError = Literal["error", "skip"]
 Advance = Callable[[int, int], None]  # told of the characters and tokens that are done since the last call
 Shape = Literal["messages", "conversations", "alpaca"]
-
-
-@dataclass(frozen=True)
-class Message:
-    role: str
-    content: str
 
 
 class StoredMessages(Sequence[Message]):
@@ -93,6 +94,8 @@ class Trajectory:
         answer: the reference answer to the problem, where known.
         correct: whether the record says that its response is right; None where it does not.
         row: place of its record among the records that were read, from 0.
+        tools: JSON text of each tool that the assistant may call, as chat templates want it:
+            {"type": "function", "function": {"name", "description", "parameters"}}.
     """
 
     id: str
@@ -101,13 +104,19 @@ class Trajectory:
     answer: str | None = None
     correct: bool | None = None
     row: int = 0
+    tools: tuple[str, ...] = ()
+
+    @property
+    def tool_schemas(self) -> list[Any]:
+        """Its tools as objects."""
+        return [json.loads(tool) for tool in self.tools]
 
     @property
     def characters(self) -> int:
         """Length of all messages together: what progress is counted in."""
         if isinstance(self.messages, StoredMessages):
             return self.messages.characters
-        return sum(len(m.content) for m in self.messages)
+        return sum(len(m.text) for m in self.messages)
 
     @property
     def final(self) -> int:
@@ -116,12 +125,13 @@ class Trajectory:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of its messages: equal for equal content."""
-        return self.messages.sha256 if isinstance(self.messages, StoredMessages) else _sha256(self.messages)
+        """SHA-256 of its messages and tools: equal for equal content."""
+        said = self.messages.sha256 if isinstance(self.messages, StoredMessages) else _sha256(self.messages)
+        return hashlib.sha256(json.dumps([said, *self.tools]).encode()).hexdigest() if self.tools else said
 
 
 def _sha256(messages: Iterable[Message]) -> str:
-    return hashlib.sha256(json.dumps([[m.role, m.content] for m in messages], ensure_ascii=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([m.row() for m in messages], ensure_ascii=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -153,14 +163,14 @@ class Dataset:
         return dataset_name(self.teacher, self.generation)
 
     def digest(self) -> str:
-        """SHA-256 of ids, problem keys and messages in their order: equal for equal content in any file format."""
+        """SHA-256 of ids, problem keys, messages and tools in their order: equal for equal content in any file format."""
         return self._digest
 
     @cached_property
     def _digest(self) -> str:
         hasher = hashlib.sha256()
         for t in self.trajectories:
-            row = [t.id, t.problem, [[m.role, m.content] for m in t.messages]]
+            row = [t.id, t.problem, [m.row() for m in t.messages], *([t.tools] if t.tools else [])]
             hasher.update(json.dumps(row, ensure_ascii=True).encode())
         return hasher.hexdigest()
 
@@ -302,7 +312,7 @@ def _trajectory(record: Any, occurrences: Counter[str], unread: set[str]) -> Tra
     unread.update(name for turn in turns for name in _unread(turn))
     messages = _messages(record, turns)
     # The key counts every record that has a prompt, kept or not, so that skipping one shifts no other.
-    prompt = json.dumps([[m.role, m.content] for m in messages if m.role != "assistant"], ensure_ascii=True)
+    prompt = json.dumps([m.row() for m in messages if m.role in ASKING], ensure_ascii=True)
     prompt_hash = hashlib.sha256(prompt.encode()).hexdigest()[:16]
     key = f"{prompt_hash}-{occurrences[prompt_hash]}"
     occurrences[prompt_hash] += 1
@@ -406,8 +416,8 @@ def _message(message: Any, index: int) -> Message:
     if not isinstance(message, Mapping):
         raise InputError(f"message {index} is an object with 'role' and 'content', not {_kind(message)}")
     role = message.get("role")
-    if role not in ROLES:
-        raise InputError(f"message {index} has the role {role!r}; known are {', '.join(ROLES)}")
+    if role not in KNOWN:
+        raise InputError(f"message {index} has the role {role!r}; known are {', '.join(KNOWN)}")
     _refuse(message, NOT_READ_OF_MESSAGE, f"message {index}")
     content = message.get("content")
     spoken = "" if content is None and role == "assistant" else _text(content, f"the content of message {index}")

@@ -8,6 +8,7 @@ from typing import Any, cast
 import polars as pl
 
 from rsr.data.discovery import Source
+from rsr.data.messages import ASKING
 from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
 from rsr.grading.correctness import correctness
@@ -53,7 +54,7 @@ def gather(
 
 
 def _prompt(trajectory: Trajectory) -> str:
-    asked = [[m.role, m.content] for m in trajectory.messages if m.role != "assistant"]
+    asked = [m.row() for m in trajectory.messages if m.role in ASKING]
     return hashlib.sha256(json.dumps(asked, ensure_ascii=True).encode()).hexdigest()
 
 

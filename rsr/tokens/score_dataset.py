@@ -9,7 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from rsr.data.trajectories import Advance, Dataset, Message, OnError, Trajectory
+from rsr.data.messages import Message
+from rsr.data.trajectories import Advance, Dataset, OnError, Trajectory
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, find_or_begin, locate
 from rsr.store.locks import locking

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rsr.data.messages import Message
 from rsr.data.records import SUFFIXES
-from rsr.data.trajectories import RELEASED, Message, find, parse, read
+from rsr.data.trajectories import RELEASED, find, parse, read
 from rsr.errors import InputError
 
 CHAT = [

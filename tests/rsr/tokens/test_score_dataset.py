@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from rsr.data.trajectories import Dataset, Message, Trajectory
+from rsr.data.messages import Message
+from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.metrics.aggregate import dataset_scores, trajectory_scores
 from rsr.store import artefacts
