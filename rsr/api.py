@@ -216,7 +216,6 @@ def scorer_of(student: "Model", settings: Settings) -> "Scorer | LateScorer":
     Raises:
         InputError: see `rsr.student.student.describe` and `rsr.tokens.engine.Scorer`.
     """
-    chat = dict(template=settings.template, template_variables=settings.template_variables)
     if isinstance(student, str | Path):
         from rsr.tokens.late_scorer import LateScorer
 
@@ -224,7 +223,7 @@ def scorer_of(student: "Model", settings: Settings) -> "Scorer | LateScorer":
         return LateScorer(student, loading, settings)
     from rsr.tokens.engine import Scorer
 
-    return Scorer(student if isinstance(student, Student) else of_model(*student, **chat), settings)  # type: ignore[arg-type]
+    return Scorer(student if isinstance(student, Student) else of_model(*student, **settings.of_chats), settings)
 
 
 def engine_of(student: "Model", settings: Settings) -> "Scorer":

@@ -49,6 +49,18 @@ class Dtype(Enum):
     float32 = "float32"
 
 
+class Rendering(Enum):
+    """Of chats of several turns (rsr.student.settings.Loading)."""
+
+    whole = "whole"
+    turn = "turn"
+
+
+class BoundaryTokens(Enum):
+    exclude = "exclude"
+    include = "include"
+
+
 @dataclass
 class StudentConfig:
     name: str = MISSING
@@ -58,6 +70,8 @@ class StudentConfig:
     brings: dict[str, str] = field(default_factory=dict)  # options of other groups, where none is given
     template: str | None = None  # chat template: a name, a .jinja file, or null for the tokenizer's own
     template_variables: dict[str, Any] = field(default_factory=dict)
+    rendering: Rendering = Rendering.whole  # of chats of several turns (docs/agent_traces.md)
+    boundary_tokens: BoundaryTokens = BoundaryTokens.exclude  # that hold text of the template as well
     dtype: Dtype = Dtype[DEFAULTS.dtype]  # in which it is scored and evaluated
     source: ResultSource = ResultSource.measured
     released: str | None = None  # pattern of its file's name in selected_by_rsr/ beside the paper's data, any case

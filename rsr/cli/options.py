@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from rsr.errors import InputError
-from rsr.student.settings import Dtype, HeadDtype
+from rsr.student.settings import BoundaryTokens, Dtype, HeadDtype, Rendering
 from rsr.tokens.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -81,6 +81,20 @@ _SETTINGS = (
         multiple=True,
         metavar="NAME=VALUE",
         help="Passed to the template; VALUE as in JSON, or text.",
+    ),
+    click.option(
+        "--rendering",
+        type=click.Choice(get_args(Rendering)),
+        default=_DEFAULTS.rendering,
+        show_default=True,
+        help="Of chats of several turns: as training on the whole sees them, or every turn behind its own prefix.",
+    ),
+    click.option(
+        "--boundary-tokens",
+        type=click.Choice(get_args(BoundaryTokens)),
+        default=_DEFAULTS.boundary_tokens,
+        show_default=True,
+        help="Tokens of a response that hold text of the template as well: leave them out, or score them.",
     ),
     click.option("--device", help="Such as cuda:0 or cpu. [default: a GPU where there is one]"),
     click.option(

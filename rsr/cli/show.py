@@ -156,6 +156,12 @@ def show_inspection(inspection: "Inspection", tokens: int) -> None:
     out.print(coloured(inspection.tokens[:tokens]), soft_wrap=True)
     if len(inspection.tokens) > tokens:
         say(f"(the first {tokens} of {len(inspection.tokens)} tokens)")
+    if len(inspection.turns) > 1:
+        by_turn = grid("message", "tokens", "RSR", "mean surprisal")
+        for turn in inspection.turns:
+            values = ["no value" if v is None else f"{v:.3f}" for v in (turn.rsr, turn.mean_surprisal)]
+            by_turn.add_row(str(turn.message), str(turn.tokens), *values)
+        out.print(by_turn)
     table = grid("highest rank", "rank", "surprisal", "highest surprisal", "rank", "surprisal")
     for one, other in zip(inspection.highest("rank"), inspection.highest("surprisal"), strict=True):
         cells = [(repr(t.text), str(t.rank), f"{t.surprisal:.2f}") for t in (one, other)]

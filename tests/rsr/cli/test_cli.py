@@ -16,7 +16,7 @@ from experiments.app.shared_configs import ROOT
 from rsr.data import records as files
 from rsr.data import trajectories
 from rsr.metrics import METRICS, compare_scores, score_sets
-from rsr.student.chat import load_template
+from rsr.student.template import load_template
 from tests.clients import alpaca, chat, replies, sharegpt, teachers, write
 from tests.clients import rsr as run
 from tests.models import save
@@ -133,13 +133,13 @@ def test_data_cannot_steer_a_terminal(tmp_path, model, monkeypatch, capfd):
 
 def test_nothing_scored_is_no_success(tmp_path, model, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    template = load_template("chatml").replace("message['content']", "message['content'] | trim")
-    (tmp_path / "trimming.jinja").write_text(template)
+    template = load_template("chatml").replace("message['content']", "message['content'] | upper")
+    (tmp_path / "shouting.jinja").write_text(template)
     write(tmp_path / "a.jsonl", [chat(0, "It is 2.\n")])
-    arguments = ["a.jsonl", "--student", str(model), "--template", "trimming.jinja", "--on-error", "skip"]
+    arguments = ["a.jsonl", "--student", str(model), "--template", "shouting.jinja", "--on-error", "skip"]
     assert rsr.cli.run(["score", *arguments]) == 1
     assert "no trajectory has a score: a, trajectory " in (err := capfd.readouterr().err)
-    assert "remove white space at the ends of the response" in err
+    assert "take another template" in err
 
 
 def test_a_page_of_a_trajectory(tmp_path, model, monkeypatch, capfd):
