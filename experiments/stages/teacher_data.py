@@ -75,6 +75,8 @@ def load(teachers: TeachersConfig, scoring: ScoringConfig, paths: PathsConfig) -
             file, name, generation, on_error=scoring.on_error.value, fields=teachers.fields
         )
     ]
+    if not teachers.teachers and (passed_over := places.beside(source)):
+        datasets[0] = replace(datasets[0], unread=(*datasets[0].unread, passed_over))
     if scoring.limit is not None:
         datasets = [replace(d, trajectories=d.trajectories[: scoring.limit]) for d in datasets]
     return datasets + [random_selection.as_teacher(method, datasets) for method in teachers.selections]

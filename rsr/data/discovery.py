@@ -131,10 +131,9 @@ def _from_place(place: str | Path, reading: Reading) -> list[Source]:
         return [_renamed(source, name) for source in _from_place(rest, reading)]
     found = places.find(place)
     sources = [s for teacher, generation, file in found for s in _from_file(file, teacher, generation, reading)]
-    if passed_over := places.unread(place):
-        named = ", ".join(passed_over[:3]) + (f" and {len(passed_over) - 3} more" if len(passed_over) > 3 else "")
+    if passed_over := places.beside(place):
         first = sources[0].dataset
-        sources[0] = replace(sources[0], dataset=replace(first, unread=(*first.unread, f"beside it {named}")))
+        sources[0] = replace(sources[0], dataset=replace(first, unread=(*first.unread, passed_over)))
     return sources
 
 

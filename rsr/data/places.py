@@ -64,10 +64,14 @@ def find(source: str | Path) -> list[tuple[str, str, Path]]:
     return [(teacher, generation, place) for (teacher, generation), place in places.items()]
 
 
-def unread(source: str | Path) -> list[str]:
-    """The files of a folder that are no trajectories by their names, and are not read: relative to it, sorted."""
-    path = local(source)
-    return [] if not path.is_dir() or is_whole(path) else [str(file.relative_to(path)) for file in _layout(path)[1]]
+def beside(source: str | Path) -> str:
+    """The files of a folder that are no trajectories by their names, and are not read, in words; "" where there are none."""
+    path = Path(source)
+    if not path.is_dir() or is_whole(path):
+        return ""
+    names = [str(file.relative_to(path)) for file in _layout(path)[1]]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more} beside it" if names else ""
 
 
 def _layout(folder: Path) -> tuple[list[Path], list[Path]]:

@@ -307,7 +307,7 @@ class _Reader:
             InputError: it is malformed, under on_error="error".
         """
         try:
-            trajectory = replace(self._trajectory(record), row=row)
+            trajectory = self._trajectory(row, record)
             if trajectory.id in self._ids:
                 raise InputError(f"a second record with the id {trajectory.id!r}: make ids unique or leave them out")
         except InputError as error:
@@ -334,7 +334,7 @@ class _Reader:
         unread = [f"{name} ({number})" for name, number in sorted(self._unread.items())]
         return Dataset(teacher, generation, tuple(self._trajectories), tuple(self._skipped), tuple(unread))
 
-    def _trajectory(self, record: Any) -> Trajectory:
+    def _trajectory(self, row: int, record: Any) -> Trajectory:
         if not isinstance(record, Mapping):
             raise InputError(f"a record is an object with 'messages', not {kind(record)}")
         chat = chats.chat(record)
@@ -348,12 +348,11 @@ class _Reader:
         for name, value in record.items():
             check_encodable(value, f"'{name}'")
             encodable(str(name), "the name of a field")
-        self._unread += chat.unread
+        self._unread.update(chat.unread)
         answer = record.get("answer")
         answer = None if answer is None else str(answer)
-        return Trajectory(
-            identity, identity, tuple(chat.messages), answer, _correct(record.get("correct")), tools=tools
-        )
+        correct = _correct(record.get("correct"))
+        return Trajectory(identity, identity, tuple(chat.messages), answer, correct, row, tools)
 
 
 def prompt_hash(messages: Iterable[Message], tools: Sequence[str]) -> str:

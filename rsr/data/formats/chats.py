@@ -38,11 +38,20 @@ FORMATS: dict[Shape, Format] = {  # the first that fits
 }
 SYSTEM, TOOLS = ("system", "system_prompt"), ("tools", "functions")
 # What a student would have to see or be trained on otherwise, and does not.
-NOT_READ = (*turns.NOT_READ, "chat_template_kwargs", "history")
+NOT_READ = turns.NOT_READ | {"chat_template_kwargs", "history"}
 # What may be of a chat, and is counted where the record's format does not read it.
-COUNTED = (
-    *(name for known in FORMATS.values() for name in (*known.needs, *known.reads)),
-    *("chosen", "rejected", "tool_choice", "parallel_tool_calls", "subagent_trajectories", "continued_trajectory_ref"),
+COUNTED = frozenset(
+    (
+        *(name for known in FORMATS.values() for name in (*known.needs, *known.reads)),
+        *(
+            "chosen",
+            "rejected",
+            "tool_choice",
+            "parallel_tool_calls",
+            "subagent_trajectories",
+            "continued_trajectory_ref",
+        ),
+    )
 )
 
 
@@ -87,15 +96,15 @@ def chat(record: Mapping[str, Any]) -> Chat:
         InputError: it has none, or one that is not read whole.
     """
     form = FORMATS[shape(record)]
-    for name in NOT_READ:
-        if name not in form.reads and is_held(record.get(name)):
+    for name in record:
+        if name in NOT_READ and name not in form.reads and is_held(record[name]):
             raise InputError(f"the record has {name!r}, which is not read: leave such records out, or remove the field")
     of_messages: Counter[str] = Counter()
     messages = [turns.message(turn, i, of_messages) for i, turn in enumerate(form.turns(record))]
-    read = (*form.needs, *form.reads)
-    of_record = [name for name in dict.fromkeys(COUNTED) if name not in read and is_held(record.get(name))]
     unread = Counter({f"{name} of messages": number for name, number in of_messages.items()})
-    unread.update(f"{name} of records" for name in of_record)
+    for name in record:
+        if name in COUNTED and name not in (*form.needs, *form.reads) and is_held(record[name]):
+            unread[f"{name} of records"] += 1
     return Chat(_with_system(record, messages), _tools(record), unread)
 
 

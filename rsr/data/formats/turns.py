@@ -27,9 +27,12 @@ SPEAKERS: dict[str, Role] = {
 CALLERS = ("function_call", "tool_call")  # turns of ShareGPT that hold the assistant's calls as JSON
 SPEAKER, CONTENT = ("role", "from"), ("content", "value")
 REASONING = ("reasoning_content", "reasoning", "thinking")
+THOUGHT = "content (thinking)"  # its parts that think
 REASONING_APART = ("reasoning_details", "thinking_blocks")  # the same again, in a provider's own form
 # What a student would have to see or be trained on otherwise, and does not.
-NOT_READ = ("refusal", "images", "image", "videos", "video", "audios", "audio", "documents")
+NOT_READ = frozenset(("refusal", "images", "image", "videos", "video", "audios", "audio", "documents"))
+READ = frozenset((*SPEAKER, *CONTENT, *REASONING, "tool_calls", "function_call"))
+READ_OF_TOOL = READ | {"name", "tool_call_id"}
 CALL = ("id", "type", "index", "function", "name", "arguments", "parameters")
 
 
@@ -45,8 +48,8 @@ def message(turn: Any, index: int, unread: Counter[str]) -> Message:
     if not isinstance(turn, Mapping):
         raise InputError(f"message {index} is an object with 'role' and 'content', not {kind(turn)}")
     where = f"message {index}"
-    for name in NOT_READ:
-        if is_held(turn.get(name)):
+    for name in turn:
+        if name in NOT_READ and is_held(turn[name]):
             raise InputError(f"{where} has {name!r}, which is not read: leave such records out, or remove the field")
     turn, role = _speaker(turn, where)
     content, thought = _content(turn, role, where)
@@ -54,9 +57,10 @@ def message(turn: Any, index: int, unread: Counter[str]) -> Message:
     calls = _calls(turn, where, unread)
     if role != "assistant" and (reasoning or calls):
         raise InputError(f"{where} is the {role}'s and has {'reasoning' if reasoning else 'calls of tools'}")
-    of_tool = ("name", "tool_call_id") if role == "tool" else ()
-    read = {*SPEAKER, *CONTENT, *REASONING, "tool_calls", "function_call", *of_tool}
-    unread.update(name for name, value in turn.items() if name not in read and is_held(value))
+    read = READ_OF_TOOL if role == "tool" else READ
+    for name in turn:
+        if name not in read and is_held(turn[name]):
+            unread[name] += 1
     if role != "tool":
         return Message(role, content, reasoning, calls)
     name, call = (turn.get(field) for field in ("name", "tool_call_id"))
@@ -126,7 +130,7 @@ def _part(part: Any, where: str) -> tuple[str, str]:
 
 def _reasoning(turn: Mapping[str, Any], thought: str, content: str, where: str) -> tuple[str | None, str]:
     """The reasoning that is kept apart, and the content without it."""
-    given = one_of({**turn, "content (thinking)": thought}, ("content (thinking)", *REASONING), where)
+    given = one_of({**turn, THOUGHT: thought} if thought else turn, (THOUGHT, *REASONING), where)
     if given is None:
         apart = [name for name in REASONING_APART if is_held(turn.get(name))]
         if apart and "<think>" not in content:

@@ -109,8 +109,11 @@ def one_of(fields: Mapping[str, Any], names: Sequence[str], whose: str) -> Any:
     Raises:
         InputError: two of them hold different things.
     """
-    given = {name: fields[name] for name in names if fields.get(name)}
-    values = [*given.values()]
-    if any(value != values[0] for value in values):
-        raise InputError(f"{' and '.join(map(repr, given))} of {whose} differ: keep one of them")
-    return values[0] if values else None
+    first, found = "", None
+    for name in names:
+        value = fields.get(name)
+        if value and found and value != found:
+            raise InputError(f"{first!r} and {name!r} of {whose} differ: keep one of them")
+        if value and not found:
+            first, found = name, value
+    return found

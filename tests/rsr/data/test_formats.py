@@ -245,7 +245,7 @@ def test_a_file_that_is_not_read_is_named(tmp_path):
     for name in ("more.csv", "notes.txt", "x.jsonl.bz2", "y.zip", "README.md", ".hidden"):
         (tmp_path / name).write_text("x")
     first, second = discovery.read(tmp_path)
-    assert first.dataset.unread == ("beside it more.csv, notes.txt, x.jsonl.bz2 and 1 more",)
+    assert first.dataset.unread == ("more.csv, notes.txt, x.jsonl.bz2 and 1 more beside it",)
     assert not second.dataset.unread
 
 
@@ -290,6 +290,25 @@ def test_several_teachers_in_one_file_are_datasets_and_fields_may_be_named(tmp_p
         discovery.read(rows, fields=fields | {"correct": "verdict"})
     with pytest.raises(InputError, match="no field is read as 'quality'; those that are: teacher, generation, id"):
         discovery.read(rows, fields={"quality": "is_right"})
+
+
+def test_a_part_of_a_data_set_on_the_hub(tmp_path, monkeypatch):
+    commit = "0" * 40
+    snapshot = tmp_path / "datasets--owner--name" / "snapshots" / commit
+    for place in ("data/train-00000-of-00001.jsonl", "data/test-00000-of-00001.jsonl", "more/a.jsonl"):
+        (snapshot / place).parent.mkdir(parents=True, exist_ok=True)
+        (snapshot / place).write_text(json.dumps({"messages": TURNS}))
+    for reference in ("main", "refs/pr/1"):
+        file = tmp_path / "datasets--owner--name" / "refs" / reference
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match="holds the splits test, train"):
+        discovery.read("hub:owner/name")
+    for place, name in (("/more", "a"), ("/data/train-00000-of-00001.jsonl", "train")):
+        for revision in ("", "@refs/pr/1"):
+            assert discovery.read(f"hub:owner/name{place}{revision}")[0].dataset.name == name
 
 
 def test_splits_in_one_object_are_no_teachers():
