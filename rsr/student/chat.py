@@ -81,12 +81,14 @@ class RenderedChat:
         ids: token ids of the whole chat, after truncation.
         turns: assistant turns, after truncation; those cut away entirely are gone.
         length: number of tokens before truncation.
+        shared: how many tokens it begins with as the last chat of its trajectory does; 0 for that one.
     """
 
     ids: tuple[int, ...]
     turns: tuple[Turn, ...]
     length: int
     departures: Departures = Departures()
+    shared: int = field(default=0, compare=False)
 
     @property
     def truncated(self) -> bool:
@@ -164,13 +166,14 @@ class ChatRenderer:
         """What is scored of a trajectory, in the rendering that was chosen; its turns are in order.
 
         In "turn", a chat that the next one goes on from is one with it: a model that reads from left to right scores both at once.
+        The others know what they share with the last.
 
         Raises:
             InputError: see `render`.
         """
         if self.rendering == "whole":
             return [self.render(messages, max_length, tools)]
-        return joined(self.turns(messages, max_length, tools))
+        return _sharing(_joined(self.turns(messages, max_length, tools)))
 
     def turns(
         self, messages: Sequence[Message], max_length: int | None = None, tools: Sequence[Any] = ()
@@ -302,7 +305,7 @@ class ChatRenderer:
         return None if begun else str(self.tokenizer.bos_token)
 
 
-def joined(chats: Sequence[RenderedChat]) -> list[RenderedChat]:
+def _joined(chats: Sequence[RenderedChat]) -> list[RenderedChat]:
     """Chats of the turns of one trajectory; one whose response the next goes on from is one with it, their turns in order."""
     kept: list[RenderedChat] = []
     for chat in chats:
@@ -311,6 +314,18 @@ def joined(chats: Sequence[RenderedChat]) -> list[RenderedChat]:
             kept.pop()
             chat = replace(chat, turns=(*before.turns, *chat.turns), departures=before.departures + chat.departures)
         kept.append(chat)
+    return kept
+
+
+def _sharing(chats: Sequence[RenderedChat]) -> list[RenderedChat]:
+    """The chats with what they share with the last that has a turn; it never grows shorter from one to the next."""
+    trunk = max((i for i, chat in enumerate(chats) if chat.turns), default=0)
+    kept, ids = [*chats], np.array(chats[trunk].ids if chats else ())
+    shared = len(ids)
+    for i in range(trunk, -1, -1):
+        own = np.array(chats[i].ids)[: len(ids)]
+        shared = min(shared, _first(own != ids[: len(own)]), chats[i].turns[0].start - 1)
+        kept[i] = replace(chats[i], shared=shared if i < trunk else 0)
     return kept
 
 
