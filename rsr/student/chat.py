@@ -9,8 +9,9 @@ it, to the letter.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -173,7 +174,12 @@ class ChatRenderer:
         """
         if self.rendering == "whole":
             return [self.render(messages, max_length, tools)]
-        return _sharing(_joined(self.turns(messages, max_length, tools)))
+        joined: list[tuple[str, list[Response]]] = []
+        for text, response in self._turns(messages, tools):
+            before, responses = joined[-1] if joined else ("", [])
+            goes_on = bool(responses) and text.startswith(before[: responses[-1].end])
+            joined[-1:] = [(text, [*responses, response])] if goes_on else [*joined[-1:], (text, [response])]
+        return _sharing(self._chats(joined, messages, max_length, tools))
 
     def turns(
         self, messages: Sequence[Message], max_length: int | None = None, tools: Sequence[Any] = ()
@@ -183,14 +189,26 @@ class ChatRenderer:
         Raises:
             InputError: see `render`.
         """
+        alone = [(text, [response]) for text, response in self._turns(messages, tools)]
+        return self._chats(alone, messages, max_length, tools)
+
+    def _turns(self, messages: Sequence[Message], tools: Sequence[Any]) -> Iterator[tuple[str, Response]]:
         finder = ResponseFinder(self.template, messages, tools)
-        answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
-        chats: list[RenderedChat] = []
-        for before, i in zip([-1, *answers], answers, strict=False):
-            text, response = finder.turn(i)
-            unseen = self._unseen(text, messages[before + 1 : i], () if chats else tools)
-            chats.append(self._rendered(text, [response], max_length, unseen))
-        return chats
+        yield from (finder.turn(i) for i, message in enumerate(messages) if message.role == "assistant")
+
+    def _chats(
+        self,
+        texts: Sequence[tuple[str, list[Response]]],
+        messages: Sequence[Message],
+        max_length: int | None,
+        tools: Sequence[Any],
+    ) -> list[RenderedChat]:
+        """Chats of one trajectory; what each adds to the one before is looked for in it."""
+        ends = [0, *(responses[-1].message for _, responses in texts)]
+        return [
+            self._rendered(text, responses, max_length, self._unseen(text, messages[start:end], () if start else tools))
+            for (text, responses), (start, end) in zip(texts, pairwise(ends), strict=True)
+        ]
 
     def render(
         self, messages: Sequence[Message], max_length: int | None = None, tools: Sequence[Any] = ()
@@ -303,18 +321,6 @@ class ChatRenderer:
             not begins_texts(self.tokenizer) or self.render(messages, None, tools).ids[0] == self.tokenizer.bos_token_id
         )
         return None if begun else str(self.tokenizer.bos_token)
-
-
-def _joined(chats: Sequence[RenderedChat]) -> list[RenderedChat]:
-    """Chats of the turns of one trajectory; one whose response the next goes on from is one with it, their turns in order."""
-    kept: list[RenderedChat] = []
-    for chat in chats:
-        before = kept[-1] if kept and kept[-1].turns else None
-        if before is not None and chat.ids[: before.turns[-1].end] == before.ids[: before.turns[-1].end]:
-            kept.pop()
-            chat = replace(chat, turns=(*before.turns, *chat.turns), departures=before.departures + chat.departures)
-        kept.append(chat)
-    return kept
 
 
 def _sharing(chats: Sequence[RenderedChat]) -> list[RenderedChat]:
