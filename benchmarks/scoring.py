@@ -35,7 +35,7 @@ from benchmarks.workload import LENGTHS, chat, chats
 from experiments.app.result_folder import markdown_table, publish
 from experiments.app.shared_configs import ROOT, PathsConfig, StudentConfig
 from experiments.stages.students import model_of
-from rsr.data import trajectories
+from rsr.data import places, trajectories
 from rsr.student import student as students
 from rsr.student import threads
 from rsr.student.chat import RenderedChat
@@ -306,7 +306,7 @@ def shown(table: pl.DataFrame) -> str:
 def mixed(folder: Path, student: Student) -> list[RenderedChat]:
     """One chat of each teacher."""
     drawn = []
-    for at, (teacher, generation, file) in enumerate(trajectories.find(folder)):
+    for at, (teacher, generation, file) in enumerate(places.find(folder)):
         candidates = trajectories.read(file, teacher, generation).trajectories
         drawn.append(student.renderer.render(candidates[at * 7919 % len(candidates)].messages, student.max_positions))
     return drawn

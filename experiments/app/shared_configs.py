@@ -91,7 +91,10 @@ class TeacherConfig:
 @dataclass
 class TeachersConfig:
     name: str = MISSING
-    data: str | None = MISSING  # a file, a folder or hub:OWNER/NAME[@REVISION]
+    data: str | None = MISSING  # a file, a folder or hub:OWNER/NAME[/PART][@REVISION]
+    fields: dict[str, str] = field(
+        default_factory=dict
+    )  # names of fields in the records, by ours: {"correct": "is_right"}
     file: str = "{generation}"  # pattern of the name of a generation's file, without its ending
     recipe: str | None = None  # how to make the data where they are not given (experiments.stages.teacher_data)
     caveat: str | None = None  # what has to be read beside every result

@@ -41,6 +41,14 @@ ON_ERROR = click.option(
     help="Of a malformed record: stop, or leave it out and count it.",
 )
 
+FIELD = click.option(
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="OURS=THEIRS",
+    help="Name of a field in the records, by ours, such as teacher=model or correct=is_right; repeatable.",
+)
+
 _DEFAULTS = Settings()
 _SETTINGS = (
     click.option(
@@ -133,6 +141,21 @@ def _plain(text: str) -> Any:
         return json.loads(text.lower() if text.lower() in ("true", "false", "null") else text, parse_constant=str)
     except ValueError:
         return text
+
+
+def fields_of(given: tuple[str, ...]) -> dict[str, str]:
+    """Names of fields, by ours.
+
+    Raises:
+        UsageError: one is not OURS=THEIRS.
+    """
+    fields = {}
+    for field in given:
+        ours, equals, theirs = field.partition("=")
+        if not (ours and equals and theirs):
+            raise click.UsageError(f"--field {field!r} is not OURS=THEIRS")
+        fields[ours] = theirs
+    return fields
 
 
 def needs(data: tuple[str, ...], student: str | None) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rsr.data.records import SUFFIXES, records
+from rsr.data.files import SUFFIXES, suffix_of
+from rsr.data.records import records
 from rsr.errors import InputError
 
 N = 13
@@ -63,7 +64,7 @@ def check(path: Path) -> None:
     Raises:
         InputError: there is no such file, or of another kind.
     """
-    if path.suffix not in SUFFIXES or not path.is_file():
+    if suffix_of(path) not in SUFFIXES or not path.is_file():
         raise InputError(f"{path}: no evaluation set; they are read from {', '.join(SUFFIXES)} files")
 
 

@@ -11,12 +11,20 @@ ROLES: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
 ASKING: tuple[Role, ...] = ("system", "developer", "user")
 
 
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object none of whose names is there twice: of two values one would be lost."""
+    held = dict(pairs)
+    if len(held) < len(pairs):
+        raise ValueError("a name is there twice")
+    return held
+
+
 @dataclass(frozen=True)
 class ToolCall:
     """A call of a tool by an assistant.
 
     Attributes:
-        arguments: JSON text of an object; a text that is no JSON object, as models write at times, stays as it is.
+        arguments: JSON text of an object; a text that is no such object, as models write at times, stays as it is.
         id: by which the answer names its call.
     """
 
@@ -28,7 +36,7 @@ class ToolCall:
     def value(self) -> Any:
         """Its arguments as chat templates want them: an object, or else the text as it is."""
         try:
-            parsed = json.loads(self.arguments)
+            parsed = json.loads(self.arguments, object_pairs_hook=_without_repeats)
         except (ValueError, RecursionError):
             return self.arguments
         return parsed if isinstance(parsed, dict) else self.arguments

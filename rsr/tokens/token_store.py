@@ -73,7 +73,7 @@ class TokenStore:
     teacher: str
     generation: str
     skipped: int = 0  # malformed records that the dataset was read without
-    unread: tuple[str, ...] = ()  # fields of its messages that were not read
+    unread: tuple[str, ...] = ()  # what was not read of it, in words
 
     @property
     def name(self) -> str:

@@ -207,6 +207,44 @@ def test_progress_is_told_to_whoever_asks_and_nothing_is_printed(tmp_path, loade
     assert sum(n for _, n, _ in told) == sum(t.characters for d in datasets.values() for t in d.trajectories)
 
 
+def test_agents_of_several_teachers_in_one_file_are_ranked_within_a_field_and_trained_on(
+    tmp_path, model, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    call = {"function": {"name": "add", "arguments": '{"a": 40, "b": 2}'}}
+    rows = [
+        {
+            "model": teacher,
+            "origin": "book" if i < 4 else "forum",
+            "chat": [
+                *chat(i, "")["messages"][:1],
+                {"role": "assistant", "content": "", "reasoning": reply, "tool_calls": [call]},
+                {"role": "tool", "content": "42"},
+                {"role": "assistant", "content": f"It is {i}. {reply}"},
+            ],
+            "tools": [{"name": "add", "parameters": {"type": "object"}}],
+        }
+        for teacher in ("one", "two")
+        for i, reply in enumerate(replies(teacher, 7))
+    ]
+    named = ("--field", "teacher=model", "--field", "messages=chat")
+    asked = ("--student", model, write("all.jsonl", rows), *named, "--template", "chatml")
+    found = json.loads(within(capfd, "rank", *asked, "--by", "origin", "--json"))
+    assert [(group["name"], group["trajectories"], group["ranking"]["problems"]) for group in found["groups"]] == [
+        ("book", 8, 4),
+        ("forum", 6, 3),
+    ]
+    assert found["whole"]["problems"] == 7 and {p["dataset"] for p in found["whole"]["places"]} == {"one", "two"}
+    assert "within each origin" in within(capfd, "rank", *asked, "--by", "origin")
+    within(capfd, "select", *asked, "-o", "new", "--as-messages")
+    written = [json.loads(line) for line in (tmp_path / "new" / "train.jsonl").read_text().splitlines()]
+    assert len(written) == 7 and all(record["tools"][0]["function"]["name"] == "add" for record in written)
+    assert written[0]["messages"][1]["tool_calls"][0]["function"]["arguments"] == {"a": 40, "b": 2}
+    assert written[0]["messages"][1]["content"].startswith("<think>\n")
+    info = json.loads((tmp_path / "new" / "dataset_info.json").read_text())["rsr_selection"]
+    assert info["columns"] == {"messages": "messages", "tools": "tools"} and info["formatting"] == "openai"
+
+
 def test_trl_trains_on_it_as_it_is(tmp_path, model):
     trl, datasets = pytest.importorskip("trl"), pytest.importorskip("datasets")
     data = teachers(tmp_path / "data", make=sharegpt)
