@@ -11,7 +11,7 @@ import polars as pl
 from benchmarks.contenders import DTYPE
 from experiments.app.result_folder import markdown_table
 from experiments.app.shared_configs import ROOT
-from rsr.data import trajectories
+from rsr.data import discovery
 from rsr.data.messages import Message
 from rsr.metrics.token import rsr
 from rsr.student.chat import ChatRenderer, RenderedChat
@@ -21,8 +21,8 @@ from rsr.tokens.settings import Scoring
 from rsr.tokens.tokens import Tokens
 
 TURNS = (5, 20, 50)
-ALONE = 20  # turns up to which each is scored alone as well, which takes tokens by their square
-WORDS = (20, 40, 20)  # of a question, a thought and an answer out of the documentation
+ALONE = 5  # turns up to which each is scored alone as well, which takes tokens by their square
+WORDS = (10, 20, 10)  # of a question, a thought and an answer out of the documentation
 WHOLE, TURN, EACH = "whole", "turn", "turn, each alone"
 # As Qwen3's and its like: thinking is dropped from all turns but the last.
 REWRITING = """\
@@ -57,9 +57,8 @@ def from_documentation() -> dict[str, Exchanges]:
 
 def from_trajectories(folder: Path, turns: int = 5) -> dict[str, Exchanges]:
     """A chat of the first trajectories of each teacher, one after the other."""
-    chats = {}
-    for teacher, generation, file in trajectories.find(folder):
-        dataset = trajectories.read(file, teacher, generation)
+    chats: dict[str, Exchanges] = {}
+    for dataset in (source.dataset for source in discovery.read(folder)):
         first = [
             [m.text for m in t.messages if m.role in ("user", "assistant")][:2] for t in dataset.trajectories[:turns]
         ]

@@ -1,5 +1,7 @@
 """Turns that branch off one chat: the beginning that they share is read once, and the numbers stay."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ MESSAGES = [m for i in range(6) for m in (Message("user", f"Problem {i}, and the
 
 def student(family, window=None):
     tokenizer = FAMILIES[family].tokenizer()
-    shape = dict(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2)
+    shape: dict[str, Any] = dict(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2)
     shape |= dict(num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048, initializer_range=0.3)
     torch.manual_seed(0)
     if window is None:
@@ -33,7 +35,9 @@ def student(family, window=None):
 def test_a_beginning_that_turns_share_is_read_once(family, window):
     """A model that forgets (a sliding window) as well."""
     loaded = student(family, window)
-    scorer, read, done = Scorer(loaded, Scoring()), [], []
+    scorer = Scorer(loaded, Scoring())
+    read: list[int] = []
+    done: list[int] = []
     chats = loaded.renderer.chats(MESSAGES)
     alone = loaded.renderer.turns(MESSAGES)
     other = loaded.renderer.chats(MESSAGES[:2])
