@@ -9,8 +9,9 @@ it, to the letter.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -81,12 +82,14 @@ class RenderedChat:
         ids: token ids of the whole chat, after truncation.
         turns: assistant turns, after truncation; those cut away entirely are gone.
         length: number of tokens before truncation.
+        shared: how many tokens it begins with as the last chat of its trajectory does; 0 for that one.
     """
 
     ids: tuple[int, ...]
     turns: tuple[Turn, ...]
     length: int
     departures: Departures = Departures()
+    shared: int = field(default=0, compare=False)
 
     @property
     def truncated(self) -> bool:
@@ -164,13 +167,19 @@ class ChatRenderer:
         """What is scored of a trajectory, in the rendering that was chosen; its turns are in order.
 
         In "turn", a chat that the next one goes on from is one with it: a model that reads from left to right scores both at once.
+        The others know what they share with the last.
 
         Raises:
             InputError: see `render`.
         """
         if self.rendering == "whole":
             return [self.render(messages, max_length, tools)]
-        return joined(self.turns(messages, max_length, tools))
+        joined: list[tuple[str, list[Response]]] = []
+        for text, response in self._turns(messages, tools):
+            before, responses = joined[-1] if joined else ("", [])
+            goes_on = bool(responses) and text.startswith(before[: responses[-1].end])
+            joined[-1:] = [(text, [*responses, response])] if goes_on else [*joined[-1:], (text, [response])]
+        return _sharing(self._chats(joined, messages, max_length, tools))
 
     def turns(
         self, messages: Sequence[Message], max_length: int | None = None, tools: Sequence[Any] = ()
@@ -180,14 +189,26 @@ class ChatRenderer:
         Raises:
             InputError: see `render`.
         """
+        alone = [(text, [response]) for text, response in self._turns(messages, tools)]
+        return self._chats(alone, messages, max_length, tools)
+
+    def _turns(self, messages: Sequence[Message], tools: Sequence[Any]) -> Iterator[tuple[str, Response]]:
         finder = ResponseFinder(self.template, messages, tools)
-        answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
-        chats: list[RenderedChat] = []
-        for before, i in zip([-1, *answers], answers, strict=False):
-            text, response = finder.turn(i)
-            unseen = self._unseen(text, messages[before + 1 : i], () if chats else tools)
-            chats.append(self._rendered(text, [response], max_length, unseen))
-        return chats
+        yield from (finder.turn(i) for i, message in enumerate(messages) if message.role == "assistant")
+
+    def _chats(
+        self,
+        texts: Sequence[tuple[str, list[Response]]],
+        messages: Sequence[Message],
+        max_length: int | None,
+        tools: Sequence[Any],
+    ) -> list[RenderedChat]:
+        """Chats of one trajectory; what each adds to the one before is looked for in it."""
+        ends = [0, *(responses[-1].message for _, responses in texts)]
+        return [
+            self._rendered(text, responses, max_length, self._unseen(text, messages[start:end], () if start else tools))
+            for (text, responses), (start, end) in zip(texts, pairwise(ends), strict=True)
+        ]
 
     def render(
         self, messages: Sequence[Message], max_length: int | None = None, tools: Sequence[Any] = ()
@@ -302,15 +323,15 @@ class ChatRenderer:
         return None if begun else str(self.tokenizer.bos_token)
 
 
-def joined(chats: Sequence[RenderedChat]) -> list[RenderedChat]:
-    """Chats of the turns of one trajectory; one whose response the next goes on from is one with it, their turns in order."""
-    kept: list[RenderedChat] = []
-    for chat in chats:
-        before = kept[-1] if kept and kept[-1].turns else None
-        if before is not None and chat.ids[: before.turns[-1].end] == before.ids[: before.turns[-1].end]:
-            kept.pop()
-            chat = replace(chat, turns=(*before.turns, *chat.turns), departures=before.departures + chat.departures)
-        kept.append(chat)
+def _sharing(chats: Sequence[RenderedChat]) -> list[RenderedChat]:
+    """The chats with what they share with the last that has a turn; it never grows shorter from one to the next."""
+    trunk = max((i for i, chat in enumerate(chats) if chat.turns), default=0)
+    kept, ids = [*chats], np.array(chats[trunk].ids if chats else ())
+    shared = len(ids)
+    for i in range(trunk, -1, -1):
+        own = np.array(chats[i].ids)[: len(ids)]
+        shared = min(shared, _first(own != ids[: len(own)]), chats[i].turns[0].start - 1)
+        kept[i] = replace(chats[i], shared=shared if i < trunk else 0)
     return kept
 
 

@@ -50,6 +50,7 @@ class ResponseFinder:
 
     def __init__(self, template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Any] = ()) -> None:
         self.template, self.messages, self.tools = template, list(messages), tools
+        self._prompts: dict[int, str] = {}
         specials = sorted(map(re.escape, template.tokenizer.all_special_tokens), key=len, reverse=True)
         self._closing = re.compile(f"(?:{'|'.join(specials)})?\\s*\\Z" if specials else r"\s*\Z")
 
@@ -139,7 +140,9 @@ class ResponseFinder:
         return Response(index, prompt, prompt + start, prompt + stop, dropped, added)
 
     def _prompt(self, index: int) -> str:
-        return self.template.text(self.messages[:index], self.tools, generation_prompt=True)
+        if index not in self._prompts:
+            self._prompts[index] = self.template.text(self.messages[:index], self.tools, generation_prompt=True)
+        return self._prompts[index]
 
     def _text(self, messages: Sequence[Message]) -> str:
         return self.template.text(messages, self.tools)

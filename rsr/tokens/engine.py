@@ -19,6 +19,7 @@ from torch import Tensor
 from rsr.errors import InputError
 from rsr.student.chat import RenderedChat
 from rsr.student.head import Head
+from rsr.tokens.branches import beyond, trees
 from rsr.tokens.settings import Scoring
 from rsr.tokens.statistics import TIE_RULE, statistics_at
 from rsr.tokens.tokens import Tokens
@@ -92,21 +93,10 @@ class Scorer:
             InputError: memory runs out on one chat alone.
             NotFinite: logits that are not finite, naming chat (by its index) and token.
         """
-        rows: list[ChatStatistics] = [_EMPTY] * len(chats)
-        before = self._cache(prefix) if prefix else None
-        waiting = self._batches(chats, range(len(chats)), len(prefix))
-        while waiting:
-            batch = waiting.pop()
-            scored = self._within_memory([chats[i] for i in batch], before)
-            if scored is None:
-                waiting = self._batches(chats, sorted(chain(batch, *waiting)), len(prefix))
-                continue
-            for i, row in zip(batch, scored, strict=True):
-                if not (np.isfinite(row.surprisal).all() and np.isfinite(row.entropy).all()):
-                    at = int(np.flatnonzero(~np.isfinite(row.surprisal) | ~np.isfinite(row.entropy))[0])
-                    raise NotFinite(i, at)
-                rows[i] = row
-                done(i)
+        if any(chat.shared for chat in chats):
+            rows = self._branching(chats, done)
+        else:
+            rows = self._rows(chats, range(len(chats)), done, self._grown(prefix) if prefix else None)
         parts = [_EMPTY, *rows]  # so that nothing can be concatenated too
         return Tokens(
             rank=np.concatenate([r.rank for r in parts]),
@@ -114,6 +104,51 @@ class Scorer:
             entropy=np.concatenate([r.entropy for r in parts]),
             offsets=np.concatenate([[0], np.cumsum([len(r.rank) for r in rows])]).astype(np.int64),
         )
+
+    def _branching(self, chats: Sequence[RenderedChat], done: Callable[[int], None]) -> "list[ChatStatistics]":
+        """Rows of chats of which some begin as others do: the cache of a trunk grows from branch to branch."""
+        rows: list[ChatStatistics] = [_EMPTY] * len(chats)
+        found = trees(chats)
+        alone = [tree[0] for tree in found if len(tree) == 1]
+        for i, row in zip(alone, self._rows([chats[i] for i in alone], alone, done), strict=True):
+            rows[i] = row
+        for tree in found:
+            before, length = None, 0
+            for i in tree if len(tree) > 1 else ():
+                if chats[i].shared > length:
+                    before = self._grown(chats[tree[-1]].ids[length : chats[i].shared], before)
+                    length = chats[i].shared
+                (rows[i],) = self._rows([beyond(chats[i], length)], [i], done, before)
+        return rows
+
+    def _rows(
+        self,
+        chats: Sequence[RenderedChat],
+        names: Sequence[int],
+        done: Callable[[int], None],
+        before: "Cache | None" = None,
+    ) -> "list[ChatStatistics]":
+        """Statistics of each chat behind what is in a cache.
+
+        Args:
+            names: indices of the chats as they are called outside.
+        """
+        rows: list[ChatStatistics] = [_EMPTY] * len(chats)
+        prefix = 0 if before is None else before.get_seq_length()
+        waiting = self._batches(chats, range(len(chats)), prefix)
+        while waiting:
+            batch = waiting.pop()
+            scored = self._within_memory([chats[i] for i in batch], before)
+            if scored is None:
+                waiting = self._batches(chats, sorted(chain(batch, *waiting)), prefix)
+                continue
+            for i, row in zip(batch, scored, strict=True):
+                if not (np.isfinite(row.surprisal).all() and np.isfinite(row.entropy).all()):
+                    at = int(np.flatnonzero(~np.isfinite(row.surprisal) | ~np.isfinite(row.entropy))[0])
+                    raise NotFinite(names[i], at)
+                rows[i] = row
+                done(names[i])
+        return rows
 
     def _batches(self, chats: Sequence[RenderedChat], indices: Sequence[int], before: int) -> list[list[int]]:
         """Groups of the chats at indices, the longest last."""
@@ -150,10 +185,11 @@ class Scorer:
         ends = np.cumsum([len(t) for t in targets])[:-1]
         return [ChatStatistics(*row) for row in zip(*(np.split(part, ends) for part in split), strict=True)]
 
-    def _cache(self, prefix: Sequence[int]) -> "Cache":
+    def _grown(self, prefix: Sequence[int], before: "Cache | None" = None) -> "Cache":
+        """The cache of what is in a cache, which it takes, and these tokens."""
         ids = torch.tensor([prefix], device=self.student.device)
         try:
-            cache: Cache = self.body(input_ids=ids, use_cache=True).past_key_values
+            cache: Cache = self.body(input_ids=ids, past_key_values=before, use_cache=True).past_key_values
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise

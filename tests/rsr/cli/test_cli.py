@@ -153,6 +153,23 @@ def test_a_page_of_a_trajectory(tmp_path, model, monkeypatch, capfd):
     assert page.count('class="t"') == len(rsr.inspect(model, tmp_path / "a.jsonl", "it").tokens)
 
 
+def test_scores_of_each_turn(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    asked = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "It is 2."}]
+    write(
+        tmp_path / "a.jsonl",
+        [{"messages": [*asked, {"role": "user", "content": "Yes."}, {"role": "assistant", "content": ""}]}],
+    )
+    turns = json.loads(within(capfd, "inspect", "--student", model, "a.jsonl", "--json", "--rendering", "turn"))[
+        "turns"
+    ]
+    assert [turn["message"] for turn in turns] == [1, 3]
+    whole = rsr.inspect(model, tmp_path / "a.jsonl")
+    assert turns[0]["rsr"] == pytest.approx(whole.rsr) and turns[0]["tokens"] == len(whole.tokens)
+    assert turns[1] == {"message": 3, "tokens": 0, "rsr": None, "mean_surprisal": None}
+    assert "no value" in within(capfd, "inspect", "--student", model, "a.jsonl")
+
+
 # --- selecting ------------------------------------------------------------------------------------------------------
 
 

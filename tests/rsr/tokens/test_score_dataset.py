@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,9 +232,9 @@ def test_turns_of_a_rewriting_template_are_scored_as_they_are_met(folder, tmp_pa
         "message['content']", "(message['content'] if loop.last else message['content'].split('</think>')[-1].lstrip())"
     )
     (tmp_path / "rewriting.jinja").write_text(rewriting)
-    stores, loaded = {}, dict(name="tiny", dtype="float32", device="cpu", template=str(tmp_path / "rewriting.jinja"))
+    stores, loaded = {}, dict[str, Any](dtype="float32", device="cpu", template=str(tmp_path / "rewriting.jinja"))
     for rendering in ("whole", "turn"):
-        student = students.load(folder, rendering=rendering, **loaded)
+        student = students.load(folder, name="tiny", rendering=rendering, **loaded)
         stores[rendering] = score_dataset(Scorer(student, Scoring()), data, tmp_path)
     assert stores["whole"].artefact.key["student"] | {"rendering": "turn"} == stores["turn"].artefact.key["student"]
     (shard,) = stores["turn"]
