@@ -3,6 +3,7 @@
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from experiments.app.shared_configs import PathsConfig, ScoringConfig, TeachersConfig
 from experiments.miniature import lengths
@@ -11,6 +12,7 @@ from experiments.miniature.programs import teachers as programs
 from experiments.miniature.world import SEED
 from experiments.stages import random_selection
 from rsr.data import places, trajectories
+from rsr.data.records import FileRecords
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.store.artefacts import find_or_begin, writing
@@ -68,11 +70,12 @@ def load(teachers: TeachersConfig, scoring: ScoringConfig, paths: PathsConfig) -
     source = place(teachers, paths)
     found = places.find(source)
     chosen = _by_table(teachers, source, found) if teachers.teachers else found
+    options: dict[str, Any] = {"on_error": scoring.on_error.value, "fields": teachers.fields}
     datasets = [
         dataset
         for name, generation, file in chosen
         for dataset in trajectories.read_all(
-            file, name, generation, on_error=scoring.on_error.value, fields=teachers.fields
+            FileRecords(file), name, generation, **options, one_teacher=bool(teachers.teachers)
         )
     ]
     if not teachers.teachers and (passed_over := places.beside(source)):

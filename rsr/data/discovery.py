@@ -76,6 +76,17 @@ class Reading:
 
     on_error: OnError
     fields: Fields
+    one_teacher: bool = False
+
+    def of_one_teacher(self) -> "Reading":
+        """The same of data that have a name.
+
+        Raises:
+            InputError: a field is to name their teachers, too.
+        """
+        if "teacher" in self.fields:
+            raise InputError("data with a name (NAME=FILE) are of one teacher: leave out the field that names teachers")
+        return replace(self, one_teacher=True)
 
 
 def _sources(data: Data, reading: Reading) -> list[Source]:
@@ -83,6 +94,7 @@ def _sources(data: Data, reading: Reading) -> list[Source]:
         return _from_place(data, reading)
     if isinstance(data, Mapping):
         refuse_splits("the data", data)
+        reading = reading.of_one_teacher()
         return [_renamed(source, name) for name, named in data.items() for source in _sources(named, reading)]
     if type(data).__name__ == "DataFrame":
         return _from_objects([given(_plain(row)) for row in _rows(data)], reading)
@@ -128,7 +140,7 @@ def _from_place(place: str | Path, reading: Reading) -> list[Source]:
         return _parsed(((where, record) for where, record, _ in lines), "stdin", reading)
     name, equals, rest = str(place).partition("=")
     if equals and name and not Path(place).exists():
-        return [_renamed(source, name) for source in _from_place(rest, reading)]
+        return [_renamed(source, name) for source in _from_place(rest, reading.of_one_teacher())]
     found = places.find(place)
     sources = [s for teacher, generation, file in found for s in _from_file(file, teacher, generation, reading)]
     if passed_over := places.beside(place):
@@ -139,7 +151,7 @@ def _from_place(place: str | Path, reading: Reading) -> list[Source]:
 
 def _from_file(file: Path, teacher: str, generation: str, reading: Reading) -> list[Source]:
     records = FileRecords(file)
-    datasets = trajectories.read_all(records, teacher, generation, on_error=reading.on_error, fields=reading.fields)
+    datasets = trajectories.read_all(records, teacher, generation, **vars(reading))
     named = _named(records, reading.fields)
     return [Source(dataset, named, records.suffix, str(file)) for dataset in datasets]
 
@@ -170,9 +182,7 @@ def _parsed(records: Iterable[tuple[str, Any]], teacher: str, reading: Reading) 
             yield where, record
 
     place = "standard input" if teacher == "stdin" else "the data"
-    datasets = trajectories.by_teacher(
-        keeping(), teacher, on_error=reading.on_error, source=place, fields=reading.fields
-    )
+    datasets = trajectories.by_teacher(keeping(), teacher, source=place, **vars(reading))
     return [Source(dataset, _named(kept, reading.fields), ".jsonl", place) for dataset in datasets]
 
 

@@ -178,63 +178,56 @@ def renamed(record: Any, fields: Fields) -> Any:
     return {**rest, **{ours: record.get(theirs) for ours, theirs in fields.items()}}
 
 
-def read(path: Path, teacher: str, generation: str = "", *, on_error: OnError = "error") -> Dataset:
-    """Read one file of trajectories.
+def read(
+    path: Path, teacher: str, generation: str = "", *, on_error: OnError = "error", fields: Fields | None = None
+) -> Dataset:
+    """Read one file of trajectories, all of one teacher.
 
     Raises:
         InputError: the file cannot be read or holds nothing, or, under on_error="error", the first malformed record,
             named by file and line (for Parquet by row).
     """
-    file = FileRecords(path)
-    return parse(file.scan(), teacher, generation, on_error=on_error, source=str(path), file=file)
+    (dataset,) = read_all(FileRecords(path), teacher, generation, on_error=on_error, fields=fields, one_teacher=True)
+    return dataset
 
 
 def read_all(
-    file: Path | FileRecords,
+    file: FileRecords,
     teacher: str,
     generation: str = "",
     *,
     on_error: OnError = "error",
     fields: Fields | None = None,
+    one_teacher: bool = False,
 ) -> list[Dataset]:
-    """Read the datasets of one file, whose records may be of several teachers; see `by_teacher`.
+    """Read the datasets of one file; see `by_teacher`.
 
     Raises:
         InputError: see there.
     """
-    records = FileRecords(file) if isinstance(file, Path) else file
+    records, source = file.scan(), str(file.path)
     return by_teacher(
-        records.scan(),
+        records,
         teacher,
         generation,
         on_error=on_error,
-        source=str(records.path),
-        file=records,
+        source=source,
+        file=file,
         fields=fields,
+        one_teacher=one_teacher,
     )
 
 
 def parse(
-    records: Iterable[tuple[str, Any]],
-    teacher: str,
-    generation: str = "",
-    *,
-    on_error: OnError = "error",
-    source: str = "records",
-    file: FileRecords | None = None,
+    records: Iterable[tuple[str, Any]], teacher: str, generation: str = "", *, on_error: OnError = "error"
 ) -> Dataset:
-    """Make a dataset of records (mappings), each with a text that says where it comes from.
-
-    Args:
-        file: where the records stay, so that their messages need not be kept.
+    """Make a dataset of records (mappings) of one teacher, each with a text that says where it comes from.
 
     Raises:
         InputError: see `read`.
     """
-    reader = _Reader(on_error, {}, file)
-    for row, (where, record) in enumerate(records):
-        reader.add(row, where, record)
-    return reader.dataset(teacher, generation, source)
+    (dataset,) = by_teacher(records, teacher, generation, on_error=on_error, one_teacher=True)
+    return dataset
 
 
 def by_teacher(
@@ -246,12 +239,15 @@ def by_teacher(
     source: str = "records",
     file: FileRecords | None = None,
     fields: Fields | None = None,
+    one_teacher: bool = False,
 ) -> list[Dataset]:
     """Make datasets of records that may be of several teachers: a field "teacher" with several values says whose each is.
 
     Args:
         teacher, generation: of all records, where they name no several teachers.
+        file: where the records stay, so that their messages need not be kept.
         fields: names of the fields; where it names "teacher" or "generation" these are always taken.
+        one_teacher: whoever the records name, they are of one.
 
     Raises:
         InputError: see `read`; or a record names no teacher where others do; or no record has a field that is named.
@@ -262,15 +258,15 @@ def by_teacher(
     for row, (where, record) in enumerate(records):
         missing -= {*record} if isinstance(record, Mapping) else set()
         named = renamed(record, fields)
-        whose = _text(named, "teacher"), _text(named, "generation") if "generation" in fields else None
+        whose = (None, None) if one_teacher else _whose(named, fields)
         readers.setdefault(whose, _Reader(on_error, fields, file)).add(row, where, named)
     if missing:
         raise InputError(f"{source}: no record has a field {min(missing)!r}")
     teachers = {of for of, _ in readers}
-    several = len(teachers) > 1 or "teacher" in fields
+    several = len(teachers) > 1 or ("teacher" in fields and not one_teacher)
     if several and None in teachers:
         raise InputError(f"{source}: some records name no teacher, and others name {max(filter(None, teachers))!r}")
-    if not several and "generation" not in fields:
+    if one_teacher or not (several or "generation" in fields):
         (reader,) = readers.values() or [_Reader(on_error, fields, file)]
         return [reader.dataset(teacher, generation, source)]
     return [
@@ -279,8 +275,13 @@ def by_teacher(
     ]
 
 
-def _text(record: Any, name: str) -> str | None:
-    value = record.get(name) if isinstance(record, Mapping) else None
+def _whose(record: Any, fields: Fields) -> tuple[str | None, str | None]:
+    """The teacher and the generation that a record names."""
+    named = record if isinstance(record, Mapping) else {}
+    return _name(named.get("teacher")), _name(named.get("generation")) if "generation" in fields else None
+
+
+def _name(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
 

@@ -12,7 +12,7 @@ import pytest
 from rsr.data import discovery, places
 from rsr.data.formats import chats, turns
 from rsr.data.messages import Message, ToolCall
-from rsr.data.trajectories import by_teacher, parse
+from rsr.data.trajectories import by_teacher
 from rsr.errors import InputError
 
 SCHEMA: dict[str, Any] = {
@@ -284,6 +284,11 @@ def test_several_teachers_in_one_file_are_datasets_and_fields_may_be_named(tmp_p
         assert discovery.field_of(two, two.dataset.trajectories[0], "origin") == "book"
     named = [{"teacher": row["model"], "messages": TURNS} for row in rows]
     assert [s.dataset.name for s in discovery.read(named)] == ["one", "two"]
+    assert [s.dataset.name for s in discovery.read({"all": [row | {"id": i} for i, row in enumerate(named)]})] == [
+        "all"
+    ]
+    with pytest.raises(InputError, match=r"NAME=FILE. are of one teacher: leave out the field"):
+        discovery.read(f"mine={path}", fields=fields)
     with pytest.raises(InputError, match="some records name no teacher, and others name 'two'"):
         discovery.read([*named, {"messages": TURNS}])
     with pytest.raises(InputError, match="no record has a field 'verdict'"):
@@ -314,7 +319,3 @@ def test_a_part_of_a_data_set_on_the_hub(tmp_path, monkeypatch):
 def test_splits_in_one_object_are_no_teachers():
     with pytest.raises(InputError, match="the data: holds the splits test, train"):
         discovery.read({"train": [{"messages": TURNS}], "test": [{"messages": TURNS}]})
-
-
-def test_parse_keeps_records_of_one_teacher_together():
-    assert len(parse([("a", {"messages": TURNS, "teacher": str(i)}) for i in range(2)], "t").trajectories) == 2
