@@ -259,13 +259,16 @@ def by_teacher(
         missing -= {*record} if isinstance(record, Mapping) else set()
         named = renamed(record, fields)
         whose = (None, None) if one_teacher else _whose(named, fields)
-        readers.setdefault(whose, _Reader(on_error, fields, file)).add(row, where, named)
+        if whose not in readers:
+            readers[whose] = _Reader(on_error, fields, file)
+        readers[whose].add(row, where, named)
     if missing:
         raise InputError(f"{source}: no record has a field {min(missing)!r}")
     teachers = {of for of, _ in readers}
     several = len(teachers) > 1 or ("teacher" in fields and not one_teacher)
     if several and None in teachers:
-        raise InputError(f"{source}: some records name no teacher, and others name {max(filter(None, teachers))!r}")
+        others = f", and others name {max(filter(None, teachers))!r}" if len(teachers) > 1 else ""
+        raise InputError(f"{source}: some records name no teacher{others}")
     if one_teacher or not (several or "generation" in fields):
         (reader,) = readers.values() or [_Reader(on_error, fields, file)]
         return [reader.dataset(teacher, generation, source)]
@@ -282,7 +285,7 @@ def _whose(record: Any, fields: Fields) -> tuple[str | None, str | None]:
 
 
 def _name(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return str(value) if isinstance(value, str | int) and value != "" else None
 
 
 class _Reader:
