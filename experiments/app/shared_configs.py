@@ -167,7 +167,7 @@ class ScoringConfig:
     max_length: int | None = None  # tokens; null: 32,768, or the model's positions where it has fewer
     beyond_positions: bool = False  # allow a max_length beyond the model's positions
     attention: str | None = DEFAULTS.attention
-    device: str | None = None  # null: a GPU where there is one
+    device: str | None = None  # null: a GPU where there is one; auto: weights are spread over GPUs, memory and disk
     token_budget: int | None = None  # padded tokens per forward pass; null: what suits the device
     trust_remote_code: bool = False
     on_error: OnError = OnError.error  # of a malformed record or one that cannot be rendered verbatim

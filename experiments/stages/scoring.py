@@ -11,6 +11,7 @@ from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.metrics import score_tables
 from rsr.metrics.score_tables import Scores
+from rsr.student.settings import SPREAD
 from rsr.tokens.settings import Scoring
 from rsr.tokens.token_store import TokenStore
 
@@ -86,6 +87,8 @@ def _backend(config: ScoreConfig, processes: int) -> "Backend":
     from rsr.tokens.late_scorer import LateScorer
 
     if config.scoring.backend is Engine.transformers:
+        if processes > 1 and config.scoring.device == SPREAD:
+            raise InputError("scoring.device=auto takes all devices in one process: start it without accelerate launch")
         model = students.model_of(config.student, config.paths)
         loading = students.loading_of(config.student, config.scoring)
         return LateScorer(model, loading, settings_of(config.scoring), name=config.student.name)

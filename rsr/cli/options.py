@@ -96,7 +96,10 @@ _SETTINGS = (
         show_default=True,
         help="Tokens of a response that hold text of the template as well: leave them out, or score them.",
     ),
-    click.option("--device", help="Such as cuda:0 or cpu. [default: a GPU where there is one]"),
+    click.option(
+        "--device",
+        help="Such as cuda:0 or cpu; auto spreads the weights over GPUs, memory and disk. [default: a GPU where there is one]",
+    ),
     click.option(
         "--attention",
         help="Attention implementation of transformers. [default: sdpa where the model has it, else eager]",

@@ -26,11 +26,19 @@ def show_estimate(dry_run: "DryRun") -> None:
         f"{dry_run.trajectories:,} trajectories, {dry_run.tokens:,} tokens ({dry_run.response_tokens:,} of responses), "
         f"longest {dry_run.longest:,}{cut}",
         f"time    about {_duration(dry_run.seconds)} at {dry_run.tokens_per_second:,.0f} tokens/s in a short probe",
-        f"memory  {_size(dry_run.memory)} at the probe's peak, weights {_size(dry_run.weights)} of it",
+        f"memory  {_size(dry_run.memory)} at the probe's peak, weights {_size(sum(dry_run.weights.values()))} of it: {_place(dry_run)}",
         f"disk    about {_size(dry_run.disk)}, free {_size(dry_run.free)}",
     )
     if dry_run.refused:
         say(f"{dry_run.refused} cannot be rendered verbatim and would stop the run, the first: {dry_run.first_refused}")
+
+
+def _place(dry_run: "DryRun") -> str:
+    """Whether the student fits on its device, or where it lies."""
+    if len(dry_run.weights) > 1:
+        return "spread over " + ", ".join(f"{place} {_size(size)}" for place, size in dry_run.weights.items())
+    fits = "fits" if dry_run.memory <= dry_run.device_memory else "does not fit"
+    return f"{fits} on {dry_run.device}, which has {_size(dry_run.device_memory)}"
 
 
 def _duration(seconds: float) -> str:

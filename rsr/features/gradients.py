@@ -104,7 +104,7 @@ class ProjectedGradients:
             seed = _seed(self.settings.seed, name)
             if self.settings.parameters == LORA_B:
                 gradient = LORA_SCALE * gradient @ lora_a(gradient.shape[1], seed).to(gradient.device).T
-            projection.add_(sketch(gradient.flatten(), seed, len(projection)))
+            projection.add_(sketch(gradient.flatten(), seed, len(projection)).to(projection.device))
 
         with streaming(self.scorer.student.model, self.chosen, add, checkpointing=self.checkpointing):
             for chat, of_chat in zip(chats, positions, strict=True):
@@ -126,13 +126,15 @@ def summed_loss(scorer: "Scorer", ids: Sequence[int], positions: Sequence[int], 
         sample: draw the tokens from the student's own distribution instead (for a Fisher matrix).
     """
     student = scorer.student
-    sequence, at = torch.tensor(ids, device=student.device), torch.tensor(positions, device=student.device)
-    hidden = scorer.body(input_ids=sequence[None], use_cache=False).last_hidden_state[0, at - 1]
+    sequence, at = torch.tensor(ids), torch.tensor(positions)
+    states = scorer.body(input_ids=sequence[None].to(student.device), use_cache=False).last_hidden_state[0]
+    hidden = states[at.to(states.device) - 1]
     head = Head(student.model)
     rows = max(1, scorer.head_chunk // head.vocabulary)
 
     def cross_entropy(states: Tensor, targets: Tensor) -> Tensor:
         logits = head(states).float()
+        targets = targets.to(logits.device)
         if sample:
             targets = torch.multinomial(logits.detach().softmax(-1), 1)[:, 0]
         return nn.functional.cross_entropy(logits, targets, reduction="sum")
@@ -187,6 +189,8 @@ def _chosen(model: nn.Module, parameters: str) -> dict[str, nn.Parameter]:
         chosen = {name: p for name, p in named.items() if name.removesuffix(".weight").endswith(LORA_MODULES)}
     else:
         chosen = {name: p for name, p in named.items() if parameters == "all" or fnmatch(name, parameters)}
+    if any(p.is_meta for p in chosen.values()):
+        raise InputError("weights in main memory or on disk have no gradients: larger or more GPUs are needed")
     if not chosen:
         raise InputError(f"no parameter fits {parameters!r}; there are {', '.join(list(named)[:5])}, ...")
     return chosen

@@ -30,6 +30,7 @@ from rsr.features.gradients import streaming, summed_loss
 from rsr.store.artefacts import Artefact, digest, find_or_begin, writing
 from rsr.store.locks import locking
 from rsr.student.chat import RenderedChat
+from rsr.student.device import places
 
 if TYPE_CHECKING:
     from rsr.tokens.engine import Scorer
@@ -70,9 +71,10 @@ class Influence:
 
     def __init__(self, scorer: "Scorer", direction: Artefact) -> None:
         self.scorer, self.artefact = scorer, direction
-        self.direction = {n: t.to(scorer.student.device) for n, t in load_file(direction.path / DIRECTION).items()}
+        self.direction = load_file(direction.path / DIRECTION)
         modules = {name: scorer.student.model.get_submodule(name) for name in self.direction}
         self.weights = {name: _weight(module) for name, module in modules.items()}
+        self.direction = {name: of.to(self.weights[name].device) for name, of in self.direction.items()}
 
     def identity(self) -> dict[str, Any]:
         return {"version": 2, "student": dict(self.scorer.student.identity), "direction": digest(self.artefact.key)}
@@ -114,6 +116,8 @@ def query_direction(
     if shared:
         raise InputError(f"{len(shared)} queries are among the scored problems, such as {min(shared)}: hold them out")
     scorer = load()
+    if len(places(scorer.student.model)) > 1:
+        raise InputError("kronfluence fits the curvature on one device: device=auto has no place with influence")
     key = {
         "stage": STAGE,
         "version": 2,

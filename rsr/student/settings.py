@@ -9,6 +9,7 @@ Dtype = Literal["auto", "bfloat16", "float16", "float32"]  # auto: as the device
 HeadDtype = Literal["model", "float32"]
 Rendering = Literal["whole", "turn"]
 BoundaryTokens = Literal["exclude", "include"]
+SPREAD = "auto"  # as a device: weights are spread, transformers' device_map="auto"
 
 
 @dataclass(frozen=True)

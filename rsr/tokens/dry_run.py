@@ -4,7 +4,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ import numpy as np
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.student.chat import RenderedChat
+from rsr.student.device import memory_on, places
 
 if TYPE_CHECKING:
     from rsr.tokens.engine import Scorer
@@ -30,7 +31,9 @@ class DryRun:
         tokens, response_tokens: counted after truncation.
         truncated: chats longer than max_length; refused: that cannot be rendered verbatim, with the first reason.
         tokens_per_second: of the probe; seconds: tokens over it.
-        memory: peak bytes of this process (on a GPU, of the device) in the probe, the weights included.
+        weights: bytes of the student, by the place that they lie in.
+        memory: peak bytes of this process (on GPUs, of these) in the probe, the weights included.
+        device: of the student; device_memory: bytes that it has for this process.
         disk, free: bytes that the token stores will take, and that there are.
     """
 
@@ -43,8 +46,10 @@ class DryRun:
     first_refused: str | None
     tokens_per_second: float
     seconds: float
-    weights: int
+    weights: Mapping[str, int]
     memory: int
+    device: str
+    device_memory: int
     disk: int
     free: int
 
@@ -82,8 +87,10 @@ def estimate(scorer: "Scorer", datasets: Sequence[Dataset], outputs: Path) -> Dr
         first_refused=reasons[0] if reasons else None,
         tokens_per_second=speed,
         seconds=tokens / speed,
-        weights=sum(p.numel() * p.element_size() for p in scorer.student.model.parameters()),
+        weights=places(scorer.student.model),
         memory=_peak(scorer),
+        device=str(scorer.student.device),
+        device_memory=memory_on(scorer.student.device),
         disk=response * BYTES_PER_TOKEN,
         free=shutil.disk_usage(place).free,
     )
@@ -135,6 +142,6 @@ def _peak(scorer: "Scorer") -> int:
     import torch
 
     if scorer.student.device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(scorer.student.device))
+        return sum(torch.cuda.max_memory_allocated(device) for device in range(torch.cuda.device_count()))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

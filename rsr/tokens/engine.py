@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rsr.errors import InputError
 from rsr.student.chat import RenderedChat
+from rsr.student.device import copied
 from rsr.student.head import Head
 from rsr.tokens.branches import beyond, trees
 from rsr.tokens.settings import Scoring
@@ -37,8 +38,8 @@ class Scorer:
     """Scores rendered chats under one student.
 
     Attributes:
-        full_budget: padded tokens per forward pass, as set or as suits the device.
-        token_budget: what is left of it after memory ran out.
+        token_budget: padded tokens per forward pass, as set or as suits the device.
+        least_budget: the least that memory has left of it so far, in one call of `score`; the next begins with all of it.
         head_chunk: logits in memory at a time.
         packs: chats of a batch share one row, without padding.
 
@@ -50,10 +51,10 @@ class Scorer:
     def __init__(self, student: "Student", scoring: Scoring) -> None:
         self.student, self.scoring = student, scoring
         self.max_length = scoring.max_length_for(student)
-        self.full_budget = scoring.token_budget_on(
+        self.token_budget = scoring.token_budget_on(
             student.device.type, student.model.config.get_text_config().hidden_size
         )
-        self.token_budget = self.full_budget
+        self.least_budget = self.token_budget
         self.head_chunk = scoring.head_chunk_on(student.device.type)
         self.packs = PACKING in (student.model.config._attn_implementation or "")
         self.body = student.model.get_decoder()
@@ -71,8 +72,8 @@ class Scorer:
         return {
             "attention": self.student.model.config._attn_implementation,
             "device": self.student.device.type,
-            "token_budget": self.full_budget,
-            "token_budget_left": self.token_budget,  # lower where memory ran out
+            "token_budget": self.token_budget,
+            "token_budget_left": self.least_budget,  # lower where memory ran out
             "packed": self.packs,
         }
 
@@ -135,55 +136,72 @@ class Scorer:
         """
         rows: list[ChatStatistics] = [_EMPTY] * len(chats)
         prefix = 0 if before is None else before.get_seq_length()
-        waiting = self._batches(chats, range(len(chats)), prefix)
-        while waiting:
-            batch = waiting.pop()
-            scored = self._within_memory([chats[i] for i in batch], before)
-            if scored is None:
-                waiting = self._batches(chats, sorted(chain(batch, *waiting)), prefix)
+        budget = self.token_budget
+        waiting = self._batches(chats, range(len(chats)), prefix, budget)
+        batch = self._batch(chats, waiting[-1], before) if waiting else None
+        while batch is not None:
+            statistics = self._within_memory(batch, before)
+            if statistics is None:
+                budget = self._lowered(budget, len(batch.chats), prefix + max(batch.lengths))
+                waiting = self._batches(chats, sorted(chain(*waiting)), prefix, budget)
+                batch = self._batch(chats, waiting[-1], before)
                 continue
-            for i, row in zip(batch, scored, strict=True):
+            waiting.pop()
+            # A GPU is still at work while the next batch is copied to it; only then is it waited for.
+            following = self._batch(chats, waiting[-1], before) if waiting else None
+            for i, row in zip(batch.chats, _split(statistics, batch.counts), strict=True):
                 if not (np.isfinite(row.surprisal).all() and np.isfinite(row.entropy).all()):
                     at = int(np.flatnonzero(~np.isfinite(row.surprisal) | ~np.isfinite(row.entropy))[0])
                     raise NotFinite(names[i], at)
                 rows[i] = row
                 done(names[i])
+            batch = following
         return rows
 
-    def _batches(self, chats: Sequence[RenderedChat], indices: Sequence[int], before: int) -> list[list[int]]:
+    def _batches(
+        self, chats: Sequence[RenderedChat], indices: Sequence[int], before: int, budget: int
+    ) -> list[list[int]]:
         """Groups of the chats at indices, the longest last."""
         lengths = [before + len(chats[i].ids) for i in indices]
-        groups = batches(lengths, self.token_budget, padded=not self.packs or before > 0)
+        groups = batches(lengths, budget, padded=not self.packs or before > 0)
         return [[indices[i] for i in group] for group in reversed(groups)]
 
-    def _within_memory(self, chats: Sequence[RenderedChat], before: "Cache | None") -> "list[ChatStatistics] | None":
-        """Statistics of a batch, or None where memory ran out and the token budget is lower now."""
+    def _batch(self, chats: Sequence[RenderedChat], indices: Sequence[int], before: "Cache | None") -> "Batch":
+        """The chats at indices as one forward pass takes them, on the device."""
+        rows = [torch.tensor(chats[i].ids) for i in indices]
+        packed = self.packs and before is None
+        ids = torch.cat(rows)[None] if packed else torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        lengths = [len(row) for row in rows]
+        starts = np.cumsum([0, *lengths])[:-1] if packed else np.arange(len(rows)) * ids.shape[1]
+        responses = [
+            torch.tensor(chats[i].positions(), dtype=torch.long) + int(at)
+            for i, at in zip(indices, starts, strict=True)
+        ]
+        positions = torch.cat(responses)
+        ids, positions, targets = (copied(of, self.student.device) for of in (ids, positions, ids.flatten()[positions]))
+        return Batch(tuple(indices), ids, lengths, packed, positions, targets, [len(of) for of in responses])
+
+    def _within_memory(self, batch: "Batch", before: "Cache | None") -> tuple[Tensor, Tensor, Tensor] | None:
+        """Statistics of a batch, or None where memory ran out."""
         try:
-            return self._score_batch(chats, before)
+            hidden = self._hidden(batch.ids, before, batch.lengths if batch.packed else None).flatten(0, 1)
+            # The logits at one position predict the token at the next.
+            positions = batch.positions.to(hidden.device) - 1
+            return statistics_at(self.head, hidden, positions, batch.targets, self.head_chunk)
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
-        longest = max(len(chat.ids) for chat in chats)
-        if len(chats) == 1:
-            raise InputError(f"out of memory on one chat of {longest} tokens alone: lower max_length")
-        self.token_budget = min(self.token_budget, len(chats) * longest) // 2
-        LOG.warning("out of memory: going on with %d tokens a batch", self.token_budget)
-        return None
+            return None
 
-    def _score_batch(self, chats: Sequence[RenderedChat], before: "Cache | None") -> "list[ChatStatistics]":
-        rows = [torch.tensor(chat.ids) for chat in chats]
-        packed = self.packs and before is None
-        ids = torch.cat(rows)[None] if packed else torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        starts = np.cumsum([0, *map(len, rows)])[:-1] if packed else np.arange(len(rows)) * ids.shape[1]
-        ids = ids.to(self.student.device)
-        hidden = self._hidden(ids, before, [len(row) for row in rows] if packed else None).flatten(0, 1)
-        # The logits at one position predict the token at the next.
-        targets = [torch.tensor(c.positions(), dtype=torch.long) + int(at) for c, at in zip(chats, starts, strict=True)]
-        positions = torch.cat(targets).to(ids.device)
-        statistics = statistics_at(self.head, hidden, positions - 1, ids.flatten()[positions], self.head_chunk)
-        split = [part.numpy() for part in statistics]
-        ends = np.cumsum([len(t) for t in targets])[:-1]
-        return [ChatStatistics(*row) for row in zip(*(np.split(part, ends) for part in split), strict=True)]
+    def _lowered(self, budget: int, chats: int, longest: int) -> int:
+        """The token budget after a batch of so many chats, padded to the longest, ran out of memory."""
+        if chats == 1:
+            raise InputError(f"out of memory on one chat of {longest} tokens alone: lower max_length")
+        budget = min(budget, chats * longest) // 2
+        if budget < self.least_budget:
+            self.least_budget = budget
+            LOG.warning("out of memory: going on with %d tokens a batch", budget)
+        return budget
 
     def _grown(self, prefix: Sequence[int], before: "Cache | None" = None) -> "Cache":
         """The cache of what is in a cache, which it takes, and these tokens."""
@@ -219,7 +237,7 @@ class Scorer:
             return  # said of the first chat
         head = Head(model)
         spread = own.std().item()
-        difference = (own - head(self._hidden(probe)).float()).abs().max().item()
+        difference = (own - head(self._hidden(probe)).float().to(own.device)).abs().max().item()
         if not difference <= 0.02 * spread:
             raise InputError(
                 f"{name}: body and head, called apart, differ from the model's own logits by {difference:.3g} "
@@ -256,7 +274,7 @@ def batches(lengths: Sequence[int], token_budget: int, *, padded: bool = True) -
 
 def _out_of_memory(error: RuntimeError) -> bool:
     """Of a device, its matrix library, or a CPU; the latter two raise no error of a kind of their own."""
-    signs = ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
+    signs = ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory")
     return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
 
 
@@ -276,6 +294,25 @@ class NotFinite(InputError):
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Chats of one forward pass.
+
+    Attributes:
+        chats: their indices; lengths: their tokens; counts: their response tokens.
+        ids: (rows, tokens), a chat a row, or all packed into one.
+        positions: of the response tokens, in ids flattened; targets: the ids there.
+    """
+
+    chats: tuple[int, ...]
+    ids: Tensor
+    lengths: Sequence[int]
+    packed: bool
+    positions: Tensor
+    targets: Tensor
+    counts: Sequence[int]
+
+
+@dataclass(frozen=True)
 class ChatStatistics:
     """Statistics of one chat."""
 
@@ -285,3 +322,11 @@ class ChatStatistics:
 
 
 _EMPTY = ChatStatistics(np.empty(0, np.uint32), np.empty(0, np.float32), np.empty(0, np.float32))
+
+
+def _split(statistics: Sequence[Tensor], counts: Sequence[int]) -> list[ChatStatistics]:
+    """Statistics of each chat on the CPU, from those of a batch; here a device is waited for."""
+    rank, surprisal, entropy = (part.cpu().numpy() for part in statistics)
+    ends = np.cumsum(counts)[:-1]
+    columns = (np.split(part, ends) for part in (rank.astype(np.uint32), surprisal, entropy))
+    return [ChatStatistics(*row) for row in zip(*columns, strict=True)]

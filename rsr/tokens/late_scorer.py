@@ -50,6 +50,16 @@ class LateScorer:
     def identity(self) -> dict[str, Any]:
         return identity_of(self._scoring, self.max_length)
 
+    @cached_property
+    def token_budget(self) -> int:
+        """Known before the model is loaded: data that cannot be rendered are refused first."""
+        source: dict[str, Any] = {
+            "revision": self._loading.revision,
+            "trust_remote_code": self._loading.trust_remote_code,
+        }
+        config = students.load_config(self._model, **source).get_text_config()
+        return self._scoring.token_budget_on(self._described.identity["device"], config.hidden_size)
+
     @property
     def computed_with(self) -> dict[str, Any]:
         return self.scorer.computed_with

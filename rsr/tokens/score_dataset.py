@@ -22,8 +22,12 @@ from rsr.tokens.tokens import Tokens
 
 # Raised when what a token store holds for the same key changes its meaning.
 VERSION = 3
+# Trajectories are sorted by length over the tokens of so many batches, in whole shards: over fewer, the few long ones of a heavy
+# tail are padded to one another (docs/scoring.md).
+WINDOW_BATCHES = 128
+CHARACTERS = 3  # of a token, roughly: it settles the window alone, and the same one in every run
 
-T = TypeVar("T")
+T, U = TypeVar("T"), TypeVar("U")
 # What is said of each of `Departures`, where there are any.
 TOLD = (
     "the chat template drops {n:,} characters of responses, which are not scored (rendering=turn keeps what it drops of earlier turns)",
@@ -40,6 +44,8 @@ class Backend(Protocol):
     def student(self) -> AnyStudent: ...
     @property
     def max_length(self) -> int: ...
+    @property
+    def token_budget(self) -> int: ...
     @property
     def identity(self) -> dict[str, Any]: ...
     @property
@@ -69,9 +75,9 @@ def score_dataset(
     barrier: Callable[[], None] = lambda: None,
     progress: Advance = lambda characters, tokens: None,
 ) -> TokenStore:
-    """Score a dataset, or find it scored; killed and called again, it loses at most the shards in flight.
+    """Score a dataset, or find it scored; killed and called again, it loses at most the window of shards in flight.
 
-    While one shard is scored, the next is rendered and the one before is written.
+    While one window is scored, the next is rendered and the one before is written.
 
     Args:
         on_error: what to do with a trajectory that cannot be rendered verbatim: refuse, or leave it out and count it.
@@ -93,29 +99,52 @@ def score_dataset(
         return TokenStore(artefact, *names)
     began, tokens = time.perf_counter(), 0
     index, processes = process
-    shards = [dataset.trajectories[i : i + SHARD] for i in range(0, len(dataset.trajectories), SHARD)]
-    mine = range(index, len(shards), processes)
-    wanted = [i for i in mine if not shard_path(artefact, i).exists()]
-    for i in sorted({*mine} - {*wanted}):
-        if on_error == "error":
-            _refuse_left_out(dataset, reasons(shard_path(artefact, i)))
-        progress(sum(t.characters for t in shards[i]), 0)
+    shards = -(-len(dataset.trajectories) // SHARD)
+    size = _window(scorer, dataset, -(-shards // processes))
+    windows = [range(i, min(i + size, shards)) for i in range(0, shards, size)][index::processes]
+    # A window is scored whole, though some of its shards are there: in other batches its numbers would round otherwise.
+    wanted = [w for w in windows if not all(shard_path(artefact, i).exists() for i in w)]
+    for window in windows:
+        if window not in wanted:
+            for i in window if on_error == "error" else ():
+                _refuse_left_out(dataset, reasons(shard_path(artefact, i)))
+            progress(sum(t.characters for t in _within(dataset, window)), 0)
     with ThreadPoolExecutor(1) as writer:
         written: Future[None] | None = None
-        rendered = _ahead(lambda i: _render(scorer, dataset, shards[i], on_error), wanted)
-        for i, (chats, left_out) in zip(wanted, rendered, strict=True):
-            shard = _score_shard(scorer, dataset, shards[i], chats, left_out, progress)
+        rendered = _ahead(lambda window: _render(scorer, dataset, _within(dataset, window), on_error), wanted)
+        for window, (chats, left_out) in zip(wanted, rendered, strict=True):
+            scored = _score(scorer, dataset, _within(dataset, window), chats, left_out, progress)
             tokens += sum(len(chat.ids) for of_one in chats for chat in of_one)
             if written is not None:
                 written.result()
-            written = writer.submit(write_shard, shard_path(artefact, i), shard)
+            written = writer.submit(_write, artefact, window, scored)
         if written is not None:
             written.result()
     barrier()
     if index == 0:
-        artefact = artefact.complete(**_facts(artefact, len(shards), scorer, dataset, began, tokens))
+        artefact = artefact.complete(**_facts(artefact, shards, scorer, dataset, began, tokens))
     barrier()
     return TokenStore(locate(root, STAGE, label, artefact.key), *names)
+
+
+def _window(scorer: Backend, dataset: Dataset, most: int) -> int:
+    """Shards whose trajectories are sorted by length together, at most so many: every process has its share."""
+    lengths = [min(t.characters // CHARACTERS, scorer.max_length) for t in dataset.trajectories]
+    tokens_of_a_shard = max(1, SHARD * sum(lengths) // max(1, len(lengths)))
+    return max(1, min(WINDOW_BATCHES * scorer.token_budget // tokens_of_a_shard, most))
+
+
+def _within(dataset: Dataset, window: range) -> Sequence[Trajectory]:
+    """The trajectories of a window of shards."""
+    return dataset.trajectories[window.start * SHARD : window.stop * SHARD]
+
+
+def _write(artefact: Artefact, window: range, scored: Shard) -> None:
+    """Write the shards of a window that are not there yet, in their order."""
+    for i in window:
+        if not (path := shard_path(artefact, i)).exists():
+            start = (i - window.start) * SHARD
+            write_shard(path, scored.part(start, start + SHARD))
 
 
 def _refuse_left_out(dataset: Dataset, left_out: Mapping[str, str]) -> None:
@@ -124,12 +153,12 @@ def _refuse_left_out(dataset: Dataset, left_out: Mapping[str, str]) -> None:
         raise InputError(f"{dataset.name}, trajectory {identity}: {reason}")
 
 
-def _ahead(make: Callable[[int], T], indices: Sequence[int]) -> Iterator[T]:
-    """What is made of indices, in order; the next is made in a thread while one is used."""
+def _ahead(make: Callable[[U], T], items: Sequence[U]) -> Iterator[T]:
+    """What is made of items, in order; the next is made in a thread while one is used."""
     with ThreadPoolExecutor(1) as thread:
-        coming = [thread.submit(make, i) for i in indices[:1]]
-        for i in indices[1:]:
-            coming.append(thread.submit(make, i))
+        coming = [thread.submit(make, item) for item in items[:1]]
+        for item in items[1:]:
+            coming.append(thread.submit(make, item))
             yield coming.pop(0).result()
         for last in coming:
             yield last.result()
@@ -153,7 +182,7 @@ def _render(
     return chats, left_out
 
 
-def _score_shard(
+def _score(
     scorer: Backend,
     dataset: Dataset,
     trajectories: Sequence[Trajectory],

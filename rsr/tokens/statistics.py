@@ -17,7 +17,7 @@ CACHED_LOGITS = 2**18  # logits whose float32 copies stay in a CPU core's cache
 def statistics_at(
     head: Head, hidden: Tensor, positions: Tensor, targets: Tensor, chunk: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rank (uint32), surprisal and entropy (float32, nats) of targets, on the CPU; a device is waited for once, at the end.
+    """Rank (int32), surprisal and entropy (float32, nats) of targets, where these lie; a device is not waited for.
 
     Args:
         hidden: (tokens, width); positions: rows of it; targets: the token id that each of these predicts.
@@ -28,10 +28,11 @@ def statistics_at(
     out = [targets.new_empty(len(targets), dtype=dtype) for dtype in (torch.int32, torch.float32, torch.float32)]
     for start in range(0, len(targets), rows):
         part = slice(start, start + rows)
-        for column, values in zip(out, token_statistics(head(hidden[positions[part]]), targets[part]), strict=True):
+        logits = head(hidden[positions[part]])  # of a student that is spread, where its head lies
+        for column, values in zip(out, token_statistics(logits, targets[part].to(logits.device)), strict=True):
             column[part] = values
-    rank, surprisal, entropy = (column.cpu() for column in out)
-    return rank.to(torch.uint32), surprisal, entropy
+    rank, surprisal, entropy = out
+    return rank, surprisal, entropy
 
 
 def token_statistics(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:

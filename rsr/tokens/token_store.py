@@ -3,7 +3,7 @@
 What the engine did not give, NaN in memory, is null on disk.
 
 A shard holds `SHARD` trajectories in the order of the dataset, as one Parquet file that is either whole or not there: the
-unit of resuming, and of work where several processes score. Its content does not depend on how many there were.
+unit of resuming, and of work where several processes score. How many there were changes its numbers within rounding at most.
 """
 
 import hashlib
@@ -62,6 +62,13 @@ class Shard:
     reasons: Sequence[str | None]
     departures: Sequence[Departures]
     tokens: Tokens
+
+    def part(self, start: int, stop: int) -> "Shard":
+        """Its trajectories from start to before stop."""
+        columns = {
+            column.name: getattr(self, column.name)[start:stop] for column in fields(self) if column.name != "tokens"
+        }
+        return Shard(**columns, tokens=self.tokens.part(start, stop))
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,12 @@ class Tokens:
         """The same tokens in parts of these lengths, each taken for a trajectory."""
         return replace(self, offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
+    def part(self, start: int, stop: int) -> "Tokens":
+        """The trajectories from start to before stop."""
+        offsets = self.offsets[start : stop + 1]
+        tokens = slice(offsets[0], offsets[-1])
+        return Tokens(self.rank[tokens], self.surprisal[tokens], self.entropy[tokens], offsets - offsets[0])
+
     def kept(self, mask: NDArray[np.bool_]) -> "Tokens":
         """The tokens under a mask of shape (tokens,); a trajectory may be left without any."""
         offsets = np.concatenate([[0], np.cumsum(mask)])[self.offsets]

@@ -34,6 +34,9 @@ class VllmScorer:
         model: see `rsr.student.student.load`, also of what is not said here.
         max_length: see `rsr.tokens.settings.Scoring`.
 
+    Attributes:
+        token_budget: tokens per forward pass, which vLLM fills by itself.
+
     Raises:
         InputError: vLLM is not installed; the student cannot be read; or max_length is beyond its positions.
     """
@@ -68,6 +71,7 @@ class VllmScorer:
             positions - 1 if positions else None,
         )
         self.max_length = Scoring(max_length=max_length).max_length_for(self.student)
+        self.token_budget = BATCHED_TOKENS
         self.settings = source | {"model": str(model), "dtype": weights}
 
     @cached_property
@@ -76,7 +80,7 @@ class VllmScorer:
         try:
             return self.vllm.LLM(
                 max_model_len=self.max_length + 1,
-                max_num_batched_tokens=BATCHED_TOKENS,
+                max_num_batched_tokens=self.token_budget,
                 enable_prefix_caching=False,  # of tokens in the cache there would be no log-probabilities
                 logprobs_mode="raw_logprobs",
                 **self.settings,

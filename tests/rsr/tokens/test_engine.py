@@ -296,13 +296,37 @@ def test_out_of_memory_halves_the_budget_and_goes_on(student, caplog, error):
     try:
         same(scorer.score(rendered, done.append), expected)
         assert sorted(done) == list(range(24))
-        assert longest < scorer.token_budget <= 3 * longest
-        assert f"out of memory: going on with {scorer.token_budget} tokens a batch" in caplog.text
+        assert longest < scorer.least_budget <= 3 * longest
+        assert f"out of memory: going on with {scorer.least_budget} tokens a batch" in caplog.text
         memory.tokens = longest - 1
         with pytest.raises(InputError, match=f"out of memory on one chat of {longest} tokens alone"):
             scorer.score(rendered)
     finally:
         memory.handle.remove()
+
+
+def test_the_budget_recovers_after_one_long_chat(student, caplog):
+    """Attention takes memory with the square of the length: a batch of long chats runs out, one of short ones does not."""
+    long = chats(student, ["1 + 2 = 3. " * 60] * 2)
+    longest = len(long[0].ids)
+    scorer, sizes = Scorer(student, Scoring(token_budget=2 * longest)), []
+
+    def allocate(module, args, given):
+        rows, length = given["input_ids"].shape
+        if rows * length**2 > 1.5 * longest**2:
+            raise OUT_OF_MEMORY[0]
+        sizes.append(rows * length)
+
+    handle = scorer.body.register_forward_pre_hook(allocate, with_kwargs=True)
+    try:
+        scorer.score(long)
+        assert max(sizes) == scorer.least_budget == longest
+        sizes.clear()
+        scorer.score(chats(student, ["x"] * 40))
+    finally:
+        handle.remove()
+    assert max(sizes) > scorer.least_budget
+    assert caplog.text.count("out of memory") == 1
 
 
 def test_max_length_beyond_the_models_positions(student):

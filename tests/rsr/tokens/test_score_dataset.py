@@ -6,12 +6,16 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from benchmarks import gpu
 from rsr.data.messages import Message
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
@@ -22,9 +26,10 @@ from rsr.student.chat import Departures
 from rsr.student.template import load_template
 from rsr.tokens import score_dataset as stage
 from rsr.tokens import token_store
-from rsr.tokens.engine import Scorer
+from rsr.tokens.engine import Scorer, batches
 from rsr.tokens.score_dataset import score_dataset
 from rsr.tokens.settings import Scoring
+from rsr.tokens.token_store import write_shard
 from tests.models import save, together
 
 
@@ -63,16 +68,23 @@ def same_content(one, other):
         assert np.array_equal(a, b)
 
 
+def near(one, other):
+    """Equal but for what batches of another shape round."""
+    assert (one.rank != other.rank).mean() <= 0.01
+    np.testing.assert_allclose(one.surprisal, other.surprisal, atol=2e-5)
+    np.testing.assert_allclose(one.entropy, other.entropy, atol=2e-5)
+
+
 def test_a_store_holds_what_the_engine_computes(scorer, tmp_path):
     token_store = score_dataset(scorer, DATASET, tmp_path)
     assert [len(s.ids) for s in token_store] == [4, 4, 2]
     rendered = [scorer.student.renderer.render(t.messages) for t in DATASET.trajectories]
-    parts = [scorer.score(rendered[i : i + 4]) for i in (0, 4, 8)]
+    tokens = scorer.score(rendered)
     ids, (rank, surprisal, entropy) = content(token_store)
     assert ids == [t.id for t in DATASET.trajectories]
-    assert np.array_equal(rank, np.concatenate([p.rank for p in parts]))
-    assert np.array_equal(surprisal, np.concatenate([p.surprisal for p in parts]))
-    assert np.array_equal(entropy, np.concatenate([p.entropy for p in parts]))
+    assert np.array_equal(rank, tokens.rank)
+    assert np.array_equal(surprisal, tokens.surprisal)
+    assert np.array_equal(entropy, tokens.entropy)
     assert token_store.artefact.facts["counts"]["trajectories"] == 10
 
 
@@ -84,8 +96,13 @@ def test_scoring_again_computes_nothing(scorer, tmp_path, monkeypatch):
     assert again.teacher == "another name"
 
 
-@pytest.mark.parametrize("interrupted_at", [0, 1, 2])
-def test_resuming_in_the_middle_gives_the_unbroken_content(scorer, tmp_path, monkeypatch, interrupted_at):
+def windows(monkeypatch, shards):
+    monkeypatch.setattr(stage, "_window", lambda scorer, dataset, most: min(shards, most))
+
+
+@pytest.mark.parametrize(("window", "interrupted_at"), [(1, 0), (1, 1), (1, 2), (2, 1), (3, 0)])
+def test_resuming_in_the_middle_gives_the_unbroken_content(scorer, tmp_path, monkeypatch, window, interrupted_at):
+    windows(monkeypatch, window)
     unbroken = content(score_dataset(scorer, DATASET, tmp_path / "unbroken"))
     real, calls = Scorer.score, []
 
@@ -99,8 +116,65 @@ def test_resuming_in_the_middle_gives_the_unbroken_content(scorer, tmp_path, mon
     with pytest.raises(KeyboardInterrupt):
         score_dataset(scorer, DATASET, tmp_path / "broken")
     resumed = score_dataset(scorer, DATASET, tmp_path / "broken")
-    assert len(calls) == 1 + 3  # the shard in flight is all that was lost
+    assert len(calls) == 1 + -(-3 // window)  # the window in flight is all that was lost
     same_content(content(resumed), unbroken)
+
+
+def test_a_window_of_which_some_shards_are_there_gives_the_unbroken_content(scorer, tmp_path, monkeypatch):
+    windows(monkeypatch, 2)
+    store = score_dataset(scorer, DATASET, tmp_path)
+    unbroken, path = content(store), store.artefact.path
+    partial = path.rename(path.with_name(f"{path.name}.partial"))
+    for name in ("manifest.json", "shard-00001.parquet"):
+        (partial / name).unlink()
+    written = []
+    monkeypatch.setattr(stage, "write_shard", lambda path, shard: written.append(path.name) or write_shard(path, shard))
+    same_content(content(score_dataset(scorer, DATASET, tmp_path)), unbroken)
+    assert written == ["shard-00001.parquet"]
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 40), min_size=1, max_size=14), window=st.integers(1, 4), budget=st.integers(1, 900)
+)
+def test_shards_are_the_same_whatever_the_window(folder, tmp_path_factory, lengths, window, budget):
+    data = replace(DATASET, trajectories=tuple(trajectory(i, "1 + 2 = 3. " * n + "x") for i, n in enumerate(lengths)))
+    scorer, stores = (
+        Scorer(students.load(folder, name="tiny", dtype="float32", device="cpu"), Scoring(token_budget=budget)),
+        [],
+    )
+    for shards in (1, window):
+        with pytest.MonkeyPatch.context() as patch:
+            windows(patch, shards)
+            stores.append(score_dataset(scorer, data, tmp_path_factory.mktemp("store")))
+    for one, other in zip(*stores, strict=True):
+        assert replace(one, tokens=None) == replace(other, tokens=None)
+        assert np.array_equal(one.tokens.offsets, other.tokens.offsets)
+        near(one.tokens, other.tokens)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "budget", "count", "before"),
+    [
+        (gpu.WORK["135M"].lengths, 29_127, 5_000, 0.1),
+        (gpu.WORK["1.5B"].lengths, 10_922, 5_000, 0.01),
+        (gpu.WORK["7B"].lengths, 4_681, 5_000, 0.0),
+        (gpu.WORK["135M"].lengths, 2_048, 5_000, 0.01),
+    ],
+)
+def test_padding_stays_under_three_percent(monkeypatch, lengths, budget, count, before):
+    monkeypatch.setattr(stage, "SHARD", token_store.SHARD)
+    drawn = replace(lengths, chats=count).draw()
+
+    def padding(trajectories):
+        parts = [drawn[i : i + trajectories] for i in range(0, count, trajectories)]
+        padded = sum(len(g) * max(p[i] for i in g) for p in parts for g in batches(p, budget))
+        return 1 - sum(drawn) / padded
+
+    data = replace(DATASET, trajectories=tuple(trajectory(i, "x" * stage.CHARACTERS * n) for i, n in enumerate(drawn)))
+    window = stage._window(SimpleNamespace(token_budget=budget, max_length=32_768), data, 40)
+    assert before <= padding(stage.SHARD)
+    assert padding(stage.SHARD * window) < 0.03
 
 
 def test_memory_that_runs_out_is_recorded_and_changes_nothing(scorer, tmp_path):
@@ -118,7 +192,7 @@ def test_memory_that_runs_out_is_recorded_and_changes_nothing(scorer, tmp_path):
         handle.remove()
     np.testing.assert_allclose(content(store)[1][1], unbroken[1][1], atol=2e-5)
     recorded = store.artefact.facts["computed_with"]
-    assert recorded["token_budget_left"] == tight.token_budget < recorded["token_budget"]
+    assert recorded["token_budget_left"] == tight.least_budget < recorded["token_budget"]
 
 
 def test_a_shard_that_cannot_be_written_ends_the_run(scorer, tmp_path, monkeypatch):
@@ -131,7 +205,7 @@ def test_a_shard_that_cannot_be_written_ends_the_run(scorer, tmp_path, monkeypat
 
 
 def test_processes_share_the_work_and_change_nothing(scorer, tmp_path):
-    unbroken = content(score_dataset(scorer, DATASET, tmp_path / "one"))
+    one = score_dataset(scorer, DATASET, tmp_path / "one")
     tokens = [0, 0]
 
     def run(process, barrier):
@@ -141,7 +215,11 @@ def test_processes_share_the_work_and_change_nothing(scorer, tmp_path):
         return score_dataset(scorer, DATASET, tmp_path / "two", process=process, barrier=barrier, progress=count)
 
     for shared in together(run):
-        same_content(content(shared), unbroken)
+        assert [shard.ids for shard in shared] == [
+            [f"t{i}" for i in shard] for shard in (range(4), range(4, 8), (8, 9))
+        ]
+        for shard, alone in zip(shared, one, strict=True):
+            near(shard.tokens, alone.tokens)
     assert all(tokens)
 
 
