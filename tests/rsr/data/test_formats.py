@@ -291,7 +291,7 @@ def test_several_teachers_in_one_file_are_datasets_and_fields_may_be_named(tmp_p
         discovery.read(f"mine={path}", fields=fields)
     with pytest.raises(InputError, match="some records name no teacher, and others name 'two'"):
         discovery.read([*named, {"messages": TURNS}])
-    with pytest.raises(InputError, match="some records name no teacher$"):
+    with pytest.raises(InputError, match=r"some records name no teacher$"):
         discovery.read([{"model": ["one"], "messages": TURNS}], fields={"teacher": "model"})
     with pytest.raises(InputError, match="no record has a field 'verdict'"):
         discovery.read(rows, fields=fields | {"correct": "verdict"})
