@@ -27,7 +27,8 @@ VERSION = 3
 WINDOW_BATCHES = 128
 CHARACTERS = 3  # of a token, roughly: it settles the window alone, and the same one in every run
 
-T, U = TypeVar("T"), TypeVar("U")
+T = TypeVar("T")
+U = TypeVar("U")
 # What is said of each of `Departures`, where there are any.
 TOLD = (
     "the chat template drops {n:,} characters of responses, which are not scored (rendering=turn keeps what it drops of earlier turns)",
