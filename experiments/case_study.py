@@ -37,9 +37,9 @@ def main(config: CaseStudyConfig) -> None:
     console = Console(highlight=False)
     columns = []
     for dataset, trajectory in answers:
-        chat = student.renderer.render(trajectory.messages, scorer.max_length)
-        scored = scorer.score([chat])
-        tokens = tokens_of(student.renderer, chat, scored, 0, config.r_max)
+        chats = student.renderer.chats(trajectory.messages, scorer.max_length, trajectory.tool_schemas)
+        scored = scorer.score(chats)
+        tokens = [t for i, chat in enumerate(chats) for t in tokens_of(student.renderer, chat, scored, i, config.r_max)]
         title = _title(dataset, scored, len(tokens))
         shown = tokens[: config.tokens]
         console.print(f"\n{title}", style="bold", markup=False)
@@ -81,7 +81,7 @@ def _answers(data: list[Dataset], number: int) -> tuple[str, list[tuple[Dataset,
 def _title(dataset: Dataset, scored: Tokens, n: int) -> str:
     if not n:
         return f"{dataset.name}: no value, no response token is left"
-    return f"{dataset.name}: RSR {rsr(scored).values[0]:.2f}, {n} tokens, mean surprisal {scored.surprisal.mean():.2f}"
+    return f"{dataset.name}: RSR {rsr(scored.parted([n])).values[0]:.2f}, {n} tokens, mean surprisal {scored.surprisal.mean():.2f}"
 
 
 def _extremes(tokens: list[Token]) -> dict[str, list[Token]]:

@@ -1,4 +1,4 @@
-"""The verbs of `rsr` as functions: score, rank, select, inspect, compare."""
+"""The verbs of `rsr` as functions: score, rank (also within groups), select, inspect, compare."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from rsr.data import discovery
 from rsr.data.discovery import Data, Source
-from rsr.data.trajectories import OnError
+from rsr.data.trajectories import Fields, OnError
 from rsr.grading.grader import USUAL
 from rsr.metrics import score_sets, score_tables
 from rsr.metrics.score_tables import Progress, Scores, silent
-from rsr.selection import ranking, training_set
+from rsr.selection import groups, ranking, training_set
+from rsr.selection.groups import GroupedRanking
 from rsr.selection.ranking import By, Ranking
 from rsr.selection.rules import Correct, Rule
 from rsr.selection.training_set import TrainingSet
@@ -39,6 +40,7 @@ def score(
     data: Data,
     *,
     sample: int | None = None,
+    fields: Fields | None = None,
     outputs: str | Path = OUTPUTS,
     on_error: OnError = "error",
     settings: Settings | None = None,
@@ -52,13 +54,15 @@ def score(
         data: files, folders, "hub:OWNER/NAME"; records such as {"messages": [...]} in a list or a datasets.Dataset; a chat
             as a list of messages; or any of these by name of teacher.
         sample: problems of each dataset.
+        fields: names that fields have in the records, by ours: {"teacher": "model", "correct": "is_right"}
+            (`rsr.data.trajectories.FIELDS`).
         outputs: where artefacts are kept; finished artefacts are found again.
         progress: called with a dataset, and the characters and tokens of it that are done since the last call.
 
     Raises:
         InputError: whatever is wrong with student, data, settings or disk.
     """
-    read = _read(student, data, sample, on_error)
+    read = _read(student, data, sample, on_error, fields)
     scorer = scorer_of(student, settings or Settings())
     label = label_of(data)
     return score_sources(scorer, read, outputs, label=label, on_error=on_error, progress=progress)
@@ -81,6 +85,28 @@ def rank(
     return ranking.rank(_scores(scores).trajectories, metric, preset, by=by, resamples=resamples, seed=seed)
 
 
+def rank_by(
+    scores: Scores | str | Path,
+    data: Data,
+    field: str,
+    *,
+    metric: str = "rsr",
+    preset: str = "",
+    sample: int | None = None,
+    fields: Fields | None = None,
+    on_error: OnError = "error",
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> GroupedRanking:
+    """Datasets in the order of a metric within each value of a field of their records; see `rsr.selection.groups.rank_by`.
+
+    Args:
+        data: what was scored, or part of it; `sample` and `fields` as they were (see `score`).
+    """
+    read = discovery.read(data, sample=sample, on_error=on_error, fields=fields)
+    return groups.rank_by(_scores(scores).trajectories, read, field, metric, preset, resamples=resamples, seed=seed)
+
+
 def select(
     scores: Scores | str | Path,
     data: Data,
@@ -98,6 +124,7 @@ def select(
     answers: Sequence[str] = USUAL,
     against: Sequence[str | Path] = (),
     on_error: OnError = "error",
+    fields: Fields | None = None,
 ) -> TrainingSet:
     """Choose a training set; see `rsr.selection.rules.Rule` and `rsr.selection.training_set.select`.
 
@@ -105,25 +132,36 @@ def select(
         data: what was scored, or part of it.
         answers: where a response says its answer, in order (`rsr.grading.grader.extract`).
         against: evaluation sets to look for overlap with.
+        fields: see `score`.
 
     Raises:
         InputError: see there.
     """
     rule = Rule(correct, per_problem, quota, top, share, tokens)
-    read, known = discovery.read(data, on_error=on_error), _scores(scores)
+    read, known = discovery.read(data, on_error=on_error, fields=fields), _scores(scores)
     chosen = training_set.select(
         known, read, rule, metric=metric, preset=preset, group=group, by_prompt=by_prompt, answers=answers
     )
     return chosen.against(against)
 
 
-def inspect(student: "Model", data: Data, which: str = "0", *, settings: Settings | None = None) -> Inspection:
+def inspect(
+    student: "Model",
+    data: Data,
+    which: str = "0",
+    *,
+    fields: Fields | None = None,
+    settings: Settings | None = None,
+) -> Inspection:
     """Look at one trajectory, by id or by place from 0.
+
+    Args:
+        fields: see `score`.
 
     Raises:
         InputError: there is no such trajectory, or it cannot be scored.
     """
-    datasets = [source.dataset for source in _read(student, data, None, "error")]
+    datasets = [source.dataset for source in _read(student, data, None, "error", fields)]
     dataset, trajectory = inspection.find(datasets, which)
     return inspection.inspect(engine_of(student, settings or Settings()), dataset, trajectory)
 
@@ -178,7 +216,6 @@ def scorer_of(student: "Model", settings: Settings) -> "Scorer | LateScorer":
     Raises:
         InputError: see `rsr.student.student.describe` and `rsr.tokens.engine.Scorer`.
     """
-    chat = dict(template=settings.template, template_variables=settings.template_variables)
     if isinstance(student, str | Path):
         from rsr.tokens.late_scorer import LateScorer
 
@@ -186,7 +223,7 @@ def scorer_of(student: "Model", settings: Settings) -> "Scorer | LateScorer":
         return LateScorer(student, loading, settings)
     from rsr.tokens.engine import Scorer
 
-    return Scorer(student if isinstance(student, Student) else of_model(*student, **chat), settings)  # type: ignore[arg-type]
+    return Scorer(student if isinstance(student, Student) else of_model(*student, **settings.of_chats), settings)
 
 
 def engine_of(student: "Model", settings: Settings) -> "Scorer":
@@ -201,11 +238,11 @@ def engine_of(student: "Model", settings: Settings) -> "Scorer":
     return scorer.scorer if isinstance(scorer, LateScorer) else scorer
 
 
-def _read(student: "Model", data: Data, sample: int | None, on_error: OnError) -> list[Source]:
+def _read(student: "Model", data: Data, sample: int | None, on_error: OnError, fields: Fields | None) -> list[Source]:
     """Data first: what is wrong with it shows before a model is loaded."""
     if isinstance(student, str | Path):
         check(student)
-    return discovery.read(data, sample=sample, on_error=on_error)
+    return discovery.read(data, sample=sample, on_error=on_error, fields=fields)
 
 
 def _folder(scores: Scores | str | Path) -> Path:

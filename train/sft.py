@@ -18,6 +18,7 @@ from rsr.store.artefacts import Artefact, find_or_begin, write_text, writing
 from rsr.store.locks import locking
 from rsr.student import student as students
 from rsr.student.chat import ChatRenderer
+from rsr.student.settings import BoundaryTokens, Rendering
 from train.checkpoints import last_whole
 from train.rows import Rows, training_rows
 from train.settings import Training
@@ -42,6 +43,7 @@ class Base:
 
     Attributes:
         template: name or file of a chat template; None takes the tokenizer's own.
+        rendering, boundary_tokens: see `rsr.student.settings.Loading`; in "turn" every turn is a row of its own.
         known: its identity, where that has been found before.
     """
 
@@ -50,6 +52,8 @@ class Base:
     revision: str | None = None
     template: str | None = None
     template_variables: Mapping[str, Any] = field(default_factory=dict)
+    rendering: Rendering = "whole"
+    boundary_tokens: BoundaryTokens = "exclude"
     trust_remote_code: bool = False
     known: Mapping[str, Any] | None = None
 
@@ -65,6 +69,8 @@ class Base:
             revision=self.revision,
             template=self.template,
             template_variables=self.template_variables,
+            rendering=self.rendering,
+            boundary_tokens=self.boundary_tokens,
             trust_remote_code=self.trust_remote_code,
         )
 
@@ -211,6 +217,7 @@ def _counts(dataset: Dataset, rows: Rows) -> dict[str, int]:
         "response_tokens": rows.response_tokens,
         "truncated": len(rows.truncated),
         "dropped": len(rows.dropped),
+        **{f"rendering_{name}": number for name, number in vars(rows.departures).items()},
         "malformed": len(dataset.skipped),
     }
 
@@ -370,7 +377,7 @@ def _save(trainer: "SFTTrainer", base: Base, rows: Rows, training: Training, fol
 def tokenizer_of(renderer: ChatRenderer, eot: int) -> "PreTrainedTokenizerFast":
     """A copy of the renderer's tokenizer, with its template, that ends a text as it ends a turn."""
     tokenizer = deepcopy(renderer.tokenizer)
-    tokenizer.chat_template = renderer.template
+    tokenizer.chat_template = renderer.template.named
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(eot)
     return tokenizer
 

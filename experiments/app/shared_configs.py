@@ -49,6 +49,18 @@ class Dtype(Enum):
     float32 = "float32"
 
 
+class Rendering(Enum):
+    """Of chats of several turns (rsr.student.settings.Loading)."""
+
+    whole = "whole"
+    turn = "turn"
+
+
+class BoundaryTokens(Enum):
+    exclude = "exclude"
+    include = "include"
+
+
 @dataclass
 class StudentConfig:
     name: str = MISSING
@@ -58,6 +70,8 @@ class StudentConfig:
     brings: dict[str, str] = field(default_factory=dict)  # options of other groups, where none is given
     template: str | None = None  # chat template: a name, a .jinja file, or null for the tokenizer's own
     template_variables: dict[str, Any] = field(default_factory=dict)
+    rendering: Rendering = Rendering.whole  # of chats of several turns (docs/agent_traces.md)
+    boundary_tokens: BoundaryTokens = BoundaryTokens.exclude  # that hold text of the template as well
     dtype: Dtype = Dtype[DEFAULTS.dtype]  # in which it is scored and evaluated
     source: ResultSource = ResultSource.measured
     released: str | None = None  # pattern of its file's name in selected_by_rsr/ beside the paper's data, any case
@@ -77,7 +91,10 @@ class TeacherConfig:
 @dataclass
 class TeachersConfig:
     name: str = MISSING
-    data: str | None = MISSING  # a file, a folder or hub:OWNER/NAME[@REVISION]
+    data: str | None = MISSING  # a file, a folder or hub:OWNER/NAME[/PART][@REVISION]
+    fields: dict[str, str] = field(
+        default_factory=dict
+    )  # names of fields in the records, by ours: {"correct": "is_right"}
     file: str = "{generation}"  # pattern of the name of a generation's file, without its ending
     recipe: str | None = None  # how to make the data where they are not given (experiments.stages.teacher_data)
     caveat: str | None = None  # what has to be read beside every result

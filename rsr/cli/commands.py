@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @options.DATA
 @options.STUDENT
 @options.SAMPLE
+@options.FIELD
 @options.OUTPUTS
 @options.ON_ERROR
 @settings_options
@@ -26,6 +27,7 @@ def score(
     data: tuple[str, ...],
     student: str | None,
     sample: int | None,
+    fields: tuple[str, ...],
     outputs: Path,
     on_error: Any,
     dry_run: bool,
@@ -34,8 +36,8 @@ def score(
 ) -> None:
     """Score trajectories under a student.
 
-    DATA are files or folders (teacher/generation.json) of chats in JSON, JSON Lines or Parquet; NAME=FILE names the
-    teacher, - reads JSON Lines from standard input. Interrupted, the same command goes on.
+    DATA are files or folders (teacher/generation.json) of chats in JSON, JSON Lines, Parquet or Arrow, or hub:OWNER/NAME on
+    the hub; NAME=FILE names the teacher, - reads JSON Lines from standard input. Interrupted, the same command goes on.
     """
     needs(data, student)
     if dry_run:
@@ -43,11 +45,11 @@ def score(
         from rsr.cli.show import show_estimate
         from rsr.tokens.dry_run import estimate
 
-        read = read_first(student, data, sample, on_error)
+        read = read_first(student, data, sample, on_error, fields)
         scorer = engine_of(str(student), settings_of(settings))
         _show(estimate(scorer, [source.dataset for source in read], outputs), as_json, show_estimate)
         return
-    scores, _ = scored(student, data, sample, outputs, on_error, settings)
+    scores, _ = scored(student, data, sample, outputs, on_error, settings, fields)
     if as_json:
         from rsr.cli.output import print_json
 
@@ -66,14 +68,16 @@ def score(
 @options.PRESET
 @click.option(
     "--by",
-    type=click.Choice(["dataset", "teacher"]),
     default="dataset",
     show_default=True,
-    help="Order generations, or teachers with their generations together.",
+    metavar="dataset|teacher|FIELD",
+    help="Order generations, or teachers with their generations together; or generations within each value of a FIELD of the "
+    "records, such as source, beside the order of all.",
 )
 @click.option("--resamples", type=click.IntRange(100), default=10_000, show_default=True, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @options.SAMPLE
+@options.FIELD
 @options.OUTPUTS
 @options.ON_ERROR
 @settings_options
@@ -88,6 +92,7 @@ def rank(
     resamples: int,
     seed: int,
     sample: int | None,
+    fields: tuple[str, ...],
     outputs: Path,
     on_error: Any,
     as_json: bool,
@@ -100,15 +105,27 @@ def rank(
     from rsr.metrics.base import by_name
 
     by_name(metric)
+    by_field = by not in ("dataset", "teacher")
     if scores is not None:
-        if data or student:
+        if student or (data and not by_field):
             raise click.UsageError("--scores says all: leave out --student and DATA.")
+        from rsr.data import discovery
         from rsr.metrics import score_tables
 
+        if by_field and not data:
+            raise click.UsageError(f"--by {by}: fields are in the records: give DATA, too.")
         table = score_tables.read(options.scores_folder(scores))
+        read = discovery.read(data, sample=sample, on_error=on_error, fields=options.fields_of(fields)) if data else []
     else:
         needs(data, student)
-        table, _ = scored(student, data, sample, outputs, on_error, settings)
+        table, read = scored(student, data, sample, outputs, on_error, settings, fields)
+    if by_field:
+        from rsr.cli.show import show_groups
+        from rsr.selection.groups import rank_by
+
+        grouped = rank_by(table.trajectories, read, by, metric, preset, resamples=resamples, seed=seed)
+        _show(grouped, as_json, show_groups)
+        return
     from rsr.cli.show import show_ranking
     from rsr.selection.ranking import rank
 
@@ -119,6 +136,7 @@ def rank(
 @options.DATA
 @options.STUDENT
 @click.option("--trajectory", default="0", show_default=True, metavar="ID", help="By id, or by place from 0.")
+@options.FIELD
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a page instead.")
 @click.option(
     "--tokens", type=click.IntRange(1), default=400, show_default=True, help="How many to show on the terminal."
@@ -129,6 +147,7 @@ def inspect(
     data: tuple[str, ...],
     student: str | None,
     trajectory: str,
+    fields: tuple[str, ...],
     html: Path | None,
     tokens: int,
     as_json: bool,
@@ -138,7 +157,9 @@ def inspect(
     needs(data, student)
     from rsr import api
 
-    inspection = api.inspect(str(student), data, trajectory, settings=settings_of(settings))
+    inspection = api.inspect(
+        str(student), data, trajectory, fields=options.fields_of(fields), settings=settings_of(settings)
+    )
     if html is not None:
         from rsr.store.artefacts import write_text, writing
 
@@ -170,13 +191,15 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     _show(compare_scores.compare(*sets), as_json, show_comparison)
 
 
-def read_first(student: str | None, data: tuple[str, ...], sample: int | None, on_error: Any) -> "list[Source]":
+def read_first(
+    student: str | None, data: tuple[str, ...], sample: int | None, on_error: Any, fields: tuple[str, ...] = ()
+) -> "list[Source]":
     """The sources; what is wrong with them shows before a model is loaded."""
     from rsr.data import discovery
     from rsr.student.student import check
 
     check(str(student))
-    return discovery.read(data, sample=sample, on_error=on_error)
+    return discovery.read(data, sample=sample, on_error=on_error, fields=options.fields_of(fields))
 
 
 def scored(
@@ -186,9 +209,10 @@ def scored(
     outputs: Path,
     on_error: Any,
     settings: dict[str, Any],
+    fields: tuple[str, ...] = (),
 ) -> "tuple[Scores, list[Source]]":
     options.check_writable(outputs)
-    read = read_first(student, data, sample, on_error)
+    read = read_first(student, data, sample, on_error, fields)
     from rsr.api import label_of, score_sources, scorer_of
     from rsr.cli.progress import TokenProgress
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from rsr.errors import InputError
-from rsr.student.settings import Dtype, HeadDtype
+from rsr.student.settings import BoundaryTokens, Dtype, HeadDtype, Rendering
 from rsr.tokens.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,6 +39,14 @@ ON_ERROR = click.option(
     default="error",
     show_default=True,
     help="Of a malformed record: stop, or leave it out and count it.",
+)
+
+FIELD = click.option(
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="OURS=THEIRS",
+    help="Name of a field in the records, by ours, such as teacher=model or correct=is_right; repeatable.",
 )
 
 _DEFAULTS = Settings()
@@ -73,6 +81,20 @@ _SETTINGS = (
         multiple=True,
         metavar="NAME=VALUE",
         help="Passed to the template; VALUE as in JSON, or text.",
+    ),
+    click.option(
+        "--rendering",
+        type=click.Choice(get_args(Rendering)),
+        default=_DEFAULTS.rendering,
+        show_default=True,
+        help="Of chats of several turns: as training on the whole sees them, or every turn behind its own prefix.",
+    ),
+    click.option(
+        "--boundary-tokens",
+        type=click.Choice(get_args(BoundaryTokens)),
+        default=_DEFAULTS.boundary_tokens,
+        show_default=True,
+        help="Tokens of a response that hold text of the template as well: leave them out, or score them.",
     ),
     click.option(
         "--device",
@@ -122,6 +144,21 @@ def _plain(text: str) -> Any:
         return json.loads(text.lower() if text.lower() in ("true", "false", "null") else text, parse_constant=str)
     except ValueError:
         return text
+
+
+def fields_of(given: tuple[str, ...]) -> dict[str, str]:
+    """Names of fields, by ours.
+
+    Raises:
+        UsageError: one is not OURS=THEIRS.
+    """
+    fields = {}
+    for field in given:
+        ours, equals, theirs = field.partition("=")
+        if not (ours and equals and theirs):
+            raise click.UsageError(f"--field {field!r} is not OURS=THEIRS")
+        fields[ours] = theirs
+    return fields
 
 
 def needs(data: tuple[str, ...], student: str | None) -> None:

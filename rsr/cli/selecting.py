@@ -44,6 +44,7 @@ from rsr.cli.options import needs, settings_options
 @click.option("--against", multiple=True, metavar="FILE", help="Evaluation set to look for overlap with (repeatable).")
 @click.option("--as-messages", is_flag=True, help="Write messages as they were scored, not the records unchanged.")
 @options.SAMPLE
+@options.FIELD
 @options.OUTPUTS
 @options.ON_ERROR
 @settings_options
@@ -67,6 +68,7 @@ def select(
     against: tuple[str, ...],
     as_messages: bool,
     sample: int | None,
+    fields: tuple[str, ...],
     outputs: Path,
     on_error: Any,
     as_json: bool,
@@ -95,11 +97,11 @@ def select(
         needs(data, scores)
         table, read = (
             score_tables.read(options.scores_folder(scores)),
-            discovery.read(data, sample=sample, on_error=on_error),
+            discovery.read(data, sample=sample, on_error=on_error, fields=options.fields_of(fields)),
         )
     else:
         needs(data, student)
-        table, read = scored(student, data, sample, outputs, on_error, settings)
+        table, read = scored(student, data, sample, outputs, on_error, settings, fields)
     from rsr.cli.progress import answers_progress
 
     with answers_progress(read, rule) as graded:

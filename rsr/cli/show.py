@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rsr.metrics.compare_scores import Comparison
+    from rsr.selection.groups import GroupedRanking
     from rsr.selection.ranking import EqualLength, Ranking
     from rsr.selection.training_set import TrainingSet
     from rsr.tokens.dry_run import DryRun
@@ -66,6 +67,20 @@ def show_ranking(ranking: "Ranking") -> None:
         say("one dataset has no order: give several")
         return
     say(_settled(ranking), *_choices(ranking), *_lengths(ranking), _decision(ranking))
+
+
+def show_groups(grouped: "GroupedRanking") -> None:
+    show_ranking(grouped.whole)
+    say("", f"within each {grouped.field} (agreement: Kendall's tau with the order of all)")
+    table = grid(grouped.field, "trajectories", "problems", "agreement", "order")
+    for group in grouped.groups:
+        if group.ranking is None:
+            table.add_row(name_cell(group.name), str(group.trajectories), "", "", name_cell(group.reason))
+            continue
+        order = ", ".join(f"{place.dataset} {number(place.value)}" for place in group.ranking.places)
+        cells = (str(group.trajectories), str(group.ranking.problems), _coefficient(group.agreement))
+        table.add_row(name_cell(group.name), *cells, name_cell(order))
+    console().print(table)
 
 
 def _decision(ranking: "Ranking") -> str:
@@ -149,6 +164,12 @@ def show_inspection(inspection: "Inspection", tokens: int) -> None:
     out.print(coloured(inspection.tokens[:tokens]), soft_wrap=True)
     if len(inspection.tokens) > tokens:
         say(f"(the first {tokens} of {len(inspection.tokens)} tokens)")
+    if len(inspection.turns) > 1:
+        by_turn = grid("message", "tokens", "RSR", "mean surprisal")
+        for turn in inspection.turns:
+            values = ["no value" if v is None else f"{v:.3f}" for v in (turn.rsr, turn.mean_surprisal)]
+            by_turn.add_row(str(turn.message), str(turn.tokens), *values)
+        out.print(by_turn)
     table = grid("highest rank", "rank", "surprisal", "highest surprisal", "rank", "surprisal")
     for one, other in zip(inspection.highest("rank"), inspection.highest("surprisal"), strict=True):
         cells = [(repr(t.text), str(t.rank), f"{t.surprisal:.2f}") for t in (one, other)]

@@ -90,13 +90,14 @@ class ProjectedGradients:
     def identity(self) -> dict[str, Any]:
         student = self.scorer.student
         scoring = {"max_length": self.scorer.max_length}
-        return {"version": 1, "student": dict(student.identity), "scoring": scoring, **asdict(self.settings)}
+        return {"version": 2, "student": dict(student.identity), "scoring": scoring, **asdict(self.settings)}
 
     def __call__(self, trajectory: Trajectory) -> Row:
-        chat, row = render(self.scorer.student, trajectory, self.scorer.max_length)
-        positions = chat.positions(self.settings.mask)
-        if not positions:
+        chats, row = render(self.scorer.student, trajectory, self.scorer.max_length)
+        positions = [chat.positions(self.settings.mask) for chat in chats]
+        if not any(positions):
             return row
+        tokens = sum(map(len, positions))
         projection = torch.zeros(self.settings.dimensions, device=self.scorer.student.device)
 
         def add(name: str, gradient: Tensor) -> None:
@@ -106,10 +107,16 @@ class ProjectedGradients:
             projection.add_(sketch(gradient.flatten(), seed, len(projection)).to(projection.device))
 
         with streaming(self.scorer.student.model, self.chosen, add, checkpointing=self.checkpointing):
-            (summed_loss(self.scorer, chat.ids, positions) / len(positions)).backward()
+            for chat, of_chat in zip(chats, positions, strict=True):
+                if of_chat:
+                    (summed_loss(self.scorer, chat.ids, of_chat) / tokens).backward()
         if not torch.isfinite(projection).all():
             raise InputError("its gradient is not finite (try float32; are the weights damaged?)")
-        return row | {"projection": projection.tolist(), "weights": self.weights, "processed": len(chat.ids)}
+        return row | {
+            "projection": projection.tolist(),
+            "weights": self.weights,
+            "processed": sum(len(c.ids) for c in chats),
+        }
 
 
 def summed_loss(scorer: "Scorer", ids: Sequence[int], positions: Sequence[int], *, sample: bool = False) -> Tensor:

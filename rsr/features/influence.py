@@ -77,11 +77,12 @@ class Influence:
         self.direction = {name: of.to(self.weights[name].device) for name, of in self.direction.items()}
 
     def identity(self) -> dict[str, Any]:
-        return {"version": 1, "student": dict(self.scorer.student.identity), "direction": digest(self.artefact.key)}
+        return {"version": 2, "student": dict(self.scorer.student.identity), "direction": digest(self.artefact.key)}
 
     def __call__(self, trajectory: Trajectory) -> Row:
-        chat, row = render(self.scorer.student, trajectory, self.scorer.max_length)
-        if not chat.positions():
+        rendered, row = render(self.scorer.student, trajectory, self.scorer.max_length)
+        chats = [chat for chat in rendered if chat.positions()]
+        if not chats:
             return row
         products: list[Tensor] = []
 
@@ -89,8 +90,9 @@ class Influence:
             products.append((gradient * self.direction[name]).sum(dtype=torch.float64))
 
         with streaming(self.scorer.student.model, self.weights, multiply):
-            summed_loss(self.scorer, chat.ids, chat.positions()).backward()
-        return row | {"influence": sum(p.item() for p in products), "processed": len(chat.ids)}
+            for chat in chats:
+                summed_loss(self.scorer, chat.ids, chat.positions()).backward()
+        return row | {"influence": sum(p.item() for p in products), "processed": sum(len(c.ids) for c in chats)}
 
 
 @locking
@@ -118,7 +120,7 @@ def query_direction(
         raise InputError("kronfluence fits the curvature on one device: device=auto has no place with influence")
     key = {
         "stage": STAGE,
-        "version": 1,
+        "version": 2,
         "student": dict(scorer.student.identity),
         "scoring": {"max_length": scorer.max_length},
         **asdict(settings),
@@ -167,7 +169,7 @@ def _weight(module: nn.Module) -> nn.Parameter:
 
 
 def _rendered(scorer: "Scorer", trajectories: Sequence[Trajectory]) -> list[RenderedChat]:
-    chats = [render(scorer.student, t, scorer.max_length)[0] for t in trajectories]
+    chats = [chat for t in trajectories for chat in render(scorer.student, t, scorer.max_length)[0]]
     return [chat for chat in chats if chat.positions()]
 
 

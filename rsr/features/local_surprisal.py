@@ -90,20 +90,19 @@ class LocalSurprisal:
     def identity(self) -> dict[str, Any]:
         student = self.scorer.student
         return {
-            "version": 1,
+            "version": 2,
             "student": dict(student.identity),
             "scoring": self.scorer.identity,
             **asdict(self.settings),
         }
 
     def __call__(self, trajectory: Trajectory) -> Row:
-        chat, row = render(self.scorer.student, trajectory, self.scorer.max_length)
+        chats, row = render(self.scorer.student, trajectory, self.scorer.max_length)
         nats: list[float] = []
         lengths: list[int] = []
         processed = 0
-        for turn in chat.turns:
-            text = trajectory.messages[turn.message].content
-            of_turn = step_lengths(text, turn.characters, self.settings.splitter)
+        for chat, turn in [(of, turn) for of in chats for turn in of.turns if turn.start < turn.end]:
+            of_turn = step_lengths(turn.text, turn.characters, self.settings.splitter)
             prefix = chat.ids[: turn.start - 1] if self.settings.prompt else ()
             steps = _windows(chat, turn, of_turn, self.settings.window)
             tokens = self.scorer.score(steps, prefix=prefix)

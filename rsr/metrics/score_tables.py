@@ -165,7 +165,7 @@ def _of(artefact: Artefact) -> Scores:
 
 
 def _unread(store: TokenStore) -> list[str]:
-    return [f"{store.name}: of its messages {', '.join(store.unread)} was not read"] if store.unread else []
+    return [f"{store.name}: not read: {', '.join(store.unread)}"] if store.unread else []
 
 
 def _declared(metric: Metric) -> dict[str, Any]:

@@ -1,15 +1,11 @@
 """Candidates for a training set: what is known of each trajectory besides its score."""
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from rsr.data.discovery import Source
-from rsr.data.trajectories import Trajectory
-from rsr.errors import InputError
+from rsr.data.discovery import Source, field_of
+from rsr.data.trajectories import Trajectory, prompt_hash
 from rsr.grading.correctness import correctness
 from rsr.selection.rules import CANDIDATES, Rule
 
@@ -37,8 +33,8 @@ def gather(
             "teacher": teacher,
             "generation": generation,
             "trajectory": identity,
-            "problem": _prompt(t) if by_prompt else t.problem,
-            "group": teacher if group is None else _field(source, t, group),
+            "problem": prompt_hash(t.messages, t.tools) if by_prompt else t.problem,
+            "group": teacher if group is None else field_of(source, t, group),
             "correct": right,
             "content": t.sha256,
         }
@@ -50,15 +46,3 @@ def gather(
         rows.select(*names, "value", "tokens"), on=names, how="left", maintain_order="left"
     )
     return frame.select(*CANDIDATES), known
-
-
-def _prompt(trajectory: Trajectory) -> str:
-    asked = [[m.role, m.content] for m in trajectory.messages if m.role != "assistant"]
-    return hashlib.sha256(json.dumps(asked, ensure_ascii=True).encode()).hexdigest()
-
-
-def _field(source: Source, trajectory: Trajectory, name: str) -> str:
-    record = cast(Mapping[str, Any], source.records[trajectory.row])
-    if record.get(name) is None:
-        raise InputError(f"{source.place}, trajectory {trajectory.id}: its record has no {name!r} to group by")
-    return str(record[name])

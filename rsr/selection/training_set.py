@@ -102,7 +102,10 @@ class TrainingSet:
         """
         if not as_messages:
             export.check_shapes(self.records)
-        return export.encode(self.messages() if as_messages else self.records, self.suffix)
+        return export.encode(self.messages() if as_messages else self.records, self._suffix(as_messages))
+
+    def _suffix(self, as_messages: bool) -> str:
+        return export.suffix_for(self.trajectories, self.suffix) if as_messages else self.suffix
 
     def write(self, folder: str | Path, *, as_messages: bool = False) -> Path:
         """Write the training set, its scores, what was left out, dataset_info.json and a manifest.
@@ -117,7 +120,7 @@ class TrainingSet:
             InputError: see `content`; or the folder holds something else, or cannot be written.
         """
         content = self.content(as_messages=as_messages)
-        records = self.messages() if as_messages else self.records
+        records, suffix = self.messages() if as_messages else self.records, self._suffix(as_messages)
         chosen, left_out = self.choice.chosen, self.choice.left_out
         facts = {
             "selected": len(chosen),
@@ -130,10 +133,10 @@ class TrainingSet:
             "overlaps": [asdict(o) for o in self.overlaps],
             "scores": dict(self.scores),
             "sources": [dict(source) for source in self.sources],
-            "dataset_info": export.dataset_info(records, f"{export.TRAIN}{self.suffix}"),
+            "dataset_info": export.dataset_info(records, f"{export.TRAIN}{suffix}"),
         }
         tables = {"selected": chosen.select(SCORE_COLUMNS), "left_out": left_out.select(*SCORE_COLUMNS, "reason")}
-        return export.write(Path(folder), content, self.suffix, tables, facts)
+        return export.write(Path(folder), content, suffix, tables, facts)
 
     def against(self, files: Sequence[str | Path]) -> "TrainingSet":
         """The same, with its overlap with evaluation sets.
@@ -149,7 +152,7 @@ class TrainingSet:
         for (teacher, generation), t in zip(
             self.choice.chosen.select("teacher", "generation").iter_rows(), self.trajectories, strict=True
         ):
-            texts = [m.content for m in t.messages if m.role != "system"]
+            texts = [m.text for m in t.messages if m.role != "system"]
             if problems := contamination.overlapping(texts, evaluation):
                 hits[f"{dataset_name(teacher, generation)}, {t.id}"] = sorted(problems)
         return Overlap(evaluation.name, evaluation.problems, evaluation.too_short, hits)

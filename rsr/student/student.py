@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rsr.errors import InputError
 from rsr.student import weights
-from rsr.student.chat import ChatRenderer, load_template
+from rsr.student.chat import ChatRenderer
 from rsr.student.device import device_of, first_device, memory_on, places, tell_of_dtype, weights_dtype
-from rsr.student.settings import SPREAD, Dtype, Loading, WeightsDtype
+from rsr.student.settings import SPREAD, BoundaryTokens, Dtype, Loading, Rendering, WeightsDtype
+from rsr.student.template import load_template
 
 if TYPE_CHECKING:
     import torch
@@ -95,6 +96,8 @@ def load(
     device: str | None = None,
     template: str | None = None,
     template_variables: Mapping[str, Any] | None = None,
+    rendering: Rendering = "whole",
+    boundary_tokens: BoundaryTokens = "exclude",
     trust_remote_code: bool = False,
 ) -> Student:
     """Load a causal language model from a folder or the hub, safetensors only.
@@ -105,11 +108,15 @@ def load(
         device: None takes a GPU where there is one; "auto" spreads the weights over all GPUs, main memory and disk, as
             transformers' device_map does.
         template: name or file of a chat template; None takes the tokenizer's own.
+        rendering, boundary_tokens: see `Loading`.
 
     Raises:
         InputError: the model, its weights or its tokenizer cannot be loaded, and what to do about it.
     """
-    settings = Loading(template, template_variables or {}, dtype, attention, device, revision, trust_remote_code)
+    variables = template_variables or {}
+    settings = Loading(
+        template, variables, rendering, boundary_tokens, dtype, attention, device, revision, trust_remote_code
+    )
     return load_described(model, settings, describe(model, settings, name=name))
 
 
@@ -164,9 +171,7 @@ def describe(model: str | Path, settings: Loading, *, name: str | None = None) -
         load_template(settings.template)
     place = device_of(settings.device)
     source: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
-    renderer = load_renderer(
-        model, template=settings.template, template_variables=settings.template_variables, **source
-    )
+    renderer = load_renderer(model, **settings.of_chats, **source)
     identity = {
         **identity_of(model, renderer, **source),
         "dtype": weights_dtype(settings.dtype, settings.device),
@@ -270,6 +275,8 @@ def of_model(
     name: str | None = None,
     template: str | None = None,
     template_variables: Mapping[str, Any] | None = None,
+    rendering: Rendering = "whole",
+    boundary_tokens: BoundaryTokens = "exclude",
 ) -> Student:
     """A model that is loaded already, known by the digest of its state dict and configuration.
 
@@ -284,7 +291,7 @@ def of_model(
         )
     chosen = load_template(template) if template else None
     rows = cast("torch.nn.Embedding", model.get_input_embeddings()).num_embeddings
-    renderer = ChatRenderer(tokenizer, chosen, template_variables, rows)
+    renderer = ChatRenderer(tokenizer, chosen, template_variables, rows, rendering, boundary_tokens)
     identity = {
         "model": {"state_dict_sha256": _state_digest(model)},
         "tokenizer_sha256": _tokenizer_digest(renderer),
@@ -339,6 +346,8 @@ def load_renderer(
     revision: str | None = None,
     template: str | None = None,
     template_variables: Mapping[str, Any] | None = None,
+    rendering: Rendering = "whole",
+    boundary_tokens: BoundaryTokens = "exclude",
     trust_remote_code: bool = False,
 ) -> ChatRenderer:
     """The chat renderer of a model's tokenizer; its weights are not loaded.
@@ -350,7 +359,7 @@ def load_renderer(
     tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
     config = load_config(model, revision=revision, trust_remote_code=trust_remote_code)
     rows = getattr(config.get_text_config(), "vocab_size", None)
-    return ChatRenderer(tokenizer, chosen, template_variables, rows)
+    return ChatRenderer(tokenizer, chosen, template_variables, rows, rendering, boundary_tokens)
 
 
 def load_tokenizer(

@@ -66,7 +66,7 @@ def estimate(scorer: "Scorer", datasets: Sequence[Dataset], outputs: Path) -> Dr
     for dataset in datasets:
         for trajectory in dataset.trajectories:
             try:
-                chats.append(_Chat.of(trajectory, _render(scorer, trajectory)))
+                chats += [_Chat.of(trajectory, i, chat) for i, chat in enumerate(_render(scorer, trajectory))]
             except InputError as error:
                 reasons.append(f"{dataset.name}, trajectory {trajectory.id}: {error}")
     scored = [chat for chat in chats if chat.turns]
@@ -80,7 +80,7 @@ def estimate(scorer: "Scorer", datasets: Sequence[Dataset], outputs: Path) -> Dr
     response = sum(chat.response_tokens for chat in scored)
     place = next(p for p in (outputs.absolute(), *outputs.absolute().parents) if p.exists())
     return DryRun(
-        trajectories=len(chats) + len(reasons),
+        trajectories=sum(len(dataset.trajectories) for dataset in datasets),
         tokens=tokens,
         response_tokens=response,
         longest=max(chat.tokens for chat in scored),
@@ -104,30 +104,34 @@ class _Chat:
     """What is counted of a chat; its ids, millions in all, are not kept."""
 
     trajectory: Trajectory
+    index: int  # among the chats of its trajectory
     turns: int
     tokens: int
     response_tokens: int
     truncated: bool
 
     @classmethod
-    def of(cls, trajectory: Trajectory, chat: RenderedChat) -> "_Chat":
-        return cls(trajectory, len(chat.turns), len(chat.ids), len(chat.positions()), chat.truncated)
+    def of(cls, trajectory: Trajectory, index: int, chat: RenderedChat) -> "_Chat":
+        return cls(trajectory, index, len(chat.turns), len(chat.ids), len(chat.positions()), chat.truncated)
 
 
-def _render(scorer: "Scorer", trajectory: Trajectory) -> RenderedChat:
-    return scorer.student.renderer.render(trajectory.messages, scorer.max_length)
+def _render(scorer: "Scorer", trajectory: Trajectory) -> list[RenderedChat]:
+    return scorer.student.renderer.chats(trajectory.messages, scorer.max_length, trajectory.tool_schemas)
 
 
 def _probe(scorer: "Scorer", chats: Sequence[_Chat]) -> float:
     """Tokens per second over batches spread evenly over the lengths, the first of which warms up."""
     from rsr.tokens.engine import batches
 
+    def again(chat: _Chat) -> RenderedChat:
+        return _render(scorer, chat.trajectory)[chat.index]
+
     groups = batches([chat.tokens for chat in chats], scorer.token_budget)
     order = np.linspace(0, len(groups) - 1, min(16, len(groups))).round().astype(int)
-    scorer.score([_render(scorer, chats[groups[order[-1]][0]].trajectory)])
+    scorer.score([again(chats[groups[order[-1]][0]])])
     seconds, tokens = 0.0, 0
     for at in dict.fromkeys(np.random.default_rng(0).permutation(order).tolist()):
-        group = [_render(scorer, chats[i].trajectory) for i in groups[at]]
+        group = [again(chats[i]) for i in groups[at]]
         began = time.perf_counter()
         scorer.score(group)
         seconds += time.perf_counter() - began

@@ -20,6 +20,7 @@ from rsr.errors import InputError
 from rsr.student.chat import RenderedChat
 from rsr.student.device import copied
 from rsr.student.head import Head
+from rsr.tokens.branches import beyond, trees
 from rsr.tokens.settings import Scoring
 from rsr.tokens.statistics import TIE_RULE, statistics_at
 from rsr.tokens.tokens import Tokens
@@ -93,16 +94,56 @@ class Scorer:
             InputError: memory runs out on one chat alone.
             NotFinite: logits that are not finite, naming chat (by its index) and token.
         """
+        if any(chat.shared for chat in chats):
+            rows = self._branching(chats, done)
+        else:
+            rows = self._rows(chats, range(len(chats)), done, self._grown(prefix) if prefix else None)
+        parts = [_EMPTY, *rows]  # so that nothing can be concatenated too
+        return Tokens(
+            rank=np.concatenate([r.rank for r in parts]),
+            surprisal=np.concatenate([r.surprisal for r in parts]),
+            entropy=np.concatenate([r.entropy for r in parts]),
+            offsets=np.concatenate([[0], np.cumsum([len(r.rank) for r in rows])]).astype(np.int64),
+        )
+
+    def _branching(self, chats: Sequence[RenderedChat], done: Callable[[int], None]) -> "list[ChatStatistics]":
+        """Rows of chats of which some begin as others do: the cache of a trunk grows from branch to branch."""
         rows: list[ChatStatistics] = [_EMPTY] * len(chats)
-        before = self._cache(prefix) if prefix else None
+        found = trees(chats)
+        alone = [tree[0] for tree in found if len(tree) == 1]
+        for i, row in zip(alone, self._rows([chats[i] for i in alone], alone, done), strict=True):
+            rows[i] = row
+        for tree in found:
+            before, length = None, 0
+            for i in tree if len(tree) > 1 else ():
+                if chats[i].shared > length:
+                    before = self._grown(chats[tree[-1]].ids[length : chats[i].shared], before)
+                    length = chats[i].shared
+                (rows[i],) = self._rows([beyond(chats[i], length)], [i], done, before)
+        return rows
+
+    def _rows(
+        self,
+        chats: Sequence[RenderedChat],
+        names: Sequence[int],
+        done: Callable[[int], None],
+        before: "Cache | None" = None,
+    ) -> "list[ChatStatistics]":
+        """Statistics of each chat behind what is in a cache.
+
+        Args:
+            names: indices of the chats as they are called outside.
+        """
+        rows: list[ChatStatistics] = [_EMPTY] * len(chats)
+        prefix = 0 if before is None else before.get_seq_length()
         budget = self.token_budget
-        waiting = self._batches(chats, range(len(chats)), len(prefix), budget)
+        waiting = self._batches(chats, range(len(chats)), prefix, budget)
         batch = self._batch(chats, waiting[-1], before) if waiting else None
         while batch is not None:
             statistics = self._within_memory(batch, before)
             if statistics is None:
-                budget = self._lowered(budget, len(batch.chats), len(prefix) + max(batch.lengths))
-                waiting = self._batches(chats, sorted(chain(*waiting)), len(prefix), budget)
+                budget = self._lowered(budget, len(batch.chats), prefix + max(batch.lengths))
+                waiting = self._batches(chats, sorted(chain(*waiting)), prefix, budget)
                 batch = self._batch(chats, waiting[-1], before)
                 continue
             waiting.pop()
@@ -111,17 +152,11 @@ class Scorer:
             for i, row in zip(batch.chats, _split(statistics, batch.counts), strict=True):
                 if not (np.isfinite(row.surprisal).all() and np.isfinite(row.entropy).all()):
                     at = int(np.flatnonzero(~np.isfinite(row.surprisal) | ~np.isfinite(row.entropy))[0])
-                    raise NotFinite(i, at)
+                    raise NotFinite(names[i], at)
                 rows[i] = row
-                done(i)
+                done(names[i])
             batch = following
-        parts = [_EMPTY, *rows]  # so that nothing can be concatenated too
-        return Tokens(
-            rank=np.concatenate([r.rank for r in parts]),
-            surprisal=np.concatenate([r.surprisal for r in parts]),
-            entropy=np.concatenate([r.entropy for r in parts]),
-            offsets=np.concatenate([[0], np.cumsum([len(r.rank) for r in rows])]).astype(np.int64),
-        )
+        return rows
 
     def _batches(
         self, chats: Sequence[RenderedChat], indices: Sequence[int], before: int, budget: int
@@ -168,10 +203,11 @@ class Scorer:
             LOG.warning("out of memory: going on with %d tokens a batch", budget)
         return budget
 
-    def _cache(self, prefix: Sequence[int]) -> "Cache":
+    def _grown(self, prefix: Sequence[int], before: "Cache | None" = None) -> "Cache":
+        """The cache of what is in a cache, which it takes, and these tokens."""
         ids = torch.tensor([prefix], device=self.student.device)
         try:
-            cache: Cache = self.body(input_ids=ids, use_cache=True).past_key_values
+            cache: Cache = self.body(input_ids=ids, past_key_values=before, use_cache=True).past_key_values
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise

@@ -77,5 +77,5 @@ class Scoring:
 class Settings(Loading, Scoring):
     """How a student is loaded and its scores are computed; the defaults are those of the study.
 
-    What `Loading` says does not apply to a model that is passed in, but for template and template_variables.
+    What `Loading` says does not apply to a model that is passed in, but for how chats are rendered.
     """

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,12 +23,14 @@ from rsr.data.trajectories import dataset_name
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, reading
 from rsr.store.parquet import write_parquet
+from rsr.student.chat import Departures
 from rsr.tokens.tokens import Tokens
 
 T = TypeVar("T")
 STAGE = "tokens"
 THREADS = 4
 SHARD = 128
+DEPARTURES = [part.name for part in fields(Departures)]
 DIGEST = "sha256"  # of a shard's content, among the metadata of its file
 SCHEMA = pa.schema(
     {
@@ -36,6 +38,8 @@ SCHEMA = pa.schema(
         "problem": pa.string(),
         "chat_tokens": pa.uint32(),  # of the whole chat, before truncation
         "truncated": pa.bool_(),
+        # Where what is scored departs from the trajectory (rsr.student.chat.Departures).
+        **{name: pa.uint32() for name in DEPARTURES},
         "reason": pa.string(),  # why it has no tokens, where it was left out
         "rank": pa.list_(pa.uint32()),
         "surprisal": pa.list_(pa.float32()),
@@ -56,6 +60,7 @@ class Shard:
     chat_tokens: Sequence[int]
     truncated: Sequence[bool]
     reasons: Sequence[str | None]
+    departures: Sequence[Departures]
     tokens: Tokens
 
     def part(self, start: int, stop: int) -> "Shard":
@@ -75,7 +80,7 @@ class TokenStore:
     teacher: str
     generation: str
     skipped: int = 0  # malformed records that the dataset was read without
-    unread: tuple[str, ...] = ()  # fields of its messages that were not read
+    unread: tuple[str, ...] = ()  # what was not read of it, in words
 
     @property
     def name(self) -> str:
@@ -125,6 +130,7 @@ def write_shard(path: Path, shard: Shard) -> None:
             pa.array(shard.problems, pa.string()),
             pa.array(shard.chat_tokens, pa.uint32()),
             pa.array(shard.truncated, pa.bool_()),
+            *(pa.array([getattr(one, name) for one in shard.departures], pa.uint32()) for name in DEPARTURES),
             pa.array(shard.reasons, pa.string()),
             *(pa.ListArray.from_arrays(offsets, pa.array(values, from_pandas=True)) for values in statistics),
         ],
@@ -138,6 +144,7 @@ def write_shard(path: Path, shard: Shard) -> None:
 def _digest(shard: Shard) -> str:
     """SHA-256 of all that a shard holds: the format alone lets a flipped bit pass."""
     columns = [shard.ids, shard.problems, shard.chat_tokens, shard.truncated, shard.reasons, shard.tokens.lengths]
+    columns += zip(*map(astuple, shard.departures), strict=True)
     hasher = hashlib.sha256(json.dumps([np.asarray(column, object).tolist() for column in columns]).encode())
     for statistic in (shard.tokens.rank, shard.tokens.surprisal, shard.tokens.entropy):
         hasher.update(np.nan_to_num(statistic, nan=-1).tobytes())
@@ -167,6 +174,7 @@ def read_shard(path: Path) -> Shard:
             problems=table["problem"].to_pylist(),
             chat_tokens=table["chat_tokens"].to_pylist(),
             truncated=table["truncated"].to_pylist(),
+            departures=[Departures(**row) for row in table.select(DEPARTURES).to_pylist()],
             reasons=table["reason"].to_pylist(),
             tokens=Tokens(rank, surprisal, entropy, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
         )

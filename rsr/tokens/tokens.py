@@ -1,7 +1,7 @@
 """Token statistics of many trajectories, flat."""
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from inspect import signature
 from typing import Concatenate, ParamSpec
@@ -34,6 +34,10 @@ class Tokens:
     def lengths(self) -> NDArray[np.int64]:
         """Response tokens per trajectory."""
         return np.diff(self.offsets)
+
+    def parted(self, lengths: Sequence[int]) -> "Tokens":
+        """The same tokens in parts of these lengths, each taken for a trajectory."""
+        return replace(self, offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
     def part(self, start: int, stop: int) -> "Tokens":
         """The trajectories from start to before stop."""

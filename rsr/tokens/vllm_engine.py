@@ -15,7 +15,7 @@ import numpy as np
 from rsr.errors import InputError
 from rsr.student.chat import RenderedChat
 from rsr.student.device import weights_dtype
-from rsr.student.settings import Dtype
+from rsr.student.settings import BoundaryTokens, Dtype, Loading, Rendering
 from rsr.student.student import DescribedStudent, check, identity_of, load_config, load_renderer, positions_of
 from rsr.tokens.engine import NotFinite
 from rsr.tokens.settings import Scoring
@@ -50,13 +50,16 @@ class VllmScorer:
         dtype: Dtype = "auto",
         template: str | None = None,
         template_variables: Mapping[str, Any] | None = None,
+        rendering: Rendering = "whole",
+        boundary_tokens: BoundaryTokens = "exclude",
         trust_remote_code: bool = False,
         max_length: int | None = None,
     ) -> None:
         check(model)
         self.vllm = _vllm()
         source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        renderer = load_renderer(model, template=template, template_variables=template_variables, **source)
+        chosen = Loading(template, template_variables or {}, rendering, boundary_tokens).of_chats
+        renderer = load_renderer(model, **chosen, **source)
         positions = positions_of(load_config(model, **source))
         place = import_module("vllm.platforms").current_platform.device_type
         weights = weights_dtype(dtype, place)

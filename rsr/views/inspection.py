@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.metrics.token import rsr
 from rsr.student.chat import RenderedChat
 from rsr.student.student import Student
+from rsr.tokens.tokens import Tokens
 from rsr.views.heatmap import Token, to_html, tokens_of
 from rsr.views.html import render
 
@@ -18,12 +21,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class TurnScore:
+    """One assistant turn.
+
+    Attributes:
+        message: index of its message in the chat.
+        rsr, mean_surprisal: None without response tokens.
+    """
+
+    message: int
+    tokens: int
+    rsr: float | None
+    mean_surprisal: float | None
+
+
+@dataclass(frozen=True)
 class Inspection:
     """A trajectory under a student.
 
     Attributes:
         rsr, mean_surprisal: of the trajectory; None without response tokens.
-        segments: the rendered chat in order, as text and whether it is scored.
+        turns: the same of each assistant turn.
+        segments: the rendered chat in order, as text and whether it is scored; under rendering=turn one chat after the other.
         tokens: response tokens with rank and surprisal.
         length: tokens of the chat before truncation; kept: after.
     """
@@ -33,6 +52,7 @@ class Inspection:
     trajectory: str
     rsr: float | None
     mean_surprisal: float | None
+    turns: tuple[TurnScore, ...]
     segments: tuple[tuple[str, bool], ...]
     tokens: tuple[Token, ...]
     length: int
@@ -83,19 +103,30 @@ def inspect(scorer: "Scorer", dataset: Dataset, trajectory: Trajectory) -> Inspe
         InputError: it cannot be rendered verbatim, or not be scored.
     """
     student = scorer.student
-    chat = student.renderer.render(trajectory.messages, scorer.max_length)
-    scored = scorer.score([chat])
-    tokens = tokens_of(student.renderer, chat, scored, 0)
+    chats = student.renderer.chats(trajectory.messages, scorer.max_length, trajectory.tool_schemas)
+    scored = scorer.score(chats)
+    tokens = [token for i, chat in enumerate(chats) for token in tokens_of(student.renderer, chat, scored, i)]
     return Inspection(
         student=student.name,
         dataset=dataset.name,
         trajectory=trajectory.id,
-        rsr=float(rsr(scored).values[0]) if tokens else None,
+        rsr=float(rsr(scored.parted([len(tokens)])).values[0]) if tokens else None,
         mean_surprisal=float(scored.surprisal.mean()) if tokens else None,
-        segments=_segments(student, chat),
+        turns=_turns(chats, scored),
+        segments=tuple(segment for chat in chats for segment in _segments(student, chat)),
         tokens=tuple(tokens),
-        length=chat.length,
-        kept=len(chat.ids),
+        length=sum(chat.length for chat in chats),
+        kept=sum(len(chat.ids) for chat in chats),
+    )
+
+
+def _turns(chats: Sequence[RenderedChat], scored: Tokens) -> tuple[TurnScore, ...]:
+    turns = [turn for chat in chats for turn in chat.turns]
+    parts = scored.parted([turn.end - turn.start for turn in turns])
+    ratios, surprisals = rsr(parts).values, parts.mean(parts.surprisal.astype(np.float64))
+    return tuple(
+        TurnScore(turn.message, int(n), float(ratio), float(surprisal)) if n else TurnScore(turn.message, 0, None, None)
+        for turn, n, ratio, surprisal in zip(turns, parts.lengths, ratios, surprisals, strict=True)
     )
 
 

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from experiments.analysis import failure_examples
 from experiments.app.entry import _brought, _open
 from experiments.app.shared_configs import ROOT
-from rsr.student.chat import load_template
+from rsr.student.template import load_template
 from tests.experiments.app.test_commands import COMMANDS, shown
 from tests.experiments.study.test_study_commands import COMMANDS as REPRODUCED
 from tests.models import save

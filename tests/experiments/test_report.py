@@ -11,7 +11,7 @@ from markupsafe import Markup
 from experiments.app.page import page
 from experiments.app.shared_configs import PathsConfig
 from experiments.miniature import words
-from rsr.data.trajectories import Message
+from rsr.data.messages import Message
 from rsr.student.chat import ChatRenderer
 from rsr.tokens.tokens import Tokens
 from rsr.views.heatmap import to_html, tokens_of

@@ -16,7 +16,7 @@ from experiments.app.shared_configs import ROOT
 from rsr.data import records as files
 from rsr.data import trajectories
 from rsr.metrics import METRICS, compare_scores, score_sets
-from rsr.student.chat import load_template
+from rsr.student.template import load_template
 from tests.clients import alpaca, chat, replies, sharegpt, teachers, write
 from tests.clients import rsr as run
 from tests.models import save
@@ -135,13 +135,13 @@ def test_data_cannot_steer_a_terminal(tmp_path, model, monkeypatch, capfd):
 
 def test_nothing_scored_is_no_success(tmp_path, model, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    template = load_template("chatml").replace("message['content']", "message['content'] | trim")
-    (tmp_path / "trimming.jinja").write_text(template)
+    template = load_template("chatml").replace("message['content']", "message['content'] | upper")
+    (tmp_path / "shouting.jinja").write_text(template)
     write(tmp_path / "a.jsonl", [chat(0, "It is 2.\n")])
-    arguments = ["a.jsonl", "--student", str(model), "--template", "trimming.jinja", "--on-error", "skip"]
+    arguments = ["a.jsonl", "--student", str(model), "--template", "shouting.jinja", "--on-error", "skip"]
     assert rsr.cli.run(["score", *arguments]) == 1
     assert "no trajectory has a score: a, trajectory " in (err := capfd.readouterr().err)
-    assert "remove white space at the ends of the response" in err
+    assert "take another template" in err
 
 
 def test_a_page_of_a_trajectory(tmp_path, model, monkeypatch, capfd):
@@ -153,6 +153,23 @@ def test_a_page_of_a_trajectory(tmp_path, model, monkeypatch, capfd):
     assert "<script" not in page
     assert "<mark>1 &lt; 2 &lt;script&gt;" in page
     assert page.count('class="t"') == len(rsr.inspect(model, tmp_path / "a.jsonl", "it").tokens)
+
+
+def test_scores_of_each_turn(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    asked = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "It is 2."}]
+    write(
+        tmp_path / "a.jsonl",
+        [{"messages": [*asked, {"role": "user", "content": "Yes."}, {"role": "assistant", "content": ""}]}],
+    )
+    turns = json.loads(within(capfd, "inspect", "--student", model, "a.jsonl", "--json", "--rendering", "turn"))[
+        "turns"
+    ]
+    assert [turn["message"] for turn in turns] == [1, 3]
+    whole = rsr.inspect(model, tmp_path / "a.jsonl")
+    assert turns[0]["rsr"] == pytest.approx(whole.rsr) and turns[0]["tokens"] == len(whole.tokens)
+    assert turns[1] == {"message": 3, "tokens": 0, "rsr": None, "mean_surprisal": None}
+    assert "no value" in within(capfd, "inspect", "--student", model, "a.jsonl")
 
 
 # --- selecting ------------------------------------------------------------------------------------------------------
@@ -190,6 +207,44 @@ def test_progress_is_told_to_whoever_asks_and_nothing_is_printed(tmp_path, loade
     datasets = {dataset.name: dataset for dataset, _, _ in told}
     assert len(datasets) > 1 and all(tokens for _, _, tokens in told)
     assert sum(n for _, n, _ in told) == sum(t.characters for d in datasets.values() for t in d.trajectories)
+
+
+def test_agents_of_several_teachers_in_one_file_are_ranked_within_a_field_and_trained_on(
+    tmp_path, model, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    call = {"function": {"name": "add", "arguments": '{"a": 40, "b": 2}'}}
+    rows = [
+        {
+            "model": teacher,
+            "origin": "book" if i < 4 else "forum",
+            "chat": [
+                *chat(i, "")["messages"][:1],
+                {"role": "assistant", "content": "", "reasoning": reply, "tool_calls": [call]},
+                {"role": "tool", "content": "42"},
+                {"role": "assistant", "content": f"It is {i}. {reply}"},
+            ],
+            "tools": [{"name": "add", "parameters": {"type": "object"}}],
+        }
+        for teacher in ("one", "two")
+        for i, reply in enumerate(replies(teacher, 7))
+    ]
+    named = ("--field", "teacher=model", "--field", "messages=chat")
+    asked = ("--student", model, write("all.jsonl", rows), *named, "--template", "chatml")
+    found = json.loads(within(capfd, "rank", *asked, "--by", "origin", "--json"))
+    assert [(group["name"], group["trajectories"], group["ranking"]["problems"]) for group in found["groups"]] == [
+        ("book", 8, 4),
+        ("forum", 6, 3),
+    ]
+    assert found["whole"]["problems"] == 7 and {p["dataset"] for p in found["whole"]["places"]} == {"one", "two"}
+    assert "within each origin" in within(capfd, "rank", *asked, "--by", "origin")
+    within(capfd, "select", *asked, "-o", "new", "--as-messages")
+    written = [json.loads(line) for line in (tmp_path / "new" / "train.jsonl").read_text().splitlines()]
+    assert len(written) == 7 and all(record["tools"][0]["function"]["name"] == "add" for record in written)
+    assert written[0]["messages"][1]["tool_calls"][0]["function"]["arguments"] == {"a": 40, "b": 2}
+    assert written[0]["messages"][1]["content"].startswith("<think>\n")
+    info = json.loads((tmp_path / "new" / "dataset_info.json").read_text())["rsr_selection"]
+    assert info["columns"] == {"messages": "messages", "tools": "tools"} and info["formatting"] == "openai"
 
 
 def test_trl_trains_on_it_as_it_is(tmp_path, model):

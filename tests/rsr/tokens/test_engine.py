@@ -18,7 +18,7 @@ from transformers import (
     GraniteForCausalLM,
 )
 
-from rsr.data.trajectories import Message
+from rsr.data.messages import Message
 from rsr.errors import InputError
 from rsr.features.gradients import summed_loss
 from rsr.student import student as students

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import gpu
-from rsr.data.trajectories import Dataset, Message, Trajectory
+from rsr.data.messages import Message
+from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.metrics.aggregate import dataset_scores, trajectory_scores
 from rsr.store import artefacts
 from rsr.student import student as students
+from rsr.student.chat import Departures
+from rsr.student.template import load_template
 from rsr.tokens import score_dataset as stage
 from rsr.tokens import token_store
 from rsr.tokens.engine import Scorer, batches
@@ -266,12 +270,14 @@ def test_truncation_is_flagged_and_a_cut_away_response_is_null(scorer, tmp_path)
 
 
 def test_what_cannot_be_rendered_is_refused_or_left_out_and_listed(folder, tmp_path):
-    trimming = students.load(folder, name="tiny", dtype="float32", device="cpu")
-    trimming.renderer.template = trimming.renderer.template.replace("message['content']", "message['content'] | trim")
-    scorer = Scorer(trimming, Scoring())
-    data = replace(DATASET, trajectories=(*DATASET.trajectories[:3], trajectory(3, " It is 2. ")))
+    rewriting = students.load(folder, name="tiny", dtype="float32", device="cpu")
+    template = rewriting.renderer.template
+    template.source = template.source.replace("message['content']", "message['content'] | replace('2.', 'two.')")
+    scorer = Scorer(rewriting, Scoring())
+    data = replace(DATASET, trajectories=(*DATASET.trajectories[:3], trajectory(3, "It is 2.")))
     with pytest.raises(
-        InputError, match=r"teacher/gen1, trajectory t3: message 1: the chat template trims the response"
+        InputError,
+        match=r"teacher/gen1, trajectory t3: message 1: the chat template does not keep the response verbatim",
     ):
         score_dataset(scorer, data, tmp_path)
     token_store = score_dataset(scorer, data, tmp_path, on_error="skip")
@@ -286,6 +292,38 @@ def test_what_cannot_be_rendered_is_refused_or_left_out_and_listed(folder, tmp_p
     path.rename(path.with_name(f"{path.name}.partial"))
     with pytest.raises(InputError, match="teacher/gen1, trajectory t3"):
         score_dataset(scorer, data, tmp_path)
+
+
+def test_where_the_chats_depart_from_the_trajectories_is_in_the_manifest(folder, tmp_path):
+    student = students.load(folder, name="tiny", dtype="float32", device="cpu")
+    student.renderer.template.source = student.renderer.template.source.replace("['content']", "['content'] | trim")
+    data = replace(DATASET, trajectories=(*DATASET.trajectories[:3], trajectory(3, " It is 2. ")))
+    facts = score_dataset(Scorer(student, Scoring()), data, tmp_path).artefact.facts
+    assert facts["rendering"] == "whole" and facts["counts"]["rendering_dropped"] == 2
+    assert any("drops 2 characters of responses" in note for note in facts["notes"])
+
+
+def test_turns_of_a_rewriting_template_are_scored_as_they_are_met(folder, tmp_path):
+    """Every turn has the statistics that it has alone, behind its own prefix; the keys of the renderings differ."""
+    thought = "<think>\nHm.\n</think>\n\n"
+    replies = [thought + "It is 3.", thought + "It is 42.", "Yes."]
+    messages = [m for i, r in enumerate(replies) for m in (Message("user", f"Problem {i}"), Message("assistant", r))]
+    data = Dataset("teacher", "gen1", (trajectory(0), Trajectory("c", "c", tuple(messages)), trajectory(1)))
+    rewriting = load_template("chatml").replace(
+        "message['content']", "(message['content'] if loop.last else message['content'].split('</think>')[-1].lstrip())"
+    )
+    (tmp_path / "rewriting.jinja").write_text(rewriting)
+    stores, loaded = {}, dict[str, Any](dtype="float32", device="cpu", template=str(tmp_path / "rewriting.jinja"))
+    for rendering in ("whole", "turn"):
+        student = students.load(folder, name="tiny", rendering=rendering, **loaded)
+        stores[rendering] = score_dataset(Scorer(student, Scoring()), data, tmp_path)
+    assert stores["whole"].artefact.key["student"] | {"rendering": "turn"} == stores["turn"].artefact.key["student"]
+    (shard,) = stores["turn"]
+    own = shard.tokens.surprisal[shard.tokens.offsets[1] : shard.tokens.offsets[2]]
+    alone = [Scorer(student, Scoring()).score([chat]).surprisal for chat in student.renderer.turns(messages)]
+    assert np.allclose(own, np.concatenate(alone), atol=1e-4)
+    assert stores["turn"].artefact.facts["counts"]["rendering_dropped"] == 0
+    assert stores["whole"].artefact.facts["counts"]["rendering_dropped"] == 2 * len(thought)
 
 
 def test_a_missing_shard_of_a_complete_store_is_named(scorer, tmp_path):
@@ -338,13 +376,14 @@ def test_shards_round_trip(tmp_path):
         np.array([0, 11], np.float32),
         np.array([0, 0, 2, 2]),
     )
+    departures = [Departures(), Departures(1, 2, 3, 4), Departures()]
     shard = token_store.Shard(
-        ["a", "b", "c"], ["p", "q", "r"], [1, 2, 3], [False, True, False], [None, None, "why"], tokens
+        ["a", "b", "c"], ["p", "q", "r"], [1, 2, 3], [False, True, False], [None, None, "why"], departures, tokens
     )
     token_store.write_shard(tmp_path / "shard-00000.parquet", shard)
     back = token_store.read_shard(tmp_path / "shard-00000.parquet")
     assert (back.ids, back.problems, back.chat_tokens) == (shard.ids, shard.problems, shard.chat_tokens)
-    assert (back.truncated, back.reasons) == (shard.truncated, shard.reasons)
+    assert (back.truncated, back.reasons, back.departures) == (shard.truncated, shard.reasons, departures)
     for name in ("rank", "surprisal", "entropy", "offsets"):
         assert np.array_equal(getattr(back.tokens, name), getattr(tokens, name))
 
@@ -364,6 +403,8 @@ from pathlib import Path
 from rsr.store import artefacts
 from rsr.tokens import token_store
 from rsr.errors import InputError
+from rsr.student.chat import Departures
+from rsr.student.template import load_template
 from rsr.tokens.tokens import Tokens
 root = Path(sys.argv[1])
 if len(sys.argv) > 2:
@@ -378,7 +419,7 @@ try:
     n = 200_000
     rng = np.random.default_rng(0)
     tokens = Tokens(rng.integers(1, 99, n).astype(np.uint32), *rng.random((2, n)).astype(np.float32), np.array([0, n]))
-    token_store.write_shard(token_store.shard_path(artefact, 0), token_store.Shard(["t"], ["p"], [n], [False], [None], tokens))
+    token_store.write_shard(token_store.shard_path(artefact, 0), token_store.Shard(["t"], ["p"], [n], [False], [None], [Departures()], tokens))
 except InputError as error:
     print(error)
 """

@@ -20,7 +20,8 @@ from experiments.app.shared_configs import (
 )
 from experiments.stages import scoring as configured
 from experiments.stages import students as configured_students
-from rsr.data.trajectories import Dataset, Message, Trajectory
+from rsr.data.messages import Message
+from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.metrics.score_tables import tabulate
 from rsr.student import student as students
