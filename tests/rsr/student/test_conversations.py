@@ -9,7 +9,7 @@ from rsr.student.chat import ChatRenderer, Departures
 from tests.templates import FAMILIES
 
 WRITING_CALLS = ("qwen2.5", "qwen3", "qwen3-2507", "r1", "llama3", "mistral", "harmony")
-END = 'two\\\\nlines"'  # of a call's arguments
+END = 'two\\nlines"'  # of a call's arguments
 OPENING = ("r1", "qwen3-2507")  # their prompts end in <think>
 THOUGHT = "<think>\nHm, perhaps not.\n</think>\n\n"
 TOOL = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}}
@@ -177,7 +177,7 @@ def test_calls_and_thoughts_apart_are_scored_or_counted(family, name):
             assert len(told) == len(calls)
             assert all("add" in text and END in text[-len(END) - 20 :] for text in told)
         else:
-            assert lost.dropped >= len(calls) * len("add1" + END)
+            assert lost.dropped >= len(calls) * len("add1" + END[:-1])
         if family in ("qwen2.5", "qwen3") and rendering == "turn":
             assert not missing and text.count("<tool_call>") == sum(bool(m.tool_calls) for m in messages)
             assert lost.dropped == lost.unseen == 0
