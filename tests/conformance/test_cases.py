@@ -25,7 +25,8 @@ import rsr.cli
 from experiments.app.entry import _open
 from experiments.app.shared_configs import ROOT
 from rsr.data import discovery
-from rsr.data.trajectories import Message, Trajectory
+from rsr.data.messages import Message
+from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
 from rsr.features.judge import Judge, JudgeSettings
 from rsr.grading.grader import Grader
