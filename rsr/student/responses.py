@@ -114,8 +114,8 @@ class ResponseFinder:
         head = prompt if text.startswith(prompt) else self._head(head, prompt, before)
         following = rest.rpartition(PROBE)[2]
         if message.tool_calls:
-            alone = self._text([*before, probe])
-            following = self._closing_of(alone) + whole[len(alone) :] if whole.startswith(alone) else following
+            alone = self._text([*before, probe]).rpartition(PROBE)[2]
+            following = following.removeprefix(alone.removesuffix(self._closing_of(alone)))
         if not text.startswith(head) or not text.endswith(following):
             _refuse_rewriting(index, head, text[: len(head)])
         end = max(len(head), len(text) - len(following))
@@ -178,8 +178,11 @@ def _compare(message: Message, said: str, written: str, index: int) -> tuple[int
 
 def _pieces_in(message: Message, written: str) -> tuple[int, int, int, int]:
     """The same of a message with a form of its own: its marks are the student's to write."""
-    missing = [piece for piece in _pieces(message) if piece not in written]
-    return 0, len(written), sum(map(len, missing)), 0
+    missing, rest = 0, written
+    for piece in _pieces(message):
+        missing += len(piece) * (piece not in rest)
+        rest = rest.replace(piece, "", 1)  # it stands for no other piece
+    return 0, len(written), missing, 0
 
 
 def _differences(pairs: Sequence[tuple[str, str]]) -> tuple[int, int]:
@@ -208,8 +211,8 @@ def _leaves(value: Any) -> Iterator[str]:
     if isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _leaves(part)
-    elif isinstance(value, str) and value:
-        yield json.dumps(value, ensure_ascii=False)[1:-1]
+    elif value != "":
+        yield json.dumps(value, ensure_ascii=False).strip('"')
 
 
 def _refuse_rewriting(index: int, expected: str, found: str) -> NoReturn:

@@ -8,6 +8,8 @@ from rsr.data.messages import Message, ToolCall
 from rsr.student.chat import ChatRenderer, Departures
 from tests.templates import FAMILIES
 
+WRITING_CALLS = ("qwen2.5", "qwen3", "qwen3-2507", "r1", "llama3", "mistral", "harmony")
+END = 'two\\nlines"'  # of a call's arguments
 OPENING = ("r1", "qwen3-2507")  # their prompts end in <think>
 THOUGHT = "<think>\nHm, perhaps not.\n</think>\n\n"
 TOOL = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}}
@@ -169,6 +171,13 @@ def test_calls_and_thoughts_apart_are_scored_or_counted(family, name):
         ]
         missing = sum(len(piece) for piece in pieces if piece not in text)
         assert missing <= lost.dropped
+        calls = {i: m for i, m in enumerate(messages) if m.tool_calls}
+        told = [turn.text for chat in chats for turn in chat.turns if turn.message in calls]
+        if family in WRITING_CALLS:
+            assert len(told) == len(calls)
+            assert all("add" in text and END in text[-len(END) - 20 :] for text in told)
+        else:
+            assert lost.dropped >= len(calls) * len("add1" + END[:-1])
         if family in ("qwen2.5", "qwen3") and rendering == "turn":
             assert not missing and text.count("<tool_call>") == sum(bool(m.tool_calls) for m in messages)
             assert lost.dropped == lost.unseen == 0

@@ -6,7 +6,8 @@ import torch
 
 from experiments.app.shared_configs import ScoreConfig, ScoringConfig, StudentConfig, TeachersConfig
 from experiments.stages import scoring
-from rsr.data.trajectories import Dataset, Message, Trajectory
+from rsr.data.messages import Message
+from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.features.gradients import GradientSettings, ProjectedGradients, summed_loss
 from rsr.student import device, student

@@ -23,10 +23,10 @@ def student(family, window=None):
     shape: dict[str, Any] = dict(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2)
     shape |= dict(num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048, initializer_range=0.3)
     torch.manual_seed(0)
-    if window is None:
-        model = LlamaForCausalLM(LlamaConfig(**shape))
-    else:
-        model = Gemma2ForCausalLM(Gemma2Config(**shape, head_dim=8, sliding_window=window, attn_implementation="eager"))
+    model: Any = LlamaForCausalLM(LlamaConfig(**shape))
+    if window is not None:
+        model = Gemma2ForCausalLM(Gemma2Config(**shape, head_dim=8, sliding_window=window))
+        model.set_attn_implementation("eager")
     return students.of_model(model, tokenizer, rendering="turn")
 
 
