@@ -43,7 +43,7 @@ def test_help_imports_nothing_heavy(tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert all(verb in result.stdout for verb in ("score", "rank", "select", "inspect", "compare"))
+    assert all(verb in result.stdout for verb in ("score", "rank", "select", "report", "inspect", "compare"))
     assert run("--version", cwd=tmp_path).stdout == f"rsr, version {rsr.__version__}\n"
 
 
@@ -194,7 +194,7 @@ def test_trl_trains_on_it_as_it_is(tmp_path, model):
     trl, datasets = pytest.importorskip("trl"), pytest.importorskip("datasets")
     data = teachers(tmp_path / "data", make=sharegpt)
     scores = rsr.score(model, data, outputs=tmp_path / "out")
-    file = rsr.select(scores, data).write(tmp_path / "new", as_messages=True)
+    file = rsr.select(scores, data).write(tmp_path / "new", form="messages")
     train = datasets.load_dataset("json", data_files=str(file), split="train", cache_dir=str(tmp_path / "cache"))
     config = trl.SFTConfig(str(tmp_path / "trained"), max_steps=1, use_cpu=True, bf16=False, report_to="none")
     result = trl.SFTTrainer(str(model), args=config, train_dataset=train).train()
@@ -230,7 +230,7 @@ def test_wrong_answers_are_taken_only_where_there_is_no_other_and_said(tmp_path,
     scores = rsr.score(loaded, tmp_path / "a.json", outputs=tmp_path / "out")
     chosen = rsr.select(scores, tmp_path / "a.json")
     assert chosen.choice.chosen["correct"].sum() == 1
-    assert "3 of 4 selected are wrong: correct=only leaves them out" in chosen.warnings
+    assert "3 of 4 selected are wrong: correct=only (--correct only) leaves them out" in chosen.warnings
     assert "3 of 4 problems with an answer have no correct candidate" in chosen.warnings
     assert len(rsr.select(scores, tmp_path / "a.json", correct="only").records) == 1
 
@@ -242,9 +242,12 @@ def test_malformed_records_and_records_as_text_are_said(tmp_path, loaded):
     scores = rsr.score(loaded, path, outputs=tmp_path / "out", on_error="skip")
     chosen = rsr.select(scores, path, on_error="skip")
     assert "1 malformed records were left out" in chosen.warnings
-    assert "the records keep messages as text, which trainers do not read: write them as messages" in chosen.warnings
+    assert (
+        "the records keep messages as text, which trainers do not read: write messages (--format messages)"
+        in chosen.warnings
+    )
     assert list(chosen.records) == [as_text[t.row] for t in chosen.trajectories]
-    written = [record for _, record in files.records(chosen.write(tmp_path / "new", as_messages=True))]
+    written = [record for _, record in files.records(chosen.write(tmp_path / "new", form="messages"))]
     assert [record["messages"] for record in written] == [records[t.row]["messages"] for t in chosen.trajectories]
 
 
@@ -266,7 +269,7 @@ def test_many_answers_to_a_prompt_in_one_file(tmp_path, loaded):
     scores = rsr.score(loaded, path, outputs=tmp_path / "out")
     apart, together = rsr.select(scores, path), rsr.select(scores, path, by_prompt=True)
     assert len(apart.records) == 8
-    assert "take them together by prompt" in apart.warnings[0]
+    assert "by_prompt (--by-prompt) takes them together" in apart.warnings[0]
     assert len(together.records) == 2
     assert together.warnings == ()
 
