@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -35,6 +35,7 @@ LORA_RANK, LORA_SCALE = 16, 2.0
 LORA_MODULES = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj", "gate_proj")
 COLUMNS: Columns = {"projection": pl.List(pl.Float32), "weights": pl.Int64()}
 CHUNK = 2**17  # entries hashed at a time: their hashes stay in a CPU's cache
+KEPT = 64  # chunks of hashes, a megabyte each: those of a small student are worked out once for all trajectories
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,7 @@ def sketch(gradient: Tensor, seed: int, dimensions: int) -> Tensor:
     return places[:dimensions] - places[dimensions:]
 
 
+@lru_cache(KEPT)
 def _places(start: int, count: int, seed: int, places: int, device: torch.device) -> Tensor:
     """A place below `places` for each of `count` positions: the splitmix64 hash, in int64 arithmetic that wraps."""
     x = torch.arange(start, start + count, device=device).mul_(-7046029254386353131).add_(seed)
