@@ -102,9 +102,12 @@ def select(data: tuple[str, ...], student: str | None, output: str, form: Any, a
     settings for TRL and LLaMA-Factory that learn the responses alone, selected.csv, left_out.csv and a manifest.
     """
     _, _, chosen = selected(data, student, **given)
+    from rsr.cli.show import show_training_set
+
     if output == "-":
         for part in chosen.content(form, ".jsonl"):
             click.echo(part, nl=False)
+        show_training_set(chosen, None)
         return
     if Path(output).suffix in FILES:
         written = chosen.write_file(output, form)
@@ -117,8 +120,6 @@ def select(data: tuple[str, ...], student: str | None, output: str, form: Any, a
         counts = {"selected": len(chosen.trajectories), "problems": problems, "covered": covered}
         print_json({"file": written} | counts)
     else:
-        from rsr.cli.show import show_training_set
-
         show_training_set(chosen, written)
 
 

@@ -1,5 +1,6 @@
 """Results on a terminal."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -8,7 +9,7 @@ from rsr.cli.terminal import coloured, console, grid, name_cell, say
 from rsr.errors import printable
 from rsr.metrics import METRICS
 from rsr.selection import conclusions
-from rsr.stats.rounding import number, percent, with_interval
+from rsr.stats.rounding import number, percent, share, with_interval
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,12 +59,15 @@ def show_ranking(ranking: "Ranking") -> None:
     say(*conclusions.reasons(ranking), conclusions.decision(ranking))
 
 
-def show_training_set(training_set: "TrainingSet", file: "Path") -> None:
+def show_training_set(training_set: "TrainingSet", file: "Path | None") -> None:
+    """Say what was selected; on standard error where no file holds it, since it is in a pipe."""
+    piped = file is None
+    tell = partial(say, stderr=piped)
     chosen = training_set.choice.chosen
     tokens = training_set.tokens
     covered, problems = training_set.problems
     said = "unknown" if tokens is None else f"{tokens:,}"
-    say(f"{len(chosen)} trajectories selected, of {covered} of {problems} problems, {said} response tokens")
+    tell(f"{len(chosen)} trajectories selected, of {covered} of {problems} problems, {said} response tokens")
     table = grid(
         "teacher", "selected", "share", f"mean {METRICS[training_set.metric].title}", "correct", "wrong", "unknown"
     )
@@ -73,18 +77,20 @@ def show_training_set(training_set: "TrainingSet", file: "Path") -> None:
         table.add_row(
             name_cell(row["teacher"]),
             str(row["selected"]),
-            f"{row['share']:.0%}",
+            share(row["share"]),
             score,
             *("" if ignored else str(row[verdict]) for verdict in ("correct", "wrong", "unknown")),
         )
-    console().print(table)
-    say(*(f"left out: {count} {reason}" for reason, count in training_set.reasons.items()))
+    console(stderr=piped).print(table)
+    tell(*(f"left out: {count} {reason}" for reason, count in training_set.reasons.items()))
     if training_set.choice.ties:
-        say(f"{training_set.choice.ties} ties settled by content")
+        tell(f"{training_set.choice.ties} ties settled by content")
     for overlap in training_set.overlaps:
         short = f" ({overlap.too_short} too short to compare)" if overlap.too_short else ""
-        say(f"{len(overlap.hits)} selected overlap with {overlap.evaluation}, {overlap.problems} problems{short}")
-    say(*(f"note: {warning}" for warning in training_set.warnings), f"Written to {file}")
+        tell(f"{len(overlap.hits)} selected overlap with {overlap.evaluation}, {overlap.problems} problems{short}")
+    tell(*(f"note: {warning}" for warning in training_set.warnings))
+    if not piped:
+        say(f"Written to {file}")
 
 
 def show_inspection(inspection: "Inspection", tokens: int) -> None:

@@ -16,7 +16,7 @@ from rsr.metrics.score_tables import Scores, of_metric
 from rsr.selection import conclusions
 from rsr.selection.ranking import Ranking
 from rsr.selection.training_set import TrainingSet
-from rsr.stats.rounding import number, percent, with_interval
+from rsr.stats.rounding import number, percent, share, with_interval
 from rsr.student.chat import ChatRenderer
 from rsr.tokens.token_store import STAGE, read_shard
 from rsr.views.heatmap import Token, legend, to_html, tokens_of
@@ -130,7 +130,7 @@ def _composition(chosen: TrainingSet) -> list[dict[str, Any]]:
         {
             "teacher": row["teacher"],
             "selected": row["selected"],
-            "share": f"{row['share']:.0%}".replace("%", " %"),
+            "share": share(row["share"]),
             "width": round(6 * row["share"], 2),
             "score": number(row["mean_score"]),
             "right": row["correct"],

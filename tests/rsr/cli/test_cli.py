@@ -148,9 +148,40 @@ def test_a_page_of_a_trajectory(tmp_path, model, monkeypatch, capfd):
     shown = within(capfd, "inspect", "--student", model, "a.jsonl", "--trajectory", "it", "--html", "it.html")
     assert shown == "Written to it.html\n"
     page = (tmp_path / "it.html").read_text()
-    assert "<script" not in page
+    assert "<script>alert" not in page
     assert "<mark>1 &lt; 2 &lt;script&gt;" in page
     assert page.count('class="t"') == len(rsr.inspect(model, tmp_path / "a.jsonl", "it").tokens)
+
+
+def test_any_metric_of_a_student_and_data_ranks_and_selects(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    data = teachers(tmp_path / "data")
+    common = ["--student", model, data, "--dtype", "float32"]
+    shown = within(capfd, "score", *common, "--metrics", "rsr,rule_based_quality,steps")
+    assert "Rule-based quality ↑" in shown and "RSR [95 %]" in shown
+    rsr.cli.run(["rank", *map(str, common), "--metric", "rule_based_quality"])
+    out, err = capfd.readouterr()
+    assert "Rule-based quality, higher is better" in out
+    assert f"found: {model.name} in float32 with its own template, nothing is scored anew" in err
+    quality = ["--metric", "rule_based_quality", "--correct", "ignore"]
+    selected = json.loads(within(capfd, "select", *common, *quality, "-o", "new", "--json"))
+    assert (selected["selected"], selected["covered"], selected["problems"]) == (6, 6, 6)
+    chosen = pl.read_csv("new/selected.csv")
+    others = pl.read_csv("new/left_out.csv")
+    best = chosen.join(others, on="problem", suffix="_other")
+    assert (best["value"] >= best["value_other"]).all() and best["tokens"].null_count() == 0
+    assert rsr.cli.run(["score", *map(str, common), "--metrics", "influence_score"]) == 1
+    assert "influence_score needs more than a student and data" in capfd.readouterr().err
+
+
+def test_scores_in_another_dtype_are_named(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "a.jsonl", [chat(0, "x")])
+    told = []
+    for dtype in ("float32", "bfloat16", "bfloat16"):
+        assert rsr.cli.run(["score", str(path), "--student", str(model), "--dtype", dtype]) == 0
+        told.append("note: float32 scores of this exist: --dtype float32 takes them" in capfd.readouterr().err)
+    assert told == [False, True, False]
 
 
 # --- selecting ------------------------------------------------------------------------------------------------------
@@ -199,6 +230,23 @@ def test_trl_trains_on_it_as_it_is(tmp_path, model):
     config = trl.SFTConfig(str(tmp_path / "trained"), max_steps=1, use_cpu=True, bf16=False, report_to="none")
     result = trl.SFTTrainer(str(model), args=config, train_dataset=train).train()
     assert result.global_step == 1 and np.isfinite(result.training_loss)
+
+
+def test_teachers_are_included_and_excluded_and_one_file_is_written(tmp_path, loaded, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    data = teachers(tmp_path / "data")
+    scores = rsr.score(loaded, data, outputs=tmp_path / "out")
+    for only in ({"teachers": ["wordy"]}, {"without": ["terse"]}):
+        chosen = rsr.select(scores, data, **only).choice
+        assert {*chosen.chosen["teacher"]} == {"wordy"} and chosen.left_out.is_empty()
+    with pytest.raises(rsr.InputError, match="no teacher is called 'worldy': there are terse, wordy"):
+        rsr.select(scores, data, teachers=["worldy"])
+    arguments = ["select", "--student", model, data, "--teachers", "wordy", "-o", "new.jsonl", "--format", "alpaca"]
+    for _ in range(2):  # the same file is found
+        assert "Written to new.jsonl" in within(capfd, *arguments)
+    assert len([*files.records(tmp_path / "new.jsonl")]) == 6
+    assert rsr.cli.run([*map(str, arguments), "--top", "1"]) == 1
+    assert "new.jsonl: holds something else already" in capfd.readouterr().err
 
 
 def test_names_are_text_not_markup(tmp_path, model, capfd):
