@@ -77,7 +77,7 @@ def tables(folder: Path, size: int) -> Run:
     root = _fresh(folder / f"tables-{size}")
 
     def run() -> Iterable[Path]:
-        tabulate(stores(folder, size), root, "generated", resamples=10_000, seed=0)
+        tabulate(stores(folder, size), root, "generated")
         return root.rglob("*")
 
     return run

@@ -46,8 +46,7 @@ def score(config: MetricsConfig) -> Scores | None:
     if baselines is None:
         return None
     label = f"{config.student.name}-{config.teachers.name}"
-    bootstrap = {"resamples": config.bootstrap.resamples, "seed": config.bootstrap.seed}
-    return feature_tables.tabulate(tokens, by_tokens, baselines, config.paths.outputs, label, **bootstrap)
+    return feature_tables.tabulate(tokens, by_tokens, baselines, config.paths.outputs, label)
 
 
 def score_apart(config: MetricsConfig) -> Scores:

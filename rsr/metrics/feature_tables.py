@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rsr.tokens.engine import Scorer
 
 # Raised when what these tables hold for the same key changes its meaning.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,6 @@ def tabulate(
     baselines: Baselines,
     root: Path,
     label: str,
-    *,
-    resamples: int = 10_000,
-    seed: int = 0,
 ) -> Scores:
     """Tables of the chosen token metrics and of baselines, made once for the same measurements.
 
@@ -177,12 +174,11 @@ def tabulate(
         "version": VERSION,
         "tokens": None if tokens is None else [digest(tokens.artefact.key), by_tokens],
         "baselines": baselines.key,
-        "bootstrap": [resamples, seed],
     }
     artefact = find_or_begin(root, STAGE, label, key)
     paths = [artefact.path / name for name in (TRAJECTORIES, DATASETS)]
     if artefact.manifest is None:
-        table = dataset_scores(baselines.trajectories, resamples=resamples, seed=seed)
+        table = dataset_scores(baselines.trajectories)
         frames = [baselines.trajectories, pl.concat([table, baselines.datasets])]
         if tokens is not None:
             wanted = pl.col("metric").is_in(by_tokens)
