@@ -236,9 +236,8 @@ def test_teachers_are_included_and_excluded_and_one_file_is_written(tmp_path, lo
     monkeypatch.chdir(tmp_path)
     data = teachers(tmp_path / "data")
     scores = rsr.score(loaded, data, outputs=tmp_path / "out")
-    for only in ({"teachers": ["wordy"]}, {"without": ["terse"]}):
-        chosen = rsr.select(scores, data, **only).choice
-        assert {*chosen.chosen["teacher"]} == {"wordy"} and chosen.left_out.is_empty()
+    for chosen in (rsr.select(scores, data, teachers=["wordy"]), rsr.select(scores, data, without=["terse"])):
+        assert {*chosen.choice.chosen["teacher"]} == {"wordy"} and chosen.choice.left_out.is_empty()
     with pytest.raises(rsr.InputError, match="no teacher is called 'worldy': there are terse, wordy"):
         rsr.select(scores, data, teachers=["worldy"])
     arguments = ["select", "--student", model, data, "--teachers", "wordy", "-o", "new.jsonl", "--format", "alpaca"]
