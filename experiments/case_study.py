@@ -20,7 +20,7 @@ from rsr.errors import InputError
 from rsr.metrics.token import rsr
 from rsr.store.artefacts import writing
 from rsr.tokens.tokens import Tokens
-from rsr.views.heatmap import Token, to_html, tokens_of
+from rsr.views.heatmap import Token, legend, to_html, tokens_of
 from rsr.views.html import render
 
 EXTREMES = 8
@@ -61,7 +61,7 @@ def main(config: CaseStudyConfig) -> None:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         title = f"Problem {config.problem} under {config.student.name}"
-        body = render("experiments.reports", "case_study.jinja", problem=problem, columns=columns)
+        body = render("experiments.reports", "case_study.jinja", problem=problem, columns=columns, legend=legend())
         (folder / BODY).write_text(body, encoding="utf-8")  # for the report
         (folder / "trajectories.html").write_text(page(title, body), encoding="utf-8")
         result_folder.write_record(folder)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,10 @@ from rsr.data import discovery
 from rsr.data.discovery import Data, Source
 from rsr.data.trajectories import Fields, OnError
 from rsr.grading.grader import USUAL
-from rsr.metrics import score_sets, score_tables
+from rsr.metrics import feature_tables, score_sets, score_tables
 from rsr.metrics.score_tables import Progress, Scores, silent
 from rsr.selection import groups, ranking, training_set
+from rsr.selection.candidates import of_teachers
 from rsr.selection.groups import GroupedRanking
 from rsr.selection.ranking import By, Ranking
 from rsr.selection.rules import Correct, Rule
@@ -39,6 +41,7 @@ def score(
     student: "Model",
     data: Data,
     *,
+    metrics: Sequence[str] = ("tokens",),
     sample: int | None = None,
     fields: Fields | None = None,
     outputs: str | Path = OUTPUTS,
@@ -53,6 +56,7 @@ def score(
             by the digest of its weights).
         data: files, folders, "hub:OWNER/NAME"; records such as {"messages": [...]} in a list or a datasets.Dataset; a chat
             as a list of messages; or any of these by name of teacher.
+        metrics: names or groups (`rsr.metrics.select`) besides the token metrics, which come from the same pass all together.
         sample: problems of each dataset.
         fields: names that fields have in the records, by ours: {"teacher": "model", "correct": "is_right"}
             (`rsr.data.trajectories.FIELDS`).
@@ -65,7 +69,7 @@ def score(
     read = _read(student, data, sample, on_error, fields)
     scorer = scorer_of(student, settings or Settings())
     label = label_of(data)
-    return score_sources(scorer, read, outputs, label=label, on_error=on_error, progress=progress)
+    return score_sources(scorer, read, outputs, metrics=metrics, label=label, on_error=on_error, progress=progress)
 
 
 def rank(
@@ -113,7 +117,12 @@ def select(
     *,
     metric: str = "rsr",
     preset: str = "",
+    teachers: Sequence[str] = (),
+    without: Sequence[str] = (),
+    min_response_tokens: int | None = None,
+    max_response_tokens: int | None = None,
     correct: Correct = "first",
+    distinct: bool = False,
     per_problem: int | None = 1,
     quota: int | None = None,
     top: int | None = None,
@@ -130,6 +139,7 @@ def select(
 
     Args:
         data: what was scored, or part of it.
+        teachers, without: whose answers are looked at, and whose are not; none names all.
         answers: where a response says its answer, in order (`rsr.grading.grader.extract`).
         against: evaluation sets to look for overlap with.
         fields: see `score`.
@@ -137,8 +147,9 @@ def select(
     Raises:
         InputError: see there.
     """
-    rule = Rule(correct, per_problem, quota, top, share, tokens)
-    read, known = discovery.read(data, on_error=on_error, fields=fields), _scores(scores)
+    rule = Rule(min_response_tokens, max_response_tokens, correct, distinct, per_problem, quota, top, share, tokens)
+    read = of_teachers(discovery.read(data, on_error=on_error, fields=fields), teachers, without)
+    known = _scores(scores)
     chosen = training_set.select(
         known, read, rule, metric=metric, preset=preset, group=group, by_prompt=by_prompt, answers=answers
     )
@@ -183,6 +194,7 @@ def score_sources(
     read: Sequence[Source],
     outputs: str | Path = OUTPUTS,
     *,
+    metrics: Sequence[str] = ("tokens",),
     label: str = discovery.OBJECTS,
     on_error: OnError = "error",
     progress: Progress = silent,
@@ -190,16 +202,22 @@ def score_sources(
     """Score sources that are read already.
 
     Args:
+        metrics: see `score`.
         label: names the data in the folder of the tables, for people.
 
     Raises:
         InputError: see `score`.
     """
-    datasets = [source.dataset for source in read]
+    datasets, root = [source.dataset for source in read], Path(outputs)
+    others = feature_tables.measurable(metrics)
     full = f"{scorer.student.name}-{label}"
-    tables = score_tables.score(scorer, datasets, Path(outputs), label=full, on_error=on_error, progress=progress)
+    tables = score_tables.score(scorer, datasets, root, label=full, on_error=on_error, progress=progress)
     assert tables is not None, "one process is the first"
-    return tables
+    if not others:
+        return tables
+    return feature_tables.add(
+        tables, others, partial(_loaded, scorer), datasets, root, full, on_error=on_error, progress=progress
+    )
 
 
 def label_of(data: Data) -> str:
@@ -232,10 +250,16 @@ def engine_of(student: "Model", settings: Settings) -> "Scorer":
     Raises:
         InputError: see `rsr.student.student.load` and `rsr.tokens.engine.Scorer`.
     """
+    return _loaded(scorer_of(student, settings))
+
+
+def _loaded(scorer: "Backend") -> "Scorer":
+    from rsr.tokens.engine import Scorer
     from rsr.tokens.late_scorer import LateScorer
 
-    scorer = scorer_of(student, settings)
-    return scorer.scorer if isinstance(scorer, LateScorer) else scorer
+    loaded = scorer.scorer if isinstance(scorer, LateScorer) else scorer
+    assert isinstance(loaded, Scorer)
+    return loaded
 
 
 def _read(student: "Model", data: Data, sample: int | None, on_error: OnError, fields: Fields | None) -> list[Source]:

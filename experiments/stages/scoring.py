@@ -35,8 +35,6 @@ def score(config: ScoreConfig) -> Scores | None:
             data,
             config.paths.outputs,
             label=f"{config.student.name}-{config.teachers.name}",
-            resamples=config.bootstrap.resamples,
-            seed=config.bootstrap.seed,
             progress=progress,
             **options,
         )

@@ -1,16 +1,20 @@
 """The commands. Each reads its options, calls a verb of `rsr.api`, and shows what it returns."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rsr.cli import options
-from rsr.cli.options import needs, settings_of, settings_options
+from rsr.cli.options import needs, settings_options
+from rsr.tokens.settings import Settings
 
 if TYPE_CHECKING:
     from rsr.data.discovery import Source
+    from rsr.data.trajectories import Dataset
     from rsr.metrics.score_tables import Scores
+    from rsr.tokens.score_dataset import Backend
 
 
 @click.command()
@@ -21,6 +25,13 @@ if TYPE_CHECKING:
 @options.OUTPUTS
 @options.ON_ERROR
 @settings_options
+@click.option(
+    "--metrics",
+    default="tokens",
+    show_default=True,
+    metavar="NAME,...",
+    help="Metrics or groups: those of tokens come all together; text, steps and gradients are measured besides.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say how many tokens, how long, how much memory and disk.")
 @options.JSON
 def score(
@@ -30,9 +41,10 @@ def score(
     fields: tuple[str, ...],
     outputs: Path,
     on_error: Any,
+    metrics: str,
     dry_run: bool,
     as_json: bool,
-    **settings: Any,
+    settings: Settings,
 ) -> None:
     """Score trajectories under a student.
 
@@ -40,16 +52,17 @@ def score(
     the hub; NAME=FILE names the teacher, - reads JSON Lines from standard input. Interrupted, the same command goes on.
     """
     needs(data, student)
+    names = options.names(metrics)
     if dry_run:
         from rsr.api import engine_of
         from rsr.cli.show import show_estimate
         from rsr.tokens.dry_run import estimate
 
         read = read_first(student, data, sample, on_error, fields)
-        scorer = engine_of(str(student), settings_of(settings))
+        scorer = engine_of(str(student), settings)
         _show(estimate(scorer, [source.dataset for source in read], outputs), as_json, show_estimate)
         return
-    scores, _ = scored(student, data, sample, outputs, on_error, settings, fields)
+    scores, _ = scored(student, data, names, sample, outputs, on_error, settings, fields)
     if as_json:
         from rsr.cli.output import print_json
 
@@ -57,7 +70,7 @@ def score(
     else:
         from rsr.cli.terminal import show_scores
 
-        show_scores(scores)
+        show_scores(scores, names)
 
 
 @click.command(short_help="Order teachers (or datasets) for a student.")
@@ -96,7 +109,7 @@ def rank(
     outputs: Path,
     on_error: Any,
     as_json: bool,
-    **settings: Any,
+    settings: Settings,
 ) -> None:
     """Order teachers (or datasets) for a student, and say how sure that order is.
 
@@ -118,7 +131,7 @@ def rank(
         read = discovery.read(data, sample=sample, on_error=on_error, fields=options.fields_of(fields)) if data else []
     else:
         needs(data, student)
-        table, read = scored(student, data, sample, outputs, on_error, settings, fields)
+        table, read = scored(student, data, [metric], sample, outputs, on_error, settings, fields)
     if by_field:
         from rsr.cli.show import show_groups
         from rsr.selection.groups import rank_by
@@ -135,7 +148,13 @@ def rank(
 @click.command(short_help="Look at one trajectory, token by token.")
 @options.DATA
 @options.STUDENT
-@click.option("--trajectory", default="0", show_default=True, metavar="ID", help="By id, or by place from 0.")
+@click.option(
+    "--trajectory",
+    default="0",
+    show_default=True,
+    metavar="ID",
+    help="By id, or by place from 0; DATASET:ID where several datasets have it.",
+)
 @options.FIELD
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a page instead.")
 @click.option(
@@ -151,15 +170,13 @@ def inspect(
     html: Path | None,
     tokens: int,
     as_json: bool,
-    **settings: Any,
+    settings: Settings,
 ) -> None:
     """Look at one trajectory: the rendered prompt, the mask, and every token's rank and surprisal."""
     needs(data, student)
     from rsr import api
 
-    inspection = api.inspect(
-        str(student), data, trajectory, fields=options.fields_of(fields), settings=settings_of(settings)
-    )
+    inspection = api.inspect(str(student), data, trajectory, fields=options.fields_of(fields), settings=settings)
     if html is not None:
         from rsr.store.artefacts import write_text, writing
 
@@ -205,21 +222,47 @@ def read_first(
 def scored(
     student: str | None,
     data: tuple[str, ...],
+    metrics: Sequence[str],
     sample: int | None,
     outputs: Path,
     on_error: Any,
-    settings: dict[str, Any],
+    settings: Settings,
     fields: tuple[str, ...] = (),
+    keep: "Callable[[list[Source]], list[Source]]" = lambda read: read,
 ) -> "tuple[Scores, list[Source]]":
+    """The scores of those sources that are to be kept, made where they are not there yet, and what was read."""
     options.check_writable(outputs)
-    read = read_first(student, data, sample, on_error, fields)
+    from rsr.metrics.feature_tables import measurable
+
+    others = measurable(metrics)
+    read = keep(read_first(student, data, sample, on_error, fields))
     from rsr.api import label_of, score_sources, scorer_of
     from rsr.cli.progress import TokenProgress
+    from rsr.cli.terminal import say
+    from rsr.tokens.late_scorer import LateScorer
 
-    with TokenProgress([source.dataset for source in read]) as progress:
-        scorer = scorer_of(str(student), settings_of(settings))
-        scores = score_sources(scorer, read, outputs, label=label_of(data), on_error=on_error, progress=progress)
+    scorer = scorer_of(str(student), settings)
+    datasets = [source.dataset for source in read]
+    _say_of_other_dtypes(scorer, datasets, outputs)
+    with TokenProgress(datasets, passes=1 + len({metric.needs for metric in others})) as progress:
+        scores = score_sources(
+            scorer, read, outputs, metrics=metrics, label=label_of(data), on_error=on_error, progress=progress
+        )
+    if isinstance(scorer, LateScorer) and not scorer.loaded:
+        template = "its own template" if settings.template is None else f"template {settings.template}"
+        say(
+            f"found: {scorer.student.name} in {scorer.student.identity['dtype']} with {template}, nothing is scored anew",
+            stderr=True,
+        )
     return scores, read
+
+
+def _say_of_other_dtypes(scorer: "Backend", datasets: "list[Dataset]", outputs: Path) -> None:
+    from rsr.cli.terminal import say
+    from rsr.tokens.score_dataset import other_dtypes
+
+    for dtype in sorted(set.union(*(other_dtypes(scorer, dataset, outputs) for dataset in datasets))):
+        say(f"note: {dtype} scores of this exist: --dtype {dtype} takes them", stderr=True)
 
 
 def _show(value: Any, as_json: bool, show: Any) -> None:

@@ -4,8 +4,10 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import click
 
@@ -116,14 +118,19 @@ _SETTINGS = (
 
 
 def settings_options(command: F) -> F:
-    """The options of loading and scoring; a command gets them as `settings`, keywords of `settings_of`."""
+    """The options of loading and scoring; a command gets them together, as `settings`."""
+
+    @wraps(command)
+    def with_settings(**given: Any) -> Any:
+        own = {field.name: given.pop(field.name) for field in fields(Settings) if field.name in given}
+        return command(settings=_settings(own), **given)
 
     for option in reversed(_SETTINGS):
-        command = option(command)
-    return command
+        with_settings = option(with_settings)
+    return cast(F, with_settings)
 
 
-def settings_of(options: dict[str, Any]) -> Settings:
+def _settings(options: dict[str, Any]) -> Settings:
     """Settings from options.
 
     Raises:
@@ -159,6 +166,11 @@ def fields_of(given: tuple[str, ...]) -> dict[str, str]:
             raise click.UsageError(f"--field {field!r} is not OURS=THEIRS")
         fields[ours] = theirs
     return fields
+
+
+def names(given: str | None) -> list[str]:
+    """Names with commas between."""
+    return [name.strip() for name in given.split(",")] if given else []
 
 
 def needs(data: tuple[str, ...], student: str | None) -> None:

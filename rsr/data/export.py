@@ -156,7 +156,7 @@ def check_shapes(records: Sequence[Mapping[str, Any]]) -> None:
     Raises:
         InputError: they are mixed, or none.
     """
-    mend = "as_messages (--as-messages) writes all as messages"
+    mend = "--format messages writes all as messages"
     shapes: list[str] = sorted({shape(record) for record in records})
     if shapes == ["steps"]:
         raise InputError(f"the selected records are trajectories of agents, which no trainer takes as they are: {mend}")
@@ -171,7 +171,13 @@ def check_shapes(records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write(
-    folder: Path, content: Iterable[bytes], suffix: str, tables: Mapping[str, pl.DataFrame], facts: Mapping[str, Any]
+    folder: Path,
+    content: Iterable[bytes],
+    suffix: str,
+    tables: Mapping[str, pl.DataFrame],
+    facts: Mapping[str, Any],
+    *,
+    beside: Mapping[str, str],
 ) -> Path:
     """Write a training set; the same one is found, another is never overwritten.
 
@@ -179,6 +185,7 @@ def write(
         content: of the file, part by part.
         tables: written as CSV beside it, by name.
         facts: the manifest, which is written last, with the digest of the content.
+        beside: texts of further files, by name.
 
     Returns:
         The file of the training set.
@@ -204,7 +211,8 @@ def write(
                     written.write(part)
             for name, table in tables.items():
                 table.write_csv(new / f"{name}.csv")
-            (new / INFO).write_text(_json(facts["dataset_info"]), encoding="utf-8")
+            for name, text in beside.items():
+                (new / name).write_text(text, encoding="utf-8")
             (new / MANIFEST).write_text(_json(_manifest(facts, hasher.hexdigest())), encoding="utf-8")
             if folder.exists():
                 folder.rmdir()  # it is empty

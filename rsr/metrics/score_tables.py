@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rsr.tokens.score_dataset import Backend
 
 # Raised when what the score tables hold for the same key changes its meaning.
-VERSION = 2
+VERSION = 3
 STAGE = "scores"
 TRAJECTORIES, DATASETS = "trajectories.parquet", "datasets.parquet"
 DATASET = pl.concat_str("teacher", "generation", separator="/").str.strip_chars_end("/")  # as `dataset_name` says it
@@ -56,8 +56,6 @@ def score(
     *,
     label: str,
     on_error: OnError = "error",
-    resamples: int = 10_000,
-    seed: int = 0,
     process: tuple[int, int] = (0, 1),
     barrier: Callable[[], None] = lambda: None,
     progress: Progress = silent,
@@ -67,7 +65,6 @@ def score(
     Args:
         root: folder of outputs.
         label: names the folder of the tables, for people.
-        resamples, seed: of the bootstrap over problems.
         process, barrier: see `rsr.tokens.score_dataset.score_dataset`.
         progress: called with a dataset, and the characters and tokens of it that are done since the last call.
 
@@ -77,7 +74,7 @@ def score(
     stores = token_stores(
         scorer, datasets, root, on_error=on_error, process=process, barrier=barrier, progress=progress
     )
-    return None if process[0] else tabulate(stores, root, label, resamples=resamples, seed=seed)
+    return None if process[0] else tabulate(stores, root, label)
 
 
 def token_stores(
@@ -102,7 +99,7 @@ def token_stores(
 
 
 @locking
-def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples: int, seed: int) -> Scores:
+def tabulate(stores: Sequence[TokenStore], root: Path, label: str) -> Scores:
     """Tables of every token metric, made once for the same stores.
 
     Raises:
@@ -118,13 +115,12 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
         "version": VERSION,
         "stores": [[s.student, s.teacher, s.generation, s.skipped, s.unread, digest(s.artefact.key)] for s in stores],
         "metrics": {m.name: _declared(m) for m in token_metrics()},
-        "bootstrap": [resamples, seed],
     }
     _refuse_empty(stores)
     artefact = find_or_begin(root, STAGE, label, key)
     if artefact.manifest is None:
         rows = pl.concat(of_each(trajectory_scores, stores))
-        table = dataset_scores(rows, resamples=resamples, seed=seed)
+        table = dataset_scores(rows)
         write_parquet(rows, artefact.path / TRAJECTORIES)
         write_parquet(table, artefact.path / DATASETS)
         with writing(artefact.path):

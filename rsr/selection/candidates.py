@@ -6,7 +6,9 @@ import polars as pl
 
 from rsr.data.discovery import Source, field_of
 from rsr.data.trajectories import Trajectory, prompt_hash
+from rsr.errors import InputError
 from rsr.grading.correctness import correctness
+from rsr.selection import duplicates
 from rsr.selection.rules import CANDIDATES, Rule
 
 
@@ -26,8 +28,12 @@ def gather(
         for t in source.dataset.trajectories
     }
     correct: list[bool | None] = [None] * len(known)
+    cluster: Sequence[int | None] = [None] * len(known)
     if rule.correct != "ignore":
         correct = correctness([t for _, t in known.values()], graded, answers=answers)
+    if rule.distinct:
+        chats = (" ".join(message.text for message in t.messages) for _, t in known.values())
+        cluster = duplicates.clusters(chats)
     described = [
         {
             "teacher": teacher,
@@ -37,8 +43,11 @@ def gather(
             "group": teacher if group is None else field_of(source, t, group),
             "correct": right,
             "content": t.sha256,
+            "cluster": alike,
         }
-        for ((teacher, generation, identity), (source, t)), right in zip(known.items(), correct, strict=True)
+        for ((teacher, generation, identity), (source, t)), right, alike in zip(
+            known.items(), correct, cluster, strict=True
+        )
     ]
     schema = {name: kind for name, kind in CANDIDATES.items() if name not in ("value", "tokens")}
     names = ["teacher", "generation", "trajectory"]
@@ -46,3 +55,22 @@ def gather(
         rows.select(*names, "value", "tokens"), on=names, how="left", maintain_order="left"
     )
     return frame.select(*CANDIDATES), known
+
+
+def of_teachers(sources: Sequence[Source], teachers: Sequence[str], without: Sequence[str]) -> list[Source]:
+    """The sources of some teachers, or of all but some; of all where neither is named.
+
+    Raises:
+        InputError: a name is none of a teacher, or no source is left.
+    """
+    known = list(dict.fromkeys(source.dataset.teacher for source in sources))
+    if unknown := [name for name in (*teachers, *without) if name not in known]:
+        raise InputError(f"no teacher is called {unknown[0]!r}: there are {', '.join(known)}")
+    kept = [
+        source
+        for source in sources
+        if source.dataset.teacher in (teachers or known) and source.dataset.teacher not in without
+    ]
+    if not kept:
+        raise InputError(f"no teacher is left without {', '.join(without)}")
+    return kept

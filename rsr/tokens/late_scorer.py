@@ -43,8 +43,13 @@ class LateScorer:
         return Scorer(student, self._scoring)
 
     @property
+    def loaded(self) -> bool:
+        """Whether something was to be scored, so that the model was loaded."""
+        return "scorer" in vars(self)
+
+    @property
     def student(self) -> AnyStudent:
-        return self.scorer.student if "scorer" in vars(self) else self._described
+        return self.scorer.student if self.loaded else self._described
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Score a dataset under a student, into a token store that can be resumed."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ import numpy as np
 
 from rsr.data.trajectories import Advance, Dataset, OnError, Trajectory
 from rsr.errors import InputError
-from rsr.store.artefacts import Artefact, find_or_begin, locate
+from rsr.store.artefacts import MANIFEST, Artefact, find_or_begin, locate, reading
 from rsr.store.locks import locking
 from rsr.student.chat import Departures, RenderedChat
 from rsr.student.student import AnyStudent
@@ -63,6 +64,21 @@ def store_key(scorer: Backend, dataset: Dataset) -> dict[str, object]:
         "scoring": scorer.identity,
         "data": dataset.digest(),
     }
+
+
+def other_dtypes(scorer: Backend, dataset: Dataset, root: Path) -> set[str]:
+    """The dtypes in which a dataset is scored like this otherwise, where it is not in the student's own."""
+    key = json.loads(json.dumps(store_key(scorer, dataset)))
+    if locate(root, STAGE, "", key).manifest is not None:
+        return set()
+    found = set()
+    for path in (root / STAGE).glob(f"*/{MANIFEST}"):
+        with reading(path, KeyError, TypeError):
+            held = json.loads(path.read_text(encoding="utf-8"))["key"]
+            dtype = held["student"]["dtype"]
+        if held == key | {"student": key["student"] | {"dtype": dtype}}:
+            found.add(dtype)
+    return found
 
 
 @locking

@@ -13,8 +13,9 @@ from rsr.metrics.token import rsr
 from rsr.student.chat import RenderedChat
 from rsr.student.student import Student
 from rsr.tokens.tokens import Tokens
-from rsr.views.heatmap import Token, to_html, tokens_of
+from rsr.views.heatmap import Token, legend, to_html, tokens_of
 from rsr.views.html import render
+from rsr.views.page import page
 
 if TYPE_CHECKING:
     from rsr.tokens.engine import Scorer
@@ -64,7 +65,8 @@ class Inspection:
 
     def to_html(self) -> str:
         """A self-contained page."""
-        return render("rsr.views", "inspection.jinja", inspection=self, tokens=to_html(self.tokens))
+        body = render("rsr.views", "inspection.jinja", inspection=self, tokens=to_html(self.tokens), legend=legend())
+        return page(f"{self.dataset}, {self.trajectory} under {self.student}", body)
 
     @property
     def summary(self) -> str:
@@ -78,21 +80,23 @@ class Inspection:
 
 
 def find(datasets: Sequence[Dataset], which: str) -> tuple[Dataset, Trajectory]:
-    """A trajectory by id, or by its place from 0; in the first dataset that has it.
+    """A trajectory by id, in the first dataset that has it, or by its place from 0 in the first; of a dataset of one's choice as
+    "DATASET:ID" or "DATASET:PLACE".
 
     Raises:
         InputError: there is none.
     """
-    for dataset in datasets:
+    named = [(dataset, which.removeprefix(f"{dataset.name}:")) for dataset in datasets]
+    for dataset, identity in [*((d, which) for d in datasets), *named]:
         for trajectory in dataset.trajectories:
-            if trajectory.id == which:
+            if trajectory.id == identity:
                 return dataset, trajectory
-    first = datasets[0]
-    if which.isascii() and which.isdigit() and int(which) < len(first.trajectories):
-        return first, first.trajectories[int(which)]
+    for dataset, place in [(datasets[0], which), *named]:
+        if place.isascii() and place.isdigit() and int(place) < len(dataset.trajectories):
+            return dataset, dataset.trajectories[int(place)]
     raise InputError(
-        f"no trajectory {which!r}: {first.name} holds {len(first.trajectories)}, by place from 0 or by id such as "
-        f"{first.trajectories[0].id!r}"
+        f"no trajectory {which!r}: by id such as {datasets[0].trajectories[0].id!r}, by place from 0, or DATASET:ID and DATASET:PLACE; "
+        + ", ".join(f"{dataset.name} holds {len(dataset.trajectories)}" for dataset in datasets)
     )
 
 

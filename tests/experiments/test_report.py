@@ -1,6 +1,5 @@
 """The page, opened in a browser."""
 
-import os
 import shutil
 from html import unescape
 
@@ -19,20 +18,6 @@ from tests.models import tokenizer
 
 pytestmark = pytest.mark.full
 HOSTILE = 'a <script>alert(1)</script> </textarea> </pre> & "quoted"'
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = shutil.which("chromium")
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is not installed")
-        pytest.skip("chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        yield playwright.chromium.launch(executable_path=path, args=arguments)
 
 
 def hostile_tokens():

@@ -194,7 +194,7 @@ CASES = [
         "nothing is selected: all of 3 candidates are not known to be correct",
     ),
     # inspecting and comparing
-    (["inspect", "--student", "model", "data", "--trajectory", "p99"], 1, "no trajectory 'p99': terse/gen1 holds 6"),
+    (["inspect", "--student", "model", "data", "--trajectory", "p99"], 1, "terse/gen1 holds 6, wordy/gen1 holds 6"),
     (["compare", "scores", "nowhere"], 1, "nowhere: no such file or folder"),
     (["compare", "scores", "bare"], 1, "bare: holds no scores"),
     (["compare", "scores", "samples.jsonl"], 1, "no sample of the reference implementation: resp_token_length"),

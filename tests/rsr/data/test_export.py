@@ -87,5 +87,7 @@ def test_dataset_info_of_agents_and_of_questions_with_answers():
     columns = {"prompt": "problem", "response": "solution", "system": "system"}
     assert export.dataset_info([answers], "t.json")[export.NAME]["columns"] == columns
     assert export.dataset_info([{"prompt": AGENT["messages"][:1], "completion": AGENT["messages"][3:]}], "t.json") == {}
-    with pytest.raises(InputError, match="are trajectories of agents, which no trainer takes as they are: as_messages"):
+    with pytest.raises(
+        InputError, match="are trajectories of agents, which no trainer takes as they are: --format messages"
+    ):
         export.check_shapes([{"agent": {}, "steps": [{"source": "user", "message": "?"}]}])
