@@ -107,18 +107,24 @@ class LocalSurprisal:
             prefix = chat.ids[: turn.start - 1] if self.settings.prompt else ()
             steps = _windows(chat, turn, of_turn, self.settings.window)
             tokens = self.scorer.score(steps, prefix=prefix)
-            nats += tokens.sum(tokens.surprisal.astype(np.float64)).tolist()
+            starts = np.cumsum(of_turn) - of_turn
+            nats += np.add.reduceat(tokens.surprisal.astype(np.float64), starts).tolist() if len(starts) else []
             lengths += of_turn.tolist()
             processed += len(prefix) + sum(len(step.ids) for step in steps)
         return row | {"nats": nats, "lengths": lengths, "processed": processed}
 
 
 def _windows(chat: RenderedChat, turn: Turn, lengths: NDArray[np.int64], window: int) -> list[RenderedChat]:
-    """Per step a chat of the token before the response, the steps of the window, and the step, which alone is scored."""
+    """Chats that together score each token of a response once, in order, behind the steps that are remembered.
+
+    Each is the token before the response, the steps of the window, and the step, which alone is scored. The first steps, that
+    remember all before them, are one chat.
+    """
     bounds = turn.start + np.concatenate([[0], np.cumsum(lengths)])
     before = chat.ids[turn.start - 1]
     windows = []
-    for i in range(len(lengths)):
-        ids = (before, *chat.ids[bounds[max(0, i - window)] : bounds[i + 1]])
-        windows.append(RenderedChat(ids, (Turn(len(ids) - int(lengths[i]), len(ids), None),), len(ids)))
+    for last in range(min(window, len(lengths) - 1), len(lengths)):
+        ids = (before, *chat.ids[bounds[max(0, last - window)] : bounds[last + 1]])
+        scored = int(lengths[last] if last > window else lengths[: last + 1].sum())
+        windows.append(RenderedChat(ids, (Turn(len(ids) - scored, len(ids), None),), len(ids)))
     return windows
