@@ -116,7 +116,7 @@ class Scorer:
                 done(i)
             batch = following
         parts = [_EMPTY, *rows]  # so that nothing can be concatenated too
-        columns = ChatStatistics(*map(np.concatenate, zip(*parts, strict=True)))
+        columns = ChatStatistics(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         return Tokens(
             rank=columns.rank,
             surprisal=columns.surprisal,
