@@ -164,6 +164,7 @@ class ScoringConfig:
     )  # vllm has an extra of its own, another tie rule and no entropy (docs/cluster.md)
     dtype: Dtype | None = None  # null: the student's
     head_dtype: HeadDtype = HeadDtype[DEFAULTS.head_dtype]  # float32: the head alone, which breaks ties of bfloat16
+    expectations: bool = DEFAULTS.expectations  # keep the expected clipped rank too, which calibrated_rsr needs
     max_length: int | None = None  # tokens; null: 32,768, or the model's positions where it has fewer
     beyond_positions: bool = False  # allow a max_length beyond the model's positions
     attention: str | None = DEFAULTS.attention

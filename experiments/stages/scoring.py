@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rsr.tokens.score_dataset import Backend
 
 # Settings of the transformers backend that vLLM has no place for.
-NOT_OF_VLLM = ("head_dtype", "beyond_positions", "attention", "device", "token_budget")
+NOT_OF_VLLM = ("head_dtype", "expectations", "beyond_positions", "attention", "device", "token_budget")
 
 
 def score(config: ScoreConfig) -> Scores | None:

@@ -68,6 +68,11 @@ _SETTINGS = (
         help="float32 computes the head in float32, which breaks ties of bfloat16.",
     ),
     click.option(
+        "--expectations",
+        is_flag=True,
+        help="Keep the expected clipped rank too, which metrics such as calibrated_rsr need.",
+    ),
+    click.option(
         "--max-length",
         type=click.IntRange(1),
         metavar="TOKENS",

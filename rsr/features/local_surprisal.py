@@ -106,8 +106,7 @@ class LocalSurprisal:
             prefix = chat.ids[: turn.start - 1] if self.settings.prompt else ()
             steps = _windows(chat, turn, of_turn, self.settings.window)
             tokens = self.scorer.score(steps, prefix=prefix)
-            starts = np.cumsum(of_turn) - of_turn
-            nats += np.add.reduceat(tokens.surprisal.astype(np.float64), starts).tolist() if len(starts) else []
+            nats += tokens.parted(of_turn).sum(tokens.surprisal.astype(np.float64)).tolist()
             lengths += of_turn.tolist()
             processed += len(prefix) + sum(len(step.ids) for step in steps)
         return row | {"nats": nats, "lengths": lengths, "processed": processed}

@@ -72,12 +72,21 @@ def trajectory_scores(store: TokenStore, metrics: Iterable[Metric] | None = None
 def _rows(common: pl.DataFrame, measured: Tokens | pl.DataFrame, metrics: Iterable[Metric]) -> list[pl.DataFrame]:
     """A frame per metric and preset of what was measured of the trajectories in `common`."""
     return [
-        common.with_columns(metric=pl.lit(metric.name), preset=pl.lit(preset), **_columns(metric(measured, preset)))
+        common.with_columns(
+            metric=pl.lit(metric.name), preset=pl.lit(preset), **_columns(_parts(metric, measured, preset))
+        )
         .select(*SCHEMA)
         .cast(pl.Schema(SCHEMA))
         for metric in metrics
         for preset in metric.presets
     ]
+
+
+def _parts(metric: Metric, measured: Tokens | pl.DataFrame, preset: str) -> Parts:
+    """Without value where the store lacks a column that only some metrics need."""
+    if isinstance(measured, Tokens) and metric.lacking(measured):
+        return Parts(np.full(len(measured.lengths), np.nan))
+    return metric(measured, preset)
 
 
 def feature_scores(measured: Sequence[FeatureTable], metrics: Iterable[Metric]) -> pl.DataFrame:

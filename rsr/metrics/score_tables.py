@@ -13,7 +13,7 @@ import polars as pl
 from rsr.data.trajectories import Dataset, OnError
 from rsr.errors import InputError
 from rsr.metrics.aggregate import DATASET_SCHEMA, SCHEMA, dataset_scores, token_metrics, trajectory_scores
-from rsr.metrics.base import Metric, by_name
+from rsr.metrics.base import MEND, Metric, by_name
 from rsr.store.artefacts import MANIFEST, Artefact, digest, find_or_begin, reading, writing
 from rsr.store.locks import in_turn, locking
 from rsr.store.parquet import read_parquet, write_parquet
@@ -113,7 +113,18 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str) -> Scores:
     key = {
         "stage": STAGE,
         "version": VERSION,
-        "stores": [[s.student, s.teacher, s.generation, s.skipped, s.unread, digest(s.artefact.key)] for s in stores],
+        "stores": [
+            [
+                s.student,
+                s.teacher,
+                s.generation,
+                s.skipped,
+                s.unread,
+                digest(s.artefact.key),
+                s.artefact.facts.get("columns", []),
+            ]
+            for s in stores
+        ],
         "metrics": {m.name: _declared(m) for m in token_metrics()},
     }
     _refuse_empty(stores)
@@ -203,13 +214,15 @@ def of_metric(trajectories: pl.DataFrame, metric: str, preset: str = "") -> pl.D
     Raises:
         InputError: the table has none.
     """
-    by_name(metric)
+    columns = by_name(metric).columns
     rows = trajectories.filter(metric=metric, preset=preset)
     if rows.is_empty():
         presets = trajectories.filter(metric=metric)["preset"].unique().sort().to_list()
         held = ", ".join(trajectories["metric"].unique().sort())
         known = f"; its presets are {', '.join(map(repr, presets))}" if presets else f"; they hold {held}"
         raise InputError(f"the scores hold no {metric}{f' ({preset})' if preset else ''}{known}")
+    if columns and rows["value"].null_count() == len(rows):
+        raise InputError(f"the scores hold no value of {metric}, which needs {columns[0]}: {MEND[columns[0]]}")
     return _with_tokens(rows, trajectories).with_columns(dataset=DATASET)
 
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from rsr.student.device import copied
 from rsr.student.head import Head
 from rsr.tokens.branches import beyond, trees
 from rsr.tokens.settings import Scoring
-from rsr.tokens.statistics import TIE_RULE, statistics_at
+from rsr.tokens.statistics import TIE_RULE, Statistics, statistics_at
 from rsr.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -99,11 +99,14 @@ class Scorer:
         else:
             rows = self._rows(chats, range(len(chats)), done, self._grown(prefix) if prefix else None)
         parts = [_EMPTY, *rows]  # so that nothing can be concatenated too
+        columns = ChatStatistics(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         return Tokens(
-            rank=np.concatenate([r.rank for r in parts]),
-            surprisal=np.concatenate([r.surprisal for r in parts]),
-            entropy=np.concatenate([r.entropy for r in parts]),
+            rank=columns.rank,
+            surprisal=columns.surprisal,
+            entropy=columns.entropy,
             offsets=np.concatenate([[0], np.cumsum([len(r.rank) for r in rows])]).astype(np.int64),
+            squares=columns.squares,
+            expected_rank=columns.expected_rank if self.scoring.expectations else None,
         )
 
     def _branching(self, chats: Sequence[RenderedChat], done: Callable[[int], None]) -> "list[ChatStatistics]":
@@ -181,13 +184,14 @@ class Scorer:
         ids, positions, targets = (copied(of, self.student.device) for of in (ids, positions, ids.flatten()[positions]))
         return Batch(tuple(indices), ids, lengths, packed, positions, targets, [len(of) for of in responses])
 
-    def _within_memory(self, batch: "Batch", before: "Cache | None") -> tuple[Tensor, Tensor, Tensor] | None:
+    def _within_memory(self, batch: "Batch", before: "Cache | None") -> Statistics | None:
         """Statistics of a batch, or None where memory ran out."""
         try:
             hidden = self._hidden(batch.ids, before, batch.lengths if batch.packed else None).flatten(0, 1)
             # The logits at one position predict the token at the next.
             positions = batch.positions.to(hidden.device) - 1
-            return statistics_at(self.head, hidden, positions, batch.targets, self.head_chunk)
+            targets, expectations = batch.targets, self.scoring.expectations
+            return statistics_at(self.head, hidden, positions, targets, self.head_chunk, expectations=expectations)
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
@@ -252,7 +256,9 @@ class Scorer:
 
 def identity_of(scoring: Scoring, max_length: int) -> dict[str, Any]:
     """Settings that shape the scores of `Scorer`."""
-    return {"max_length": max_length, "head_dtype": scoring.head_dtype, "tie_rule": TIE_RULE}
+    identity = {"max_length": max_length, "head_dtype": scoring.head_dtype, "tie_rule": TIE_RULE}
+    # Said where it adds a column: stores that were made without it keep their keys.
+    return identity | ({"expectations": True} if scoring.expectations else {})
 
 
 def batches(lengths: Sequence[int], token_budget: int, *, padded: bool = True) -> list[list[int]]:
@@ -312,21 +318,22 @@ class Batch:
     counts: Sequence[int]
 
 
-@dataclass(frozen=True)
-class ChatStatistics:
+class ChatStatistics(NamedTuple):
     """Statistics of one chat."""
 
     rank: np.ndarray[Any, np.dtype[np.uint32]]
     surprisal: np.ndarray[Any, np.dtype[np.float32]]
     entropy: np.ndarray[Any, np.dtype[np.float32]]
+    squares: np.ndarray[Any, np.dtype[np.float32]]
+    expected_rank: np.ndarray[Any, np.dtype[np.float32]]
 
 
-_EMPTY = ChatStatistics(np.empty(0, np.uint32), np.empty(0, np.float32), np.empty(0, np.float32))
+_EMPTY = ChatStatistics(np.empty(0, np.uint32), *(np.empty(0, np.float32) for _ in range(4)))
 
 
-def _split(statistics: Sequence[Tensor], counts: Sequence[int]) -> list[ChatStatistics]:
+def _split(statistics: Statistics, counts: Sequence[int]) -> list[ChatStatistics]:
     """Statistics of each chat on the CPU, from those of a batch; here a device is waited for."""
-    rank, surprisal, entropy = (part.cpu().numpy() for part in statistics)
+    rank, *others = (part.cpu().numpy() for part in statistics)
     ends = np.cumsum(counts)[:-1]
-    columns = (np.split(part, ends) for part in (rank.astype(np.uint32), surprisal, entropy))
+    columns = (np.split(part, ends) for part in (rank.astype(np.uint32), *others))
     return [ChatStatistics(*row) for row in zip(*columns, strict=True)]

@@ -18,7 +18,7 @@ from rsr.store.locks import locking
 from rsr.student.chat import Departures, RenderedChat
 from rsr.student.student import AnyStudent
 from rsr.tokens.engine import NotFinite
-from rsr.tokens.token_store import SHARD, STAGE, Shard, TokenStore, read_shard, reasons, shard_path, write_shard
+from rsr.tokens.token_store import LATER, SHARD, STAGE, Shard, TokenStore, read_shard, reasons, shard_path, write_shard
 from rsr.tokens.tokens import Tokens
 
 # Raised when what a token store holds for the same key changes its meaning.
@@ -227,7 +227,7 @@ def _score(
         truncated=[any(chat.truncated for chat in of_one) for of_one in chats],
         departures=[sum((chat.departures for chat in of_one), Departures()) for of_one in chats],
         reasons=left_out,
-        tokens=Tokens(tokens.rank, tokens.surprisal, tokens.entropy, np.concatenate([[0], np.cumsum(lengths)])),
+        tokens=tokens.parted(lengths),
     )
 
 
@@ -236,13 +236,14 @@ def _facts(
 ) -> dict[str, object]:
     """What the manifest says besides the key; seconds and speed are of the last run alone."""
     counts = {"trajectories": 0, "response_tokens": 0, "truncated": 0, "without_response_tokens": 0, "left_out": 0}
-    left_out, departures = [], Departures()
+    left_out, departures, columns = [], Departures(), set(LATER)
     for shard in (read_shard(shard_path(artefact, i)) for i in range(shards)):
         counts["trajectories"] += len(shard.ids)
         counts["response_tokens"] += len(shard.tokens.rank)
         counts["truncated"] += sum(shard.truncated)
         departures = sum(shard.departures, departures)
         counts["without_response_tokens"] += int((shard.tokens.lengths == 0).sum())
+        columns -= {name for name in LATER if getattr(shard.tokens, name) is None}
         left_out += [{"id": i, "reason": r} for i, r in zip(shard.ids, shard.reasons, strict=True) if r is not None]
     counts["left_out"] = len(left_out)
     unscored = {row["id"] for row in left_out}
@@ -252,6 +253,7 @@ def _facts(
         "generation": dataset.generation,
         "shards": shards,
         "rendering": scorer.student.renderer.rendering,
+        "columns": sorted(columns),  # of those that not every store has
         "counts": counts | {f"rendering_{name}": number for name, number in vars(departures).items()},
         "left_out": left_out,
         "malformed": [{"where": s.where, "reason": s.reason} for s in dataset.skipped],

@@ -1,6 +1,6 @@
-"""The token store: rank, surprisal and entropy of every response token, in shards.
+"""The token store: statistics of every response token, in shards.
 
-What the engine did not give, NaN in memory, is null on disk.
+What the engine did not give, NaN or None in memory, is null on disk; a column that an old store lacks is read as None.
 
 A shard holds `SHARD` trajectories in the order of the dataset, as one Parquet file that is either whole or not there: the
 unit of resuming, and of work where several processes score. How many there were changes its numbers within rounding at most.
@@ -18,6 +18,7 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from rsr.data.trajectories import dataset_name
 from rsr.errors import InputError
@@ -44,11 +45,15 @@ SCHEMA = pa.schema(
         "rank": pa.list_(pa.uint32()),
         "surprisal": pa.list_(pa.float32()),
         "entropy": pa.list_(pa.float32()),
+        "squares": pa.list_(pa.float32()),
+        "expected_rank": pa.list_(pa.float32()),
     }
 )
 # How columns are written, not what they hold: floats hardly repeat, but their upper bytes are alike.
 REPEATING = ["id", "problem", "reason", "rank.list.element"]
-FLOATS, SPLIT = ("surprisal.list.element", "entropy.list.element"), "BYTE_STREAM_SPLIT"
+LATER = ("squares", "expected_rank")  # columns that a store may lack
+FLOATS = [f"{name}.list.element" for name in ("surprisal", "entropy", *LATER)]
+SPLIT = "BYTE_STREAM_SPLIT"
 
 
 @dataclass(frozen=True)
@@ -132,13 +137,20 @@ def write_shard(path: Path, shard: Shard) -> None:
             pa.array(shard.truncated, pa.bool_()),
             *(pa.array([getattr(one, name) for one in shard.departures], pa.uint32()) for name in DEPARTURES),
             pa.array(shard.reasons, pa.string()),
-            *(pa.ListArray.from_arrays(offsets, pa.array(values, from_pandas=True)) for values in statistics),
+            *(_lists(offsets, values) for values in statistics),
+            *(_lists(offsets, getattr(shard.tokens, name)) for name in LATER),
         ],
         schema=SCHEMA,
     )
     encoding = dict.fromkeys(FLOATS, SPLIT)
     table = table.replace_schema_metadata({DIGEST: _digest(shard)})
     write_parquet(table, path, compression="zstd", use_dictionary=REPEATING, column_encoding=encoding)
+
+
+def _lists(offsets: pa.Array, values: NDArray[np.uint32] | NDArray[np.float32] | None) -> pa.Array:
+    if values is None:
+        return pa.nulls(len(offsets) - 1, pa.list_(pa.float32()))
+    return pa.ListArray.from_arrays(offsets, pa.array(values, from_pandas=True))
 
 
 def _digest(shard: Shard) -> str:
@@ -148,6 +160,9 @@ def _digest(shard: Shard) -> str:
     hasher = hashlib.sha256(json.dumps([np.asarray(column, object).tolist() for column in columns]).encode())
     for statistic in (shard.tokens.rank, shard.tokens.surprisal, shard.tokens.entropy):
         hasher.update(np.nan_to_num(statistic, nan=-1).tobytes())
+    for name in LATER:
+        if (values := getattr(shard.tokens, name)) is not None:
+            hasher.update(name.encode() + values.tobytes())
     return hasher.hexdigest()
 
 
@@ -165,6 +180,9 @@ def read_shard(path: Path) -> Shard:
     """
     with reading(path, pa.ArrowException):
         on_disk = pq.read_table(path).combine_chunks()
+        for name in LATER:
+            if name not in on_disk.column_names:
+                on_disk = on_disk.append_column(name, pa.nulls(len(on_disk), SCHEMA.field(name).type))
         table = on_disk.cast(SCHEMA)
         lists = [table[name].combine_chunks() for name in ("rank", "surprisal", "entropy")]
         rank, surprisal, entropy = (values.flatten().to_numpy(zero_copy_only=False) for values in lists)
@@ -176,8 +194,21 @@ def read_shard(path: Path) -> Shard:
             truncated=table["truncated"].to_pylist(),
             departures=[Departures(**row) for row in table.select(DEPARTURES).to_pylist()],
             reasons=table["reason"].to_pylist(),
-            tokens=Tokens(rank, surprisal, entropy, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
+            tokens=Tokens(
+                rank,
+                surprisal,
+                entropy,
+                np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+                *(_column(table[name].combine_chunks()) for name in LATER),
+            ),
         )
         if (on_disk.schema.metadata or {}).get(DIGEST.encode()) != _digest(shard).encode():
             raise ValueError("its content is not what was written")
     return shard
+
+
+def _column(lists: pa.Array) -> NDArray[np.float32] | None:
+    if lists.null_count:
+        return None
+    values: NDArray[np.float32] = lists.flatten().to_numpy(zero_copy_only=False)
+    return values

@@ -50,7 +50,23 @@ PLAIN = {
     ("rank_minus_surprisal", ""): lambda r, s, h: sum(min(x, 100) - y for x, y in zip(r, s, strict=True)) / len(r),
     ("rank_times_surprisal", ""): lambda r, s, h: sum(min(x, 100) * y for x, y in zip(r, s, strict=True)) / len(r),
     ("rank_entropy_ratio", ""): lambda r, s, h: sum(min(x, 100) for x in r) / sum(h),
+    ("lark_learnability", ""): lambda r, s, h: (
+        sum(1 - 2 * math.exp(-x) + squares(y) for x, y in zip(s, h, strict=True)) / sum(s)
+    ),
+    ("calibrated_rsr", ""): lambda r, s, h: (
+        (sum(min(x, 100) for x in r) / sum(expected_rank(y) for y in h)) / (sum(s) / sum(h))
+    ),
 }
+
+
+def squares(h):
+    """Some value of the column, in its precision."""
+    return float(np.float32(math.exp(-h)))
+
+
+def expected_rank(h):
+    return float(np.float32(math.exp(h / 5)))
+
 
 surprisals = st.floats(0, 20, width=32)
 trajectories = st.lists(
@@ -62,7 +78,14 @@ def tokens_of(lists):
     flat = [t for trajectory in lists for t in trajectory]
     offsets = np.concatenate([[0], np.cumsum([len(t) for t in lists])]).astype(np.int64)
     rank, surprisal, entropy = zip(*flat, strict=True) if flat else ((), (), ())
-    return Tokens(np.array(rank, np.uint32), np.array(surprisal, np.float32), np.array(entropy, np.float32), offsets)
+    return Tokens(
+        np.array(rank, np.uint32),
+        np.array(surprisal, np.float32),
+        np.array(entropy, np.float32),
+        offsets,
+        squares=np.array([squares(h) for h in entropy], np.float32),
+        expected_rank=np.array([expected_rank(h) for h in entropy], np.float32),
+    )
 
 
 def test_every_token_metric_and_preset_is_recomputed_here():

@@ -10,6 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,7 +21,9 @@ from benchmarks import gpu
 from rsr.data.messages import Message
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
+from rsr.metrics import by_name
 from rsr.metrics.aggregate import dataset_scores, trajectory_scores
+from rsr.metrics.score_tables import of_metric
 from rsr.store import artefacts
 from rsr.student import student as students
 from rsr.student.chat import Departures
@@ -86,6 +90,46 @@ def test_a_store_holds_what_the_engine_computes(scorer, tmp_path):
     assert np.array_equal(surprisal, tokens.surprisal)
     assert np.array_equal(entropy, tokens.entropy)
     assert token_store.artefact.facts["counts"]["trajectories"] == 10
+
+
+def test_expected_ranks_are_kept_by_choice_which_alone_has_a_key_of_its_own(scorer, tmp_path):
+    plain = score_dataset(scorer, DATASET, tmp_path)
+    asking = Scorer(scorer.student, Scoring(expectations=True))
+    kept = score_dataset(asking, DATASET, tmp_path)
+    assert kept.artefact.key["scoring"] == plain.artefact.key["scoring"] | {"expectations": True}
+    assert (plain.artefact.facts["columns"], kept.artefact.facts["columns"]) == (
+        ["squares"],
+        ["expected_rank", "squares"],
+    )
+    tokens = asking.score([scorer.student.renderer.render(t.messages) for t in DATASET.trajectories])
+    for name in ("squares", "expected_rank"):
+        values = np.concatenate([getattr(shard.tokens, name) for shard in kept])
+        assert np.array_equal(values, getattr(tokens, name))
+    assert tokens.expected_rank is not None and tokens.squares is not None
+    assert (tokens.expected_rank >= 1).all() and (tokens.squares > 0).all()
+    assert all(shard.tokens.expected_rank is None for shard in plain)
+    lark = trajectory_scores(plain, [by_name("lark_learnability")])["value"]
+    assert lark.null_count() == 0
+    assert trajectory_scores(plain, [by_name("calibrated_rsr")])["value"].null_count() == 10
+    with pytest.raises(InputError, match=r"calibrated_rsr needs expected_rank: score with expectations=true"):
+        by_name("calibrated_rsr")(next(iter(plain)).tokens)
+
+
+def test_a_store_from_before_the_columns_is_read_and_says_what_it_lacks(scorer, tmp_path):
+    store = score_dataset(scorer, DATASET, tmp_path)
+    path = token_store.shard_path(store.artefact, 0)
+    shard = token_store.read_shard(path)
+    write_shard(path, replace(shard, tokens=replace(shard.tokens, squares=None)))
+    old = pq.read_table(path).drop_columns(["squares", "expected_rank"])
+    pq.write_table(old, path)
+    assert np.array_equal(token_store.read_shard(path).tokens.rank, shard.tokens.rank)
+    scores = trajectory_scores(store, [by_name("rsr"), by_name("lark_learnability")])
+    assert scores.filter(metric="rsr")["value"].null_count() == 0
+    assert scores.filter(metric="lark_learnability")["value"].null_count() == 4
+    with pytest.raises(
+        InputError, match=r"needs squares: its token store was made before .*: remove it and score anew"
+    ):
+        of_metric(scores.filter(pl.col("value").is_null()), "lark_learnability")
 
 
 def test_scoring_again_computes_nothing(scorer, tmp_path, monkeypatch):
