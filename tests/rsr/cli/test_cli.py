@@ -160,16 +160,17 @@ def test_scores_of_each_turn(tmp_path, model, monkeypatch, capfd):
     asked = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "It is 2."}]
     write(
         tmp_path / "a.jsonl",
-        [{"messages": [*asked, {"role": "user", "content": "Yes."}, {"role": "assistant", "content": ""}]}],
+        [{"messages": [*asked, {"role": "user", "content": "Yes."}, {"role": "assistant", "content": "Fine."}]}],
     )
     turns = json.loads(within(capfd, "inspect", "--student", model, "a.jsonl", "--json", "--rendering", "turn"))[
         "turns"
     ]
     assert [turn["message"] for turn in turns] == [1, 3]
-    whole = rsr.inspect(model, tmp_path / "a.jsonl")
-    assert turns[0]["rsr"] == pytest.approx(whole.rsr) and turns[0]["tokens"] == len(whole.tokens)
-    assert turns[1] == {"message": 3, "tokens": 0, "rsr": None, "mean_surprisal": None}
-    assert "no value" in within(capfd, "inspect", "--student", model, "a.jsonl")
+    both = rsr.inspect(model, tmp_path / "a.jsonl")
+    write(tmp_path / "b.jsonl", [{"messages": asked}])
+    first = rsr.inspect(model, tmp_path / "b.jsonl")
+    assert turns[0]["rsr"] == pytest.approx(first.rsr) and turns[0]["tokens"] == len(first.tokens)
+    assert turns[0]["tokens"] + turns[1]["tokens"] == len(both.tokens)
 
 
 def test_any_metric_of_a_student_and_data_ranks_and_selects(tmp_path, model, monkeypatch, capfd):
