@@ -256,7 +256,7 @@ def test_the_saved_model_ends_its_turns(base, tmp_path):
     eot = tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert tokenizer.eos_token_id == eot == model.config.eos_token_id
     assert model.generation_config.eos_token_id[0] == eot
-    assert tokenizer.chat_template == base.renderer.template
+    assert tokenizer.chat_template == base.renderer.template.source
     assert trained.facts["stopped"]["prompts"] == 8 and 0 < trained.facts["stopped"]["rate"] <= 1
     again = fine_tune(base, dataset(), Training(**(SETTINGS | {"epochs": 20}), micro_batch=8), tmp_path)
     assert again == trained
