@@ -1,6 +1,6 @@
 """Scores under every student and dtype crossed with the accuracies of every student."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -73,8 +73,18 @@ def measured_crossings(config: MismatchConfig) -> Iterator[Crossed]:
             assert scored is not None  # there is one process
             here = Setting(asked.student.name, dtype)
             trajectories[here], scores[here] = scored.trajectories, scored.datasets
-    for metric in chosen:
+    for metric in _measured(chosen, scores.values()):
         yield _cross(metric, own, trajectories, scores, accuracies)
+
+
+def _measured(chosen: Sequence[Metric], scores: Iterable[pl.DataFrame]) -> list[Metric]:
+    """The metrics that have a value for every teacher under every setting; the others are told of."""
+    without = set(pl.concat([frame.filter(pl.col("value").is_null()).select("metric") for frame in scores])["metric"])
+    if lost := [metric.title for metric in chosen if metric.name in without]:
+        print(f"Not measured of every teacher, and left out: {', '.join(lost)}.")
+    if not (measured := [metric for metric in chosen if metric.name not in without]):
+        raise InputError("none of the chosen metrics has a value for every teacher: metric=tokens")
+    return measured
 
 
 def _student_metrics(config: MismatchConfig) -> list[Metric]:

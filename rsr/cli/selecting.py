@@ -1,8 +1,9 @@
 """The command `rsr select`, and the options of a selection."""
 
-from functools import partial
+from dataclasses import fields
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -14,8 +15,10 @@ from rsr.tokens.settings import Settings
 if TYPE_CHECKING:
     from rsr.data.discovery import Source
     from rsr.metrics.score_tables import Scores
+    from rsr.selection.rules import Rule
     from rsr.selection.training_set import TrainingSet
 
+# Those of rsr.selection.formats, which help does not import.
 FORMATS = ("records", "messages", "prompt-completion", "sharegpt", "alpaca")
 FILES = (".json", ".jsonl", ".parquet")
 
@@ -64,10 +67,19 @@ _SELECTION = (
 
 
 def selection_options(command: F) -> F:
-    """The options of a selection, keywords of `selected`, in the order in which they are applied."""
+    """The options of a selection, in the order in which they are applied; a command gets those of the rule together, as `rule`."""
+
+    @wraps(command)
+    def with_rule(*, per_problem: str, **given: Any) -> Any:
+        from rsr.selection.rules import Rule
+
+        own = {field.name: given.pop(field.name) for field in fields(Rule) if field.name in given}
+        return command(**given, rule=Rule(**own, per_problem=_count(per_problem)))
+
+    decorated: Any = with_rule
     for option in reversed(_SELECTION):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return cast(F, decorated)
 
 
 @click.command()
@@ -133,18 +145,10 @@ def selected(
     preset: str,
     teachers: str | None,
     without: str | None,
-    min_response_tokens: int | None,
-    max_response_tokens: int | None,
-    correct: Any,
+    rule: "Rule",
     answers: tuple[str, ...],
-    distinct: bool,
-    per_problem: str,
     by_prompt: bool,
-    quota: int | None,
     group: str | None,
-    top: int | None,
-    share: float | None,
-    tokens: int | None,
     against: tuple[str, ...],
     sample: int | None,
     fields: tuple[str, ...],
@@ -154,20 +158,8 @@ def selected(
 ) -> "tuple[Scores, list[Source], TrainingSet]":
     """The scores of data, made where they are not there yet, what was read, and what is chosen of it."""
     from rsr.metrics.base import by_name
-    from rsr.selection.rules import Rule
 
     by_name(metric)
-    rule = Rule(
-        min_response_tokens=min_response_tokens,
-        max_response_tokens=max_response_tokens,
-        correct=correct,
-        distinct=distinct,
-        per_problem=_count(per_problem),
-        quota=quota,
-        top=top,
-        share=share,
-        tokens=tokens,
-    )
     from rsr.data import contamination, discovery
     from rsr.grading.grader import USUAL
     from rsr.metrics import score_tables

@@ -1,7 +1,7 @@
 """What one record of a training set looks like, in the formats that trainers read."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from rsr.data import export
 from rsr.data.trajectories import Trajectory
@@ -9,7 +9,6 @@ from rsr.errors import InputError
 
 # The sources' records unchanged, or every trajectory as it was scored, in the words of TRL, ShareGPT or Alpaca.
 Format = Literal["records", "messages", "prompt-completion", "sharegpt", "alpaca"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 SPEAKERS = {"system": "system", "user": "human", "assistant": "gpt"}  # ShareGPT's words for roles
 
 

@@ -132,38 +132,32 @@ def rank(
     if by == "teacher":
         trajectories = trajectories.with_columns(generation=pl.lit(""))
     rows = of_metric(trajectories, metric, preset)
-    names = rows["dataset"].unique().sort().to_list()
-    shared = _shared(rows)
-    total = rows["problem"].n_unique()
+    shared, total = _shared(rows), rows["problem"].n_unique()
     if len(shared) < 2:
         raise InputError(
-            f"{len(shared)} of {total} problems have a value in all {len(names)} datasets, and at least 2 are needed: "
+            f"{len(shared)} of {total} problems have a value in all {rows['dataset'].n_unique()} datasets, and at least 2 are needed: "
             "do the datasets hold answers to the same problems?"
         )
-    n = len(shared)
     sign = -1 if by_name(metric).direction == "lower" else 1
-    sums = [_sums(rows, name, shared) for name in names]
-    values = np.array([_ratio(s.sum(axis=0)) for s in sums])
-    order = sorted(range(len(names)), key=lambda i: (-sign * values[i], names[i]))
-    values, sums, names = values[order], [sums[i] for i in order], [names[i] for i in order]
+    names, values, sums = _ordered(rows, shared, sign)
     others = names[1:] if rows["tokens"].null_count() == 0 else []
     moments = [_moments(rows, names[0], other, shared) for other in others]
     resampled = resampled_sums(np.concatenate([*sums, *moments], axis=1), resamples, seed)
     split = 2 * len(names)
     drawn = np.stack([divide(*resampled[:, i : i + 2].T) for i in range(0, split, 2)])  # (datasets, resamples)
-    lengths = rows.filter(pl.col("problem").is_in(shared)).group_by("dataset").agg(pl.col("tokens").mean())
-    length = dict(lengths.iter_rows())
-    best = _shares_of_best(sign * drawn)
     without_each = [jackknife.ratios_without_each(s) for s in sums]
     settled_after = [
-        _settled_after(values[0] - values[i], without_each[0] - without_each[i]) for i in range(len(names))
+        _settled_after(values[0] - value, without_each[0] - without)
+        for value, without in zip(values, without_each, strict=True)
     ]
+    lengths = rows.filter(pl.col("problem").is_in(shared)).group_by("dataset").agg(pl.col("tokens").mean())
+    length, best = dict(lengths.iter_rows()), _shares_of_best(sign * drawn)
     places = tuple(
         Place(
             name,
             float(values[i]),
             *jackknife.interval(float(values[i]), without_each[i]),
-            told_apart=(needed := settled_after[i]) is not None and needed <= n,
+            told_apart=(needed := settled_after[i]) is not None and needed <= len(shared),
             best=float(best[i]),
             length=length[name],
         )
@@ -176,15 +170,24 @@ def rank(
         direction=by_name(metric).direction,
         places=places,
         wins=tuple(tuple(float(x) for x in row) for row in _wins(sign * drawn)),
-        problems=n,
-        left_out=total - n,
-        to_settle=None if second is None else max(0, second - n),
+        problems=len(shared),
+        left_out=total - len(shared),
+        to_settle=None if second is None else max(0, second - len(shared)),
         choices={name: chosen for name in BASELINES if (chosen := _choice(trajectories, METRICS[name], shared))},
         lengths=tuple(
             _length(other, moments_of_other, resampled[:, split + 4 * i : split + 4 * i + 4])
             for i, (other, moments_of_other) in enumerate(zip(others, moments, strict=True))
         ),
     )
+
+
+def _ordered(rows: pl.DataFrame, shared: Sequence[str], sign: int) -> tuple[list[str], Floats, list[Floats]]:
+    """Names of the datasets from the best to the worst, their values, and their sums by problem."""
+    names = rows["dataset"].unique().sort().to_list()
+    sums = [_sums(rows, name, shared) for name in names]
+    values = np.array([_ratio(s.sum(axis=0)) for s in sums])
+    order = sorted(range(len(names)), key=lambda i: (-sign * values[i], names[i]))
+    return [names[i] for i in order], values[order], [sums[i] for i in order]
 
 
 def _shared(rows: pl.DataFrame) -> list[str]:

@@ -235,5 +235,6 @@ def test_several_teachers_in_one_file_with_named_fields(run, tmp_path, model):
     result = run("score.py", f"student={model}", f"teachers={tmp_path / 'data'}", *named, "paths.outputs=out")
     assert result.returncode == 0, result.stderr
     _, datasets = tables(tmp_path / "out")
-    assert set(datasets["teacher"]) == {"one", "two"} and (datasets["n"] == 3).all()
+    assert set(datasets["teacher"]) == {"one", "two"}
+    assert (datasets.filter(pl.col("metric") != "calibrated_rsr")["n"] == 3).all()
     assert "one: not read: more.csv beside it" in result.stdout

@@ -1,15 +1,17 @@
 """Every format holds what was scored, and trainers learn the responses of it and nothing else."""
 
 import json
+from typing import get_args
 
 import pytest
 import yaml
 
 import rsr
+from rsr.cli import selecting
 from rsr.data import trajectories
 from rsr.data.messages import Message
 from rsr.data.trajectories import Trajectory
-from rsr.selection.formats import convert
+from rsr.selection.formats import Format, convert
 from tests.clients import chat, write
 from tests.models import save
 
@@ -100,3 +102,7 @@ def test_llama_factory_finds_the_turns(form, chosen, tmp_path):
         said = [turn[tags["role_tag"]] for turn in turns]
         assert said == [tags["system_tag"], tags["user_tag"], tags["assistant_tag"]]
         assert turns[-1][tags["content_tag"]].endswith("end")
+
+
+def test_the_command_offers_every_format():
+    assert get_args(Format) == selecting.FORMATS
