@@ -114,7 +114,7 @@ def _tabulate(tokens: Scores | None, by_tokens: list[str], baselines: Baselines,
         facts = {} if tokens is None else tokens.artefact.facts
         of_tokens_facts = {name: facts.get(name) for name in ("student", "scoring", "datasets")}
         artefact = artefact.complete(**of_tokens_facts, **baselines.facts)
-    return Scores(artefact, *(read_parquet(artefact.path / path.name) for path in paths))
+    return Scores(artefact, *(read_parquet(artefact, path.name) for path in paths))
 
 
 def _missing(config: MetricsConfig, metrics: Sequence[Metric]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from rsr.store.locks import locking
 from rsr.student.chat import RenderedChat
 from rsr.student.student import AnyStudent
 from rsr.tokens.engine import NotFinite
-from rsr.tokens.token_store import SHARD, STAGE, Shard, TokenStore, read_shard, reasons, shard_path, write_shard
+from rsr.tokens.token_store import SHARD, STAGE, Shard, TokenStore, read_shard, reasons, shard_name, write_shard
 from rsr.tokens.tokens import Tokens
 
 # Raised when what a token store holds for the same key changes its meaning.
@@ -87,10 +87,10 @@ def score_dataset(
     index, processes = process
     shards = [dataset.trajectories[i : i + SHARD] for i in range(0, len(dataset.trajectories), SHARD)]
     mine = range(index, len(shards), processes)
-    wanted = [i for i in mine if not shard_path(artefact, i).exists()]
+    wanted = [i for i in mine if not artefact.holds(shard_name(i))]
     for i in sorted({*mine} - {*wanted}):
         if on_error == "error":
-            _refuse_left_out(dataset, reasons(shard_path(artefact, i)))
+            _refuse_left_out(dataset, reasons(artefact, i))
         progress(sum(t.characters for t in shards[i]), 0)
     with ThreadPoolExecutor(1) as writer:
         written: Future[None] | None = None
@@ -100,7 +100,7 @@ def score_dataset(
             tokens += sum(min(n, scorer.max_length) for n in shard.chat_tokens)
             if written is not None:
                 written.result()
-            written = writer.submit(write_shard, shard_path(artefact, i), shard)
+            written = writer.submit(write_shard, artefact, i, shard)
         if written is not None:
             written.result()
     barrier()
@@ -180,7 +180,7 @@ def _facts(
     """What the manifest says besides the key; seconds and speed are of the last run alone."""
     counts = {"trajectories": 0, "response_tokens": 0, "truncated": 0, "without_response_tokens": 0, "left_out": 0}
     left_out = []
-    for shard in (read_shard(shard_path(artefact, i)) for i in range(shards)):
+    for shard in (read_shard(artefact, i) for i in range(shards)):
         counts["trajectories"] += len(shard.ids)
         counts["response_tokens"] += len(shard.tokens.rank)
         counts["truncated"] += sum(shard.truncated)

@@ -6,13 +6,10 @@ A shard holds `SHARD` trajectories in the order of the dataset, as one Parquet f
 unit of resuming, and of work where several processes score. Its content does not depend on how many there were.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -29,7 +26,6 @@ T = TypeVar("T")
 STAGE = "tokens"
 THREADS = 4
 SHARD = 128
-DIGEST = "sha256"  # of a shard's content, among the metadata of its file
 SCHEMA = pa.schema(
     {
         "id": pa.string(),
@@ -83,7 +79,7 @@ class TokenStore:
         """
         rows = 0
         for index in range(self.artefact.facts["shards"]):
-            shard = read_shard(shard_path(self.artefact, index))
+            shard = read_shard(self.artefact, index)
             rows += len(shard.ids)
             yield shard
         if rows != (scored := self.artefact.facts["counts"]["trajectories"]):
@@ -100,11 +96,12 @@ def of_each(compute: Callable[[TokenStore], T], stores: Iterable[TokenStore]) ->
         return list(threads.map(compute, stores))
 
 
-def shard_path(artefact: Artefact, index: int) -> Path:
-    return artefact.path / f"shard-{index:05d}.parquet"
+def shard_name(index: int) -> str:
+    """The name of a shard's file."""
+    return f"shard-{index:05d}.parquet"
 
 
-def write_shard(path: Path, shard: Shard) -> None:
+def write_shard(artefact: Artefact, index: int, shard: Shard) -> None:
     """Write a shard as a file that is either whole or not there.
 
     Raises:
@@ -124,38 +121,28 @@ def write_shard(path: Path, shard: Shard) -> None:
         schema=SCHEMA,
     )
     encoding = dict.fromkeys(FLOATS, SPLIT)
-    table = table.replace_schema_metadata({DIGEST: _digest(shard)})
+    path = artefact.path / shard_name(index)
     write_parquet(table, path, compression="zstd", use_dictionary=REPEATING, column_encoding=encoding)
 
 
-def _digest(shard: Shard) -> str:
-    """SHA-256 of all that a shard holds: the format alone lets a flipped bit pass."""
-    columns = [shard.ids, shard.problems, shard.chat_tokens, shard.truncated, shard.reasons, shard.tokens.lengths]
-    hasher = hashlib.sha256(json.dumps([np.asarray(column, object).tolist() for column in columns]).encode())
-    for statistic in (shard.tokens.rank, shard.tokens.surprisal, shard.tokens.entropy):
-        hasher.update(np.nan_to_num(statistic, nan=-1).tobytes())
-    return hasher.hexdigest()
-
-
-def reasons(path: Path) -> dict[str, str]:
+def reasons(artefact: Artefact, index: int) -> dict[str, str]:
     """Trajectories that a shard leaves out, and why."""
-    shard = read_shard(path)
+    shard = read_shard(artefact, index)
     return {i: reason for i, reason in zip(shard.ids, shard.reasons, strict=True) if reason is not None}
 
 
-def read_shard(path: Path) -> Shard:
+def read_shard(artefact: Artefact, index: int) -> Shard:
     """Read a shard.
 
     Raises:
         InputError: it is damaged.
     """
-    with reading(path, pa.ArrowException):
-        on_disk = pq.read_table(path).combine_chunks()
-        table = on_disk.cast(SCHEMA)
+    with reading(artefact.path / shard_name(index), pa.ArrowException):
+        table = pq.read_table(artefact.checked(shard_name(index))).combine_chunks().cast(SCHEMA)
         lists = [table[name].combine_chunks() for name in ("rank", "surprisal", "entropy")]
         rank, surprisal, entropy = (values.flatten().to_numpy(zero_copy_only=False) for values in lists)
         lengths = lists[0].value_lengths().to_numpy()
-        shard = Shard(
+        return Shard(
             ids=table["id"].to_pylist(),
             problems=table["problem"].to_pylist(),
             chat_tokens=table["chat_tokens"].to_pylist(),
@@ -163,6 +150,3 @@ def read_shard(path: Path) -> Shard:
             reasons=table["reason"].to_pylist(),
             tokens=Tokens(rank, surprisal, entropy, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
         )
-        if (on_disk.schema.metadata or {}).get(DIGEST.encode()) != _digest(shard).encode():
-            raise ValueError("its content is not what was written")
-    return shard

@@ -1,11 +1,11 @@
 """Token stores: resuming, identity, refusals."""
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,8 +118,8 @@ def test_memory_that_runs_out_is_recorded_and_changes_nothing(scorer, tmp_path):
 
 
 def test_a_shard_that_cannot_be_written_ends_the_run(scorer, tmp_path, monkeypatch):
-    def full(path, shard):
-        raise InputError(f"{path}: no space left")
+    def full(artefact, index, shard):
+        raise InputError(f"{artefact.path / token_store.shard_name(index)}: no space left")
 
     monkeypatch.setattr("rsr.tokens.score_dataset.write_shard", full)
     with pytest.raises(InputError, match=r"shard-00000.parquet: no space left"):
@@ -156,9 +156,9 @@ def test_other_settings_make_another_store(scorer, folder, tmp_path):
 
 def test_a_folder_of_other_settings_is_refused_with_both_shown(scorer, tmp_path):
     path = score_dataset(scorer, DATASET, tmp_path).artefact.path
-    manifest = json.loads((path / "manifest.json").read_text())
+    manifest = artefacts.read_signed(path / "manifest.json")
     manifest["key"]["scoring"]["max_length"] = 77
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    artefacts.write_signed(path / "manifest.json", manifest)
     with pytest.raises(
         InputError, match=r'made with other settings: scoring: saved .*"max_length": 77.*requested .*2048'
     ):
@@ -184,7 +184,7 @@ def test_truncation_is_flagged_and_a_cut_away_response_is_null(scorer, tmp_path)
     assert set(table["missing"]) == {10}
 
 
-def test_what_cannot_be_rendered_is_refused_or_left_out_and_listed(folder, tmp_path):
+def test_what_cannot_be_rendered_is_refused_or_left_out_and_listed(folder, tmp_path, monkeypatch):
     trimming = students.load(folder, name="tiny", dtype="float32", device="cpu")
     trimming.renderer.template = trimming.renderer.template.replace("message['content']", "message['content'] | trim")
     scorer = Scorer(trimming, Scoring())
@@ -200,11 +200,9 @@ def test_what_cannot_be_rendered_is_refused_or_left_out_and_listed(folder, tmp_p
     # What was left out under one policy is not passed over under the other, complete or not.
     with pytest.raises(InputError, match="teacher/gen1, trajectory t3"):
         score_dataset(scorer, data, tmp_path)
-    path = token_store.artefact.path
-    (path / "manifest.json").unlink()
-    path.rename(path.with_name(f"{path.name}.partial"))
+    killed_while_completing(scorer, tmp_path / "killed", monkeypatch, data, on_error="skip")
     with pytest.raises(InputError, match="teacher/gen1, trajectory t3"):
-        score_dataset(scorer, data, tmp_path)
+        score_dataset(scorer, data, tmp_path / "killed")
 
 
 def test_a_missing_shard_of_a_complete_store_is_named(scorer, tmp_path):
@@ -229,23 +227,32 @@ def test_logits_that_are_not_finite_name_the_trajectory(scorer, tmp_path):
 
 def test_a_damaged_shard_is_named(scorer, tmp_path):
     store = score_dataset(scorer, DATASET, tmp_path)
-    first, second = (store.artefact.path / f"shard-0000{i}.parquet" for i in range(2))
-    whole, right = second.read_bytes(), content(store)
-    second.write_bytes(whole[:100])
-    with pytest.raises(InputError, match=r"shard-00001\.parquet: cannot be read .*; remove .* to make it anew"):
-        list(store)
-    damages = 0
-    for at in range(4, len(whole), 13):
+    second = store.artefact.path / "shard-00001.parquet"
+    whole = second.read_bytes()
+    for at in (len(whole) // 3, len(whole) - 40):
         second.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
-        try:
-            same_content(content(store), right)
-        except InputError:
-            damages += 1
-    assert damages > 100
-    second.write_bytes(whole)
-    token_store.write_shard(first, token_store.read_shard(store.artefact.path / "shard-00002.parquet"))
-    with pytest.raises(InputError, match="8 trajectories, where 10 were scored; remove it"):
-        list(store)
+        with pytest.raises(InputError, match=r"shard-00001\.parquet: cannot be read .*; remove .* to make it anew"):
+            list(store)
+
+
+def test_a_begun_shard_that_is_damaged_is_scored_anew(scorer, tmp_path, monkeypatch):
+    right = content(score_dataset(scorer, DATASET, tmp_path / "whole"))
+    partial = killed_while_completing(scorer, tmp_path / "killed", monkeypatch)
+    (partial / "shard-00000.parquet").write_bytes(b"PAR1")
+    shard = bytearray((partial / "shard-00001.parquet").read_bytes())
+    shard[len(shard) // 3] ^= 1
+    (partial / "shard-00001.parquet").write_bytes(shard)
+    same_content(content(score_dataset(scorer, DATASET, tmp_path / "killed")), right)
+
+
+def killed_while_completing(scorer, root, monkeypatch, data=DATASET, **settings):
+    """The folder of a store that has all its shards and not its name."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            score_dataset(scorer, data, root, **settings)
+    (partial,) = (root / "tokens").iterdir()
+    return partial
 
 
 def test_shards_round_trip(tmp_path):
@@ -260,8 +267,9 @@ def test_shards_round_trip(tmp_path):
     shard = token_store.Shard(
         ["a", "b", "c"], ["p", "q", "r"], [1, 2, 3], [False, True, False], [None, None, "why"], tokens
     )
-    token_store.write_shard(tmp_path / "shard-00000.parquet", shard)
-    back = token_store.read_shard(tmp_path / "shard-00000.parquet")
+    artefact = artefacts.find_or_begin(tmp_path, "tokens", "x", {"a": 1})
+    token_store.write_shard(artefact, 0, shard)
+    back = token_store.read_shard(artefact, 0)
     assert (back.ids, back.problems, back.chat_tokens) == (shard.ids, shard.problems, shard.chat_tokens)
     assert (back.truncated, back.reasons) == (shard.truncated, shard.reasons)
     for name in ("rank", "surprisal", "entropy", "offsets"):
@@ -297,7 +305,7 @@ try:
     n = 200_000
     rng = np.random.default_rng(0)
     tokens = Tokens(rng.integers(1, 99, n).astype(np.uint32), *rng.random((2, n)).astype(np.float32), np.array([0, n]))
-    token_store.write_shard(token_store.shard_path(artefact, 0), token_store.Shard(["t"], ["p"], [n], [False], [None], tokens))
+    token_store.write_shard(artefact, 0, token_store.Shard(["t"], ["p"], [n], [False], [None], tokens))
 except InputError as error:
     print(error)
 """
