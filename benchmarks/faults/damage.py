@@ -26,6 +26,9 @@ class Outcome(StrEnum):
     WRONG = "another content"
 
 
+WRONG = (Outcome.TRACEBACK, Outcome.WRONG)
+
+
 @dataclass(frozen=True)
 class Case:
     """A file that was damaged in some way.
@@ -145,6 +148,3 @@ def table(cases: Sequence[Case]) -> list[list[str]]:
         counts = [sum(case.outcome is outcome for case in of) for outcome in Outcome]
         rows.append([stage, damage, str(len(of)), *map(str, counts)])
     return rows
-
-
-HEADER = ["stage", "damage", "cases", *Outcome]

@@ -22,6 +22,7 @@ CONFIGS = ROOT / "configs"
 MAY_BE_EMPTY = {"teachers", "generations", "selections", "fewer", "others"}
 MAY_BE_EMPTY |= {"rank_power", "surprisal_power", "r_max", "filter_share", "sample_size"}
 LARGE = 99_999_999_999
+REFUSED, TAKEN = "refused", "taken"
 
 
 def commands() -> list[str]:
@@ -83,15 +84,19 @@ def outcome(command: str, override: str) -> str:
     try:
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
             settings_of(compose(command, overrides=[*student, override]), schema_of(command))
-    except (InputError, HydraException, OmegaConfBaseException):
-        return "refused"
+    except (InputError, HydraException, OmegaConfBaseException, AssertionError):  # the last is Hydra's
+        return REFUSED
     except Exception as error:
         return f"{type(error).__name__}: {error}".partition("\n")[0]
-    return "taken"
+    return TAKEN
 
 
 def tried(names: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Command, override and outcome; an override that several commands share is tried with the first."""
+    """Command, override and outcome; an override that several commands share is tried with the first.
+
+    Args:
+        names: of commands, whose modules are imported (`commands`).
+    """
     seen = set[str]()
     found = []
     for command in names:

@@ -90,6 +90,8 @@ def entry(
                 if type(error).__module__.startswith(LAUNCHERS):
                     line = str(error).strip().partition("\n")[0]
                     error = InputError(f"a job of the launcher ended before its time, the same command goes on: {line}")
+                if isinstance(error, AssertionError) and _running is None:  # Hydra's own, of a part of what is null
+                    error = InputError("an override is of a part of a setting that is null: give the whole of it")
                 if _said(error) is None:
                     raise
                 fail(error)

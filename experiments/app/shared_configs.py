@@ -66,7 +66,6 @@ def refuse_senseless(settings: Any, name: str = "") -> None:
 
 def _names(value: Any, setting: str) -> list[str]:
     names = value if isinstance(value, list) else [value]
-    some(**{setting: names})
     if not all(isinstance(name, str) for name in names):
         raise InputError(f"{setting}={value} is neither a name nor a list of names")
     return names
