@@ -16,6 +16,7 @@ import polars as pl
 
 from experiments.app.shared_configs import ROOT
 from rsr.store.artefacts import Artefact
+from rsr.student.chat import Departures
 from rsr.tokens.token_store import SHARD, Shard, TokenStore, shard_name, write_shard
 from rsr.tokens.tokens import Tokens
 
@@ -87,5 +88,7 @@ def _write(store: TokenStore, index: int) -> None:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     tokens = Tokens(rank, s.astype(np.float32), (h * surprisal).astype(np.float32), offsets)
     names = [str(index * SHARD + i) for i in range(n)]
-    shard = Shard(names, names, (lengths + PROMPT).tolist(), (lengths == LONGEST).tolist(), [None] * n, tokens)
+    shard = Shard(
+        names, names, (lengths + PROMPT).tolist(), (lengths == LONGEST).tolist(), [None] * n, [Departures()] * n, tokens
+    )
     write_shard(store.artefact, index, shard)

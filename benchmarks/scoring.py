@@ -2,11 +2,11 @@
 
     python benchmarks/scoring.py                    # every part
     python benchmarks/scoring.py lengths vocabulary
-    python benchmarks/scoring.py lengths --data FOLDER_OF_TRAJECTORIES
+    python benchmarks/scoring.py lengths turns --data FOLDER_OF_TRAJECTORIES
 
 Parts: lengths (two distributions of lengths, and every token budget), profile (where the time goes), vocabulary (a tiny body under heads of 49k, 152k and 262k),
 memory (one chat of growing length), processes (one with two threads, two with one),
-busy (alone, and beside a process that keeps one core busy).
+busy (alone, and beside a process that keeps one core busy), turns (chats of 5, 20 and 50 turns, whole and by turn).
 
 The floor is the faster of one by one and the best batching of the body alone, with the same model, dtype and threads. The
 plain way is what the reference implementation does: padded batches of four in order, all logits, the largest of each. Every
@@ -29,12 +29,13 @@ import numpy as np
 import polars as pl
 import torch
 
+from benchmarks import turns as by_turn
 from benchmarks.contenders import DTYPE, Contender, Numbers, run_together, workers
 from benchmarks.workload import LENGTHS, chat, chats
 from experiments.app.result_folder import markdown_table, publish
 from experiments.app.shared_configs import ROOT, PathsConfig, StudentConfig
 from experiments.stages.students import model_of
-from rsr.data import trajectories
+from rsr.data import places, trajectories
 from rsr.student import student as students
 from rsr.student import threads
 from rsr.student.chat import RenderedChat
@@ -250,6 +251,26 @@ def busy(model: str, rounds: int) -> None:
     publish(RESULTS / f"busy-{DTYPE}", text, {"busy.csv": table})
 
 
+def turns(model: str, rounds: int, data: Path | None) -> None:
+    """Chats of many turns, whole and by turn."""
+    student = students.load(model, device="cpu")
+    drawn = by_turn.from_documentation() if data is None else by_turn.from_trajectories(data)
+    table = by_turn.measure(student, drawn, rounds)
+    text = [
+        "# Chats by turn",
+        f"{student.name}, {DTYPE}, {torch.get_num_threads()} threads, the fastest of {rounds} rounds, under a template that drops "
+        "the thinking of earlier turns; "
+        + (
+            "thoughts and answers out of the documentation."
+            if data is None
+            else f"trajectories of {data.name}, one after the other."
+        ),
+        by_turn.shown(table),
+    ]
+    name = f"turns-{DTYPE}" if data is None else f"turns-given-{DTYPE}"
+    publish(RESULTS / name, "\n\n".join(text) + "\n", {"turns.csv": table})
+
+
 def beside_floor(table: pl.DataFrame, floor: str) -> pl.DataFrame:
     """With ratios to the fastest run whose name begins with `floor`, and of the plain way to each, where that ran."""
     fastest = table.filter(pl.col("run").str.starts_with(floor))["seconds"].min()
@@ -285,7 +306,7 @@ def shown(table: pl.DataFrame) -> str:
 def mixed(folder: Path, student: Student) -> list[RenderedChat]:
     """One chat of each teacher."""
     drawn = []
-    for at, (teacher, generation, file) in enumerate(trajectories.find(folder)):
+    for at, (teacher, generation, file) in enumerate(places.find(folder)):
         candidates = trajectories.read(file, teacher, generation).trajectories
         drawn.append(student.renderer.render(candidates[at * 7919 % len(candidates)].messages, student.max_positions))
     return drawn
@@ -297,10 +318,10 @@ def _batch(budget: int) -> str:
 
 def main() -> None:
     threads.set_policy()  # of the processes of the contenders
-    parts = ("lengths", "profile", "vocabulary", "memory", "processes", "busy")
+    parts = ("lengths", "profile", "vocabulary", "memory", "processes", "busy", "turns")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")
-    parser.add_argument("--data", type=Path, help="measure lengths on these trajectories instead")
+    parser.add_argument("--data", type=Path, help="measure lengths and turns on these trajectories instead")
     parser.add_argument("--student", help="a model folder instead of SmolLM2-135M")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
@@ -312,6 +333,7 @@ def main() -> None:
         "memory": memory,
         "processes": partial(processes, str(model), given.rounds),
         "busy": partial(busy, str(model), given.rounds),
+        "turns": partial(turns, str(model), given.rounds, given.data),
     }
     for part in given.parts or parts:
         run[part]()

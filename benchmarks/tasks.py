@@ -85,7 +85,7 @@ def tables(folder: Path, size: int) -> Run:
     root = _fresh(folder / f"tables-{size}")
 
     def run() -> Iterable[Path]:
-        tabulate(stores(folder, size), root, "generated", resamples=10_000, seed=0)
+        tabulate(stores(folder, size), root, "generated")
         return root.rglob("*")
 
     return run
@@ -111,7 +111,10 @@ def selection(folder: Path, size: int) -> Run:
     def run() -> Iterable[Path]:
         rows = pl.read_parquet(_trajectories(folder, size)).filter(metric="rsr", preset="")
         candidates = rows.with_columns(
-            group="teacher", content=content.cast(pl.String).str.pad_start(64, "0"), correct=content % 5 > 0
+            group="teacher",
+            content=content.cast(pl.String).str.pad_start(64, "0"),
+            correct=content % 5 > 0,
+            cluster=None,
         )
         choose(candidates.select(*CANDIDATES), "lower", Rule())
         return [_trajectories(folder, size)]

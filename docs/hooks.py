@@ -4,6 +4,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from rsr.metrics import METRICS, Metric
+from rsr.metrics.base import MEND
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -27,6 +28,7 @@ def _card(metric: Metric) -> str:
         "Better": metric.direction,
         "Defined for": ", ".join(metric.levels),
         "Costs": metric.cost,
+        "Needs besides": "; ".join(f"`{column}`: {MEND[column]}" for column in metric.columns) or "nothing",
         "Depends on the student": "yes" if metric.per_student else "no",
         "Presets": ", ".join(f"`{preset}`" for preset in metric.presets if preset) or "none",
         "Source": metric.source,

@@ -12,7 +12,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers import GenerationConfig, LogitsProcessorList
 
 from eval.sampling import NucleusSampling, noise
-from rsr.data.trajectories import Message
+from rsr.data.messages import Message
 from rsr.errors import InputError
 from rsr.student.student import Student
 
@@ -63,7 +63,7 @@ class StudentLM(HFLM):  # type: ignore[misc]
         student.model.generation_config = GenerationConfig()
         self.answers: list[Answer] = []
 
-    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    def apply_chat_template(self, chat_history: list[dict[str, Any]], add_generation_prompt: bool = True) -> str:
         """Render a prompt; a template that refuses a system message is an error, not a reason to drop it."""
         messages = [Message(m["role"], m["content"]) for m in chat_history]
         return self.student.renderer.text(messages, generation_prompt=add_generation_prompt)

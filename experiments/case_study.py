@@ -20,7 +20,7 @@ from rsr.errors import InputError
 from rsr.metrics.token import rsr
 from rsr.store.artefacts import writing
 from rsr.tokens.tokens import Tokens
-from rsr.views.heatmap import Token, to_html, tokens_of
+from rsr.views.heatmap import Token, legend, to_html, tokens_of
 from rsr.views.html import render
 
 EXTREMES = 8
@@ -37,9 +37,9 @@ def main(config: CaseStudyConfig) -> None:
     console = Console(highlight=False)
     columns = []
     for dataset, trajectory in answers:
-        chat = student.renderer.render(trajectory.messages, scorer.max_length)
-        scored = scorer.score([chat])
-        tokens = tokens_of(student.renderer, chat, scored, 0, config.r_max)
+        chats = student.renderer.chats(trajectory.messages, scorer.max_length, trajectory.tool_schemas)
+        scored = scorer.score(chats)
+        tokens = [t for i, chat in enumerate(chats) for t in tokens_of(student.renderer, chat, scored, i, config.r_max)]
         title = _title(dataset, scored, len(tokens))
         shown = tokens[: config.tokens]
         console.print(f"\n{title}", style="bold", markup=False)
@@ -61,7 +61,7 @@ def main(config: CaseStudyConfig) -> None:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         title = f"Problem {config.problem} under {config.student.name}"
-        body = render("experiments.reports", "case_study.jinja", problem=problem, columns=columns)
+        body = render("experiments.reports", "case_study.jinja", problem=problem, columns=columns, legend=legend())
         (folder / BODY).write_text(body, encoding="utf-8")  # for the report
         (folder / "trajectories.html").write_text(page(title, body), encoding="utf-8")
         result_folder.write_record(folder)
@@ -81,7 +81,7 @@ def _answers(data: list[Dataset], number: int) -> tuple[str, list[tuple[Dataset,
 def _title(dataset: Dataset, scored: Tokens, n: int) -> str:
     if not n:
         return f"{dataset.name}: no value, no response token is left"
-    return f"{dataset.name}: RSR {rsr(scored).values[0]:.2f}, {n} tokens, mean surprisal {scored.surprisal.mean():.2f}"
+    return f"{dataset.name}: RSR {rsr(scored.parted([n])).values[0]:.2f}, {n} tokens, mean surprisal {scored.surprisal.mean():.2f}"
 
 
 def _extremes(tokens: list[Token]) -> dict[str, list[Token]]:

@@ -29,13 +29,13 @@ def main(config: FailuresConfig) -> None:
     folder = result_folder.unmixed(
         result_folder.root_of(config.student, config.paths) / "failures" / config.student.name
     )
-    found = [mechanism(scorer, shown, config, folder) for mechanism in (digits, fluent, closed)]
+    mechanisms = [mechanism(scorer, shown, config, folder) for mechanism in (digits, fluent, closed)]
     conclude(
         folder,
         f"Where RSR goes wrong, {config.student.name}",
-        [conclusion for one in found for conclusion in one.conclusions],
-        [part for one in found for part in one.parts],
-        {f"{one.name}.csv": one.table for one in found},
+        [conclusion for one in mechanisms for conclusion in one.conclusions],
+        [part for one in mechanisms for part in one.parts],
+        {f"{one.name}.csv": one.table for one in mechanisms},
         examples=config.examples,
         dtype=str(scorer.student.identity["dtype"]),
     )

@@ -24,15 +24,18 @@ from experiments.reports.transfer import cells, conclusions, draw, report, rows
 def main(config: MismatchConfig) -> None:
     printed = reads_published(config.source, config.teachers)
     crossed = list(published_crossings(config) if printed else measured_crossings(config))
-    found = {of.metric.name: losses(of, config.bootstrap) for of in crossed}
+    lost = {crossing.metric.name: losses(crossing, config.bootstrap) for crossing in crossed}
     folder = result_folder.folder_of(config, "mismatch")
-    matrices = pl.DataFrame([row for of in crossed for row in cells(of)])
-    tables = {"matrix.csv": matrices, "effects.csv": pl.DataFrame([r for of in crossed for r in rows(of, found)])}
+    matrices = pl.DataFrame([row for crossing in crossed for row in cells(crossing)])
+    tables = {
+        "matrix.csv": matrices,
+        "effects.csv": pl.DataFrame([r for crossing in crossed for r in rows(crossing, lost)]),
+    }
     conclude(
         folder,
         f"Scores under one student, performance of another: {', '.join(own.student for own in crossed[0].own)}",
-        conclusions(crossed, found),
-        report(crossed, found),
+        conclusions(crossed, lost),
+        report(crossed, lost),
         tables,
         source="published" if printed else "measured",
     )

@@ -14,7 +14,8 @@ dataset, resumed by the same command), scores of trajectories and datasets to ou
 from experiments.app import tracking
 from experiments.app.entry import entry
 from experiments.app.shared_configs import MetricsConfig
-from experiments.stages.metric_scores import score, show
+from experiments.stages.metric_scores import score
+from rsr.cli.terminal import show_scores
 
 
 @entry("score", MetricsConfig, open_groups=True)
@@ -22,7 +23,7 @@ def main(config: MetricsConfig) -> None:
     tracking.prepare(config.tracking, config.paths.outputs)
     scores = score(config)
     if scores is not None:
-        show(scores, config.names)
+        show_scores(scores, config.names)
         tracking.log(config.tracking, f"score {config.student.name}", {"scores": scores.datasets})
 
 

@@ -1,6 +1,6 @@
 """Rank-Surprisal Ratio: which reasoning trajectories will teach a student model best?
 
-The verbs are `score`, `rank`, `select`, `inspect` and `compare`; `metric` declares a metric of one's own. Importing the
+The verbs are `score`, `rank` (`rank_by`), `select`, `inspect` and `compare`; `metric` declares a metric of one's own. Importing the
 package is cheap: what a verb needs is imported when it is used.
 """
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from rsr.api import compare, inspect, rank, score, select
+    from rsr.api import compare, inspect, rank, rank_by, score, select
     from rsr.errors import InputError
     from rsr.metrics.base import Parts, metric
     from rsr.student.student import Student
     from rsr.tokens.settings import Settings
 
 _HOMES = {
-    **dict.fromkeys(("compare", "inspect", "rank", "score", "select"), "rsr.api"),
+    **dict.fromkeys(("compare", "inspect", "rank", "rank_by", "score", "select"), "rsr.api"),
     **dict.fromkeys(("Parts", "metric"), "rsr.metrics.base"),
     "InputError": "rsr.errors",
     "Settings": "rsr.tokens.settings",
@@ -32,6 +32,7 @@ __all__ = [
     "inspect",
     "metric",
     "rank",
+    "rank_by",
     "score",
     "select",
 ]

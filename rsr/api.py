@@ -1,17 +1,20 @@
-"""The verbs of `rsr` as functions: score, rank, select, inspect, compare."""
+"""The verbs of `rsr` as functions: score, rank (also within groups), select, inspect, compare."""
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rsr.data import discovery
 from rsr.data.discovery import Data, Source
-from rsr.data.trajectories import OnError
+from rsr.data.trajectories import Fields, OnError
 from rsr.grading.grader import USUAL
-from rsr.metrics import score_sets, score_tables
+from rsr.metrics import feature_tables, score_sets, score_tables
 from rsr.metrics.score_tables import Progress, Scores, silent
-from rsr.selection import ranking, training_set
+from rsr.selection import groups, ranking, training_set
+from rsr.selection.candidates import of_teachers
+from rsr.selection.groups import GroupedRanking
 from rsr.selection.ranking import By, Ranking
 from rsr.selection.rules import Correct, Rule
 from rsr.selection.training_set import TrainingSet
@@ -38,7 +41,9 @@ def score(
     student: "Model",
     data: Data,
     *,
+    metrics: Sequence[str] = ("tokens",),
     sample: int | None = None,
+    fields: Fields | None = None,
     outputs: str | Path = OUTPUTS,
     on_error: OnError = "error",
     settings: Settings | None = None,
@@ -51,17 +56,20 @@ def score(
             by the digest of its weights).
         data: files, folders, "hub:OWNER/NAME"; records such as {"messages": [...]} in a list or a datasets.Dataset; a chat
             as a list of messages; or any of these by name of teacher.
+        metrics: names or groups (`rsr.metrics.select`) besides the token metrics, which come from the same pass all together.
         sample: problems of each dataset.
+        fields: names that fields have in the records, by ours: {"teacher": "model", "correct": "is_right"}
+            (`rsr.data.trajectories.FIELDS`).
         outputs: where artefacts are kept; finished artefacts are found again.
         progress: called with a dataset, and the characters and tokens of it that are done since the last call.
 
     Raises:
         InputError: whatever is wrong with student, data, settings or disk.
     """
-    read = _read(student, data, sample, on_error)
+    read = _read(student, data, sample, on_error, fields)
     scorer = scorer_of(student, settings or Settings())
     label = label_of(data)
-    return score_sources(scorer, read, outputs, label=label, on_error=on_error, progress=progress)
+    return score_sources(scorer, read, outputs, metrics=metrics, label=label, on_error=on_error, progress=progress)
 
 
 def rank(
@@ -81,13 +89,40 @@ def rank(
     return ranking.rank(_scores(scores).trajectories, metric, preset, by=by, resamples=resamples, seed=seed)
 
 
+def rank_by(
+    scores: Scores | str | Path,
+    data: Data,
+    field: str,
+    *,
+    metric: str = "rsr",
+    preset: str = "",
+    sample: int | None = None,
+    fields: Fields | None = None,
+    on_error: OnError = "error",
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> GroupedRanking:
+    """Datasets in the order of a metric within each value of a field of their records; see `rsr.selection.groups.rank_by`.
+
+    Args:
+        data: what was scored, or part of it; `sample` and `fields` as they were (see `score`).
+    """
+    read = discovery.read(data, sample=sample, on_error=on_error, fields=fields)
+    return groups.rank_by(_scores(scores).trajectories, read, field, metric, preset, resamples=resamples, seed=seed)
+
+
 def select(
     scores: Scores | str | Path,
     data: Data,
     *,
     metric: str = "rsr",
     preset: str = "",
+    teachers: Sequence[str] = (),
+    without: Sequence[str] = (),
+    min_response_tokens: int | None = None,
+    max_response_tokens: int | None = None,
     correct: Correct = "first",
+    distinct: bool = False,
     per_problem: int | None = 1,
     quota: int | None = None,
     top: int | None = None,
@@ -98,32 +133,46 @@ def select(
     answers: Sequence[str] = USUAL,
     against: Sequence[str | Path] = (),
     on_error: OnError = "error",
+    fields: Fields | None = None,
 ) -> TrainingSet:
     """Choose a training set; see `rsr.selection.rules.Rule` and `rsr.selection.training_set.select`.
 
     Args:
         data: what was scored, or part of it.
+        teachers, without: whose answers are looked at, and whose are not; none names all.
         answers: where a response says its answer, in order (`rsr.grading.grader.extract`).
         against: evaluation sets to look for overlap with.
+        fields: see `score`.
 
     Raises:
         InputError: see there.
     """
-    rule = Rule(correct, per_problem, quota, top, share, tokens)
-    read, known = discovery.read(data, on_error=on_error), _scores(scores)
+    rule = Rule(min_response_tokens, max_response_tokens, correct, distinct, per_problem, quota, top, share, tokens)
+    read = of_teachers(discovery.read(data, on_error=on_error, fields=fields), teachers, without)
+    known = _scores(scores)
     chosen = training_set.select(
         known, read, rule, metric=metric, preset=preset, group=group, by_prompt=by_prompt, answers=answers
     )
     return chosen.against(against)
 
 
-def inspect(student: "Model", data: Data, which: str = "0", *, settings: Settings | None = None) -> Inspection:
+def inspect(
+    student: "Model",
+    data: Data,
+    which: str = "0",
+    *,
+    fields: Fields | None = None,
+    settings: Settings | None = None,
+) -> Inspection:
     """Look at one trajectory, by id or by place from 0.
+
+    Args:
+        fields: see `score`.
 
     Raises:
         InputError: there is no such trajectory, or it cannot be scored.
     """
-    datasets = [source.dataset for source in _read(student, data, None, "error")]
+    datasets = [source.dataset for source in _read(student, data, None, "error", fields)]
     dataset, trajectory = inspection.find(datasets, which)
     return inspection.inspect(engine_of(student, settings or Settings()), dataset, trajectory)
 
@@ -145,6 +194,7 @@ def score_sources(
     read: Sequence[Source],
     outputs: str | Path = OUTPUTS,
     *,
+    metrics: Sequence[str] = ("tokens",),
     label: str = discovery.OBJECTS,
     on_error: OnError = "error",
     progress: Progress = silent,
@@ -152,16 +202,22 @@ def score_sources(
     """Score sources that are read already.
 
     Args:
+        metrics: see `score`.
         label: names the data in the folder of the tables, for people.
 
     Raises:
         InputError: see `score`.
     """
-    datasets = [source.dataset for source in read]
+    datasets, root = [source.dataset for source in read], Path(outputs)
+    others = feature_tables.measurable(metrics)
     full = f"{scorer.student.name}-{label}"
-    tables = score_tables.score(scorer, datasets, Path(outputs), label=full, on_error=on_error, progress=progress)
+    tables = score_tables.score(scorer, datasets, root, label=full, on_error=on_error, progress=progress)
     assert tables is not None, "one process is the first"
-    return tables
+    if not others:
+        return tables
+    return feature_tables.add(
+        tables, others, partial(_loaded, scorer), datasets, root, full, on_error=on_error, progress=progress
+    )
 
 
 def label_of(data: Data) -> str:
@@ -178,7 +234,6 @@ def scorer_of(student: "Model", settings: Settings) -> "Scorer | LateScorer":
     Raises:
         InputError: see `rsr.student.student.describe` and `rsr.tokens.engine.Scorer`.
     """
-    chat = dict(template=settings.template, template_variables=settings.template_variables)
     if isinstance(student, str | Path):
         from rsr.tokens.late_scorer import LateScorer
 
@@ -186,7 +241,7 @@ def scorer_of(student: "Model", settings: Settings) -> "Scorer | LateScorer":
         return LateScorer(student, loading, settings)
     from rsr.tokens.engine import Scorer
 
-    return Scorer(student if isinstance(student, Student) else of_model(*student, **chat), settings)  # type: ignore[arg-type]
+    return Scorer(student if isinstance(student, Student) else of_model(*student, **settings.of_chats), settings)
 
 
 def engine_of(student: "Model", settings: Settings) -> "Scorer":
@@ -195,17 +250,23 @@ def engine_of(student: "Model", settings: Settings) -> "Scorer":
     Raises:
         InputError: see `rsr.student.student.load` and `rsr.tokens.engine.Scorer`.
     """
+    return _loaded(scorer_of(student, settings))
+
+
+def _loaded(scorer: "Backend") -> "Scorer":
+    from rsr.tokens.engine import Scorer
     from rsr.tokens.late_scorer import LateScorer
 
-    scorer = scorer_of(student, settings)
-    return scorer.scorer if isinstance(scorer, LateScorer) else scorer
+    loaded = scorer.scorer if isinstance(scorer, LateScorer) else scorer
+    assert isinstance(loaded, Scorer)
+    return loaded
 
 
-def _read(student: "Model", data: Data, sample: int | None, on_error: OnError) -> list[Source]:
+def _read(student: "Model", data: Data, sample: int | None, on_error: OnError, fields: Fields | None) -> list[Source]:
     """Data first: what is wrong with it shows before a model is loaded."""
     if isinstance(student, str | Path):
         check(student)
-    return discovery.read(data, sample=sample, on_error=on_error)
+    return discovery.read(data, sample=sample, on_error=on_error, fields=fields)
 
 
 def _folder(scores: Scores | str | Path) -> Path:

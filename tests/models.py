@@ -11,16 +11,18 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from rsr.student.chat import load_template
+from rsr.student.template import load_template
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEXT = ["Let us add: 1 + 2 = 3.", "\n\nThe final answer is \\boxed{42}.", "<think>\nHm, perhaps not.\n</think>"] * 20
 
 
-def tokenizer(template: str | None = "chatml") -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with ChatML markers."""
+def tokenizer(
+    template: str | None = "chatml", pre_tokenizer: pre_tokenizers.PreTokenizer | None = None
+) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer with ChatML markers; None splits texts as GPT-2 does."""
     raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.pre_tokenizer = pre_tokenizer or pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     raw.train_from_iterator(

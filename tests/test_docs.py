@@ -56,7 +56,7 @@ def reader(tmp_path_factory):
 @pytest.mark.full
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda p: p.name)
 def test_every_command_runs(page, reader, monkeypatch, capfd):
-    for output in ("selected", "half", "from-one", "half-from-python", "checked", "new"):
+    for output in ("selected", "half", "from-one", "half-from-python", "checked", "new", "right", "for-trl"):
         shutil.rmtree(reader / output, ignore_errors=True)
     monkeypatch.chdir(reader)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
@@ -91,7 +91,10 @@ def test_the_documentation_builds_and_warnings_are_errors(tmp_path):
     cards = (tmp_path / "metrics.html").read_text()
     assert all(f"<code>{name}</code>" in cards for name in METRICS)
     reference = (tmp_path / "cli.html").read_text()
-    assert all(f"{verb}" in reference for verb in ("rsr score", "rsr rank", "rsr select", "rsr inspect", "rsr compare"))
+    assert all(
+        f"{verb}" in reference
+        for verb in ("rsr score", "rsr rank", "rsr select", "rsr report", "rsr inspect", "rsr compare")
+    )
     assert "by_prompt" in (tmp_path / "api.html").read_text()
 
 

@@ -59,7 +59,7 @@ def task_of(renderer: ChatRenderer, dataset: Dataset, pattern: str | None, kind:
         if t.answer is None:
             raise InputError(f"{dataset.name}, trajectory {t.id}: no answer is known, which the reward is given for")
         first_reply = next(i for i, m in enumerate(t.messages) if m.role == "assistant")
-        prompts.append(renderer.text(t.messages[:first_reply], generation_prompt=True))
+        prompts.append(renderer.text(t.messages[:first_reply], t.tool_schemas, generation_prompt=True))
         answers.append(t.answer)
     return Task(prompts, answers, pattern, kind)
 

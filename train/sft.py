@@ -19,6 +19,7 @@ from rsr.store.artefacts import Artefact, find_or_begin, write_text, writing
 from rsr.store.locks import locking
 from rsr.student import student as students
 from rsr.student.chat import ChatRenderer
+from rsr.student.settings import BoundaryTokens, Rendering
 from train.checkpoints import PREFIX, last_whole, note_digests
 from train.rows import Rows, training_rows
 from train.settings import Training
@@ -44,6 +45,7 @@ class Base:
 
     Attributes:
         template: name or file of a chat template; None takes the tokenizer's own.
+        rendering, boundary_tokens: see `rsr.student.settings.Loading`; in "turn" every turn is a row of its own.
         known: its identity, where that has been found before.
     """
 
@@ -52,6 +54,8 @@ class Base:
     revision: str | None = None
     template: str | None = None
     template_variables: Mapping[str, Any] = field(default_factory=dict)
+    rendering: Rendering = "whole"
+    boundary_tokens: BoundaryTokens = "exclude"
     trust_remote_code: bool = False
     known: Mapping[str, Any] | None = None
 
@@ -67,6 +71,8 @@ class Base:
             revision=self.revision,
             template=self.template,
             template_variables=self.template_variables,
+            rendering=self.rendering,
+            boundary_tokens=self.boundary_tokens,
             trust_remote_code=self.trust_remote_code,
         )
 
@@ -141,22 +147,12 @@ def fine_tune(
     if artefact.manifest is not None:
         return artefact
     rows = training_rows(base.renderer, dataset, training.max_length, training.overlong)
-    began = time.perf_counter()
-    trainer = _trainer(base, rows, training, artefact.path, tracking, progress)
-    with writing(artefact.path):
-        last = last_whole(artefact.path / CHECKPOINTS)
-        result = trainer.train(resume_from_checkpoint=None if last is None else str(last))
-        seconds = time.perf_counter() - began
-        history = trainer.state.log_history
-        losses = [entry["loss"] for entry in history if "loss" in entry]  # of every step, those before a kill as well
-        if not all(map(isfinite, losses)):
-            raise InputError(f"the loss on {dataset.name} is not finite: lower student.training.learning_rate")
-        _save(trainer, base, rows, training, artefact.path)
+    run = _train(base, dataset, rows, training, artefact.path, tracking, progress)
     if not state.is_main_process:
         return artefact
     # In the first of several processes alone it could not load weights that are spread, and would keep the others waiting.
     stops = _stop_rate(base, artefact.path / MODEL, rows, training) if state.num_processes == 1 else None
-    write_text(artefact.path / HISTORY, json.dumps(history, indent=1) + "\n")
+    write_text(artefact.path / HISTORY, json.dumps(run.history, indent=1) + "\n")
     return artefact.complete(
         CHECKPOINTS,
         student=base.name,
@@ -165,17 +161,53 @@ def fine_tune(
         counts=_counts(dataset, rows),
         truncated=rows.truncated,
         dropped=rows.dropped,
-        steps=result.global_step,
-        loss=fmean(losses),
+        steps=run.steps,
+        loss=fmean(run.losses),
         stopped={"prompts": len(rows.prompts), "rate": stops},
-        seconds=round(seconds, 3),
+        seconds=round(run.seconds, 3),
         computed_with={
             "processes": state.num_processes,
-            "device": trainer.args.device.type,
+            "device": state.device.type,
             **{k: getattr(training, k) for k in ("micro_batch", "gradient_checkpointing", "checkpoints")},
         },
         versions={name: version(name) for name in ("torch", "transformers", "trl", "peft")},
     )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a training did: its optimiser steps, the trainer's log, and its seconds (of this call)."""
+
+    steps: int
+    history: list[dict[str, Any]]
+    seconds: float
+
+    @property
+    def losses(self) -> list[float]:
+        """Of every step, those before a kill as well."""
+        return [entry["loss"] for entry in self.history if "loss" in entry]
+
+
+def _train(
+    base: Base,
+    dataset: Dataset,
+    rows: Rows,
+    training: Training,
+    folder: Path,
+    tracking: Tracking,
+    progress: Callable[[int, int], None],
+) -> _Run:
+    """Train, from the last whole checkpoint in the folder, and save the model there."""
+    began = time.perf_counter()
+    trainer = _trainer(base, rows, training, folder, tracking, progress)
+    with writing(folder):
+        last = last_whole(folder / CHECKPOINTS)
+        result = trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        run = _Run(result.global_step, trainer.state.log_history, time.perf_counter() - began)
+        if not all(map(isfinite, run.losses)):
+            raise InputError(f"the loss on {dataset.name} is not finite: lower student.training.learning_rate")
+        _save(trainer, base, rows, training, folder)
+    return run
 
 
 def _counts(dataset: Dataset, rows: Rows) -> dict[str, int]:
@@ -186,6 +218,7 @@ def _counts(dataset: Dataset, rows: Rows) -> dict[str, int]:
         "response_tokens": rows.response_tokens,
         "truncated": len(rows.truncated),
         "dropped": len(rows.dropped),
+        **{f"rendering_{name}": number for name, number in vars(rows.departures).items()},
         "malformed": len(dataset.skipped),
     }
 
@@ -227,9 +260,12 @@ def _trainer(
             lora_alpha=training.lora.alpha,
             target_modules="all-linear",
         )
+    arguments = _arguments(
+        training, devices, folder, tracking
+    )  # first: under ZeRO-3 they have weights spread as they load
     trainer = SFTTrainer(
         _untrained(base, rows, training),
-        _arguments(training, devices, folder, tracking),
+        arguments,
         train_dataset=Table.from_dict({"input_ids": rows.input_ids, "labels": rows.labels}),
         processing_class=deepcopy(base.renderer.tokenizer),  # the trainer sets its special tokens
         peft_config=lora,
@@ -350,7 +386,7 @@ def _save(trainer: "SFTTrainer", base: Base, rows: Rows, training: Training, fol
 def tokenizer_of(renderer: ChatRenderer, eot: int) -> "PreTrainedTokenizerFast":
     """A copy of the renderer's tokenizer, with its template, that ends a text as it ends a turn."""
     tokenizer = deepcopy(renderer.tokenizer)
-    tokenizer.chat_template = renderer.template
+    tokenizer.chat_template = renderer.template.named
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(eot)
     return tokenizer
 

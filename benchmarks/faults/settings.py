@@ -91,17 +91,15 @@ def outcome(command: str, override: str) -> str:
     return TAKEN
 
 
-def tried(names: Sequence[str]) -> list[tuple[str, str, str]]:
+def tried(names: Sequence[str], every: int = 1) -> list[tuple[str, str, str]]:
     """Command, override and outcome; an override that several commands share is tried with the first.
 
     Args:
         names: of commands, whose modules are imported (`commands`).
+        every: takes one of so many.
     """
-    seen = set[str]()
-    found = []
+    first: dict[str, str] = {}
     for command in names:
         for override in bad_overrides(schema_of(command)):
-            if override not in seen:
-                seen.add(override)
-                found.append((command, override, outcome(command, override)))
-    return found
+            first.setdefault(override, command)
+    return [(command, override, outcome(command, override)) for override, command in [*first.items()][::every]]

@@ -65,7 +65,7 @@ class World:
         from rsr.metrics.score_tables import tabulate
         from rsr.tokens.score_dataset import score_dataset
 
-        made = tabulate([score_dataset(self.scorer, self.data, root)], root, "tiny", resamples=100, seed=0)
+        made = tabulate([score_dataset(self.scorer, self.data, root)], root, "tiny")
         return made.trajectories.write_json() + made.datasets.write_json()
 
     def text(self, root: Path) -> str:

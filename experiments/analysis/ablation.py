@@ -71,11 +71,11 @@ def measured(stores: Sequence[TokenStore], settings: Ablation, seed: int) -> pl.
     names = [store.name for store in stores]
     wanted = list(variants(settings))
     of_stores = of_each(partial(_stacked, computes=[compute for _, _, compute in wanted]), stores)
-    parts = {(group, name): [of[i] for of in of_stores] for i, (group, name, _) in enumerate(wanted)}
+    parts = {(group, name): [columns[i] for columns in of_stores] for i, (group, name, _) in enumerate(wanted)}
     default = _scores(parts["default", "RSR"])
     rows = []
-    for (group, name), of in parts.items():
-        scores = _scores(of)
+    for (group, name), columns in parts.items():
+        scores = _scores(columns)
         agreement = float(correlate(scores, default, "spearman"))
         rows.append({"group": group, "variant": name, "agreement": agreement} | dict(zip(names, scores, strict=True)))
     rows += _samples(parts["default", "RSR"], default, names, settings, seed)
@@ -86,12 +86,12 @@ def _stacked(store: TokenStore, computes: Sequence[Variant]) -> list[NDArray[np.
     """Per variant the numerators and denominators (or values and ones) of the trajectories that have a value, shape (n, 2);
     all variants in one pass over the shards.
     """
-    found: list[list[NDArray[np.float64]]] = [[] for _ in computes]
+    per_variant: list[list[NDArray[np.float64]]] = [[] for _ in computes]
     for shard in store:
-        for rows, compute in zip(found, computes, strict=True):
+        for rows, compute in zip(per_variant, computes, strict=True):
             numerator, denominator = compute(shard.tokens)
             rows.append(np.stack([numerator, np.ones_like(numerator) if denominator is None else denominator], 1))
-    stacked = [np.concatenate(rows) for rows in found]
+    stacked = [np.concatenate(rows) for rows in per_variant]
     return [rows[np.isfinite(rows).all(axis=1)] for rows in stacked]
 
 

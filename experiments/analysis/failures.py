@@ -11,7 +11,7 @@ from rich.progress import track
 
 from experiments.analysis.failure_examples import Answer, Examples
 from experiments.app.shared_configs import BootstrapConfig
-from rsr.data.trajectories import Message
+from rsr.data.messages import Message
 from rsr.errors import InputError
 from rsr.metrics.token import rsr
 from rsr.stats.bootstrap import resampled_sums

@@ -36,17 +36,31 @@ def trained(
     generations = table["generation"].unique(maintain_order=True).to_list()
     teachers = table["teacher"].unique(maintain_order=True).to_list()
     cube = {name: _cube(table, name, teachers, generations) for name in (*SIGN, "accuracy")}
+    heading = "## Trained: every length by itself and all together"
+    _draw(cube, teachers, generations, folder)
+    if not _has_order(cube["accuracy"]):
+        alike = "Accuracies, or their changes with length, are all alike: there is no order to correlate."
+        return [], [heading, alike, result_folder.markdown_table(*_datasets(cube, teachers, generations))], table
     conclusions = _pooled(cube, bootstrap)
     if len(generations) > 1:
         conclusions += _paired(cube, generations, bootstrap)
     parts = [
-        "## Trained: every length by itself and all together",
+        heading,
         f"{CELL}; intervals over {len(teachers)} teachers (over all: a teacher's datasets come and go together).",
         result_folder.markdown_table(*_grid(cube, generations, bootstrap)),
         result_folder.markdown_table(*_datasets(cube, teachers, generations)),
     ]
-    _draw(cube, teachers, generations, folder)
     return conclusions, parts, table
+
+
+def _has_order(accuracy: Floats) -> bool:
+    """Whether teachers differ at every length, and in what they gain from the first to the last.
+
+    Args:
+        accuracy: shape (generations, teachers).
+    """
+    changes = accuracy[-1:] - accuracy[:1] if len(accuracy) > 1 else accuracy
+    return bool((np.ptp(np.concatenate([accuracy, changes]), axis=1) > 0).all())
 
 
 def _scores(data: Sequence[Answers]) -> pl.DataFrame:

@@ -64,14 +64,14 @@ def measured_crossings(config: MismatchConfig) -> Iterator[Crossed]:
     if len(students) < 2:
         raise InputError("a mismatch is between students: give others=[NAME] besides student=NAME")
     configs = [replace(config, student=student) for student in students]
-    own = [Setting(of.student.name, dtype_of(of.student, of.scoring)) for of in configs]
-    accuracies = {of.student.name: _accuracies(of) for of in configs}
+    own = [Setting(asked.student.name, dtype_of(asked.student, asked.scoring)) for asked in configs]
+    accuracies = {asked.student.name: _accuracies(asked) for asked in configs}
     trajectories, scores = {}, {}
-    for of, setting in zip(configs, own, strict=True):
+    for asked, setting in zip(configs, own, strict=True):
         for dtype in dict.fromkeys([setting.dtype, *(dtype.value for dtype in config.dtypes)]):
-            scored = scoring.score(replace(of, scoring=replace(of.scoring, dtype=Dtype(dtype))))
+            scored = scoring.score(replace(asked, scoring=replace(asked.scoring, dtype=Dtype(dtype))))
             assert scored is not None  # there is one process
-            here = Setting(of.student.name, dtype)
+            here = Setting(asked.student.name, dtype)
             trajectories[here], scores[here] = scored.trajectories, scored.datasets
     for metric in chosen:
         yield _cross(metric, own, trajectories, scores, accuracies)
@@ -130,5 +130,5 @@ def _cross(
         own,
         metric.expected_sign * np.array([by_teacher(frame.filter(chosen), "value") for frame in scores.values()]),
         np.array([by_teacher(accuracies[setting.student], "accuracy") for setting in own]),
-        np.array([[distance(setting, of) for of in own] for setting in scores]),
+        np.array([[distance(setting, target) for target in own] for setting in scores]),
     )

@@ -90,19 +90,20 @@ def _ratio(tokens: Tokens) -> Floats:
 
 def marks(dataset: Dataset, renderer: ChatRenderer, pattern: str, max_length: int) -> dict[str, int]:
     """Where the mark begins, in response tokens, in each trajectory whose last turn has it (the first match counts)."""
-    matches = ((t, _characters(t, pattern)) for t in dataset.trajectories)
-    return {t.id: _place(t, renderer, at, max_length) for t, at in matches if at is not None}
+    marked = (t for t in dataset.trajectories if re.search(pattern, t.messages[t.final].text))
+    places = {t.id: _place(t, renderer, pattern, max_length) for t in marked}
+    return {identity: place for identity, place in places.items() if place is not None}
 
 
-def _characters(trajectory: Trajectory, pattern: str) -> int | None:
-    match = re.search(pattern, trajectory.messages[trajectory.final].content)
-    return match.start() if match else None
-
-
-def _place(trajectory: Trajectory, renderer: ChatRenderer, at: int, max_length: int) -> int:
-    turns = renderer.render(trajectory.messages, max_length).turns
-    before = sum(turn.end - turn.start for turn in turns if turn.message != trajectory.final)
-    return before + sum(start < at for turn in turns if turn.message == trajectory.final for start in turn.characters)
+def _place(trajectory: Trajectory, renderer: ChatRenderer, pattern: str, max_length: int) -> int | None:
+    chats = renderer.chats(trajectory.messages, max_length, trajectory.tool_schemas)
+    before = 0
+    for turn in (turn for chat in chats for turn in chat.turns):
+        if turn.message == trajectory.final:
+            match = re.search(pattern, turn.text)
+            return before + sum(start < match.start() for start in turn.characters) if match else None
+        before += turn.end - turn.start
+    return before
 
 
 @dataclass(frozen=True)

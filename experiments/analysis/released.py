@@ -8,8 +8,9 @@ import polars as pl
 from experiments.app.shared_configs import StudyConfig
 from experiments.stages import teacher_data
 from experiments.stages.training_sets import Selection
-from rsr.data import trajectories
-from rsr.data.trajectories import RELEASED, Dataset
+from rsr.data import places, trajectories
+from rsr.data.places import RELEASED
+from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 
 ALL, UNKNOWN = "all", "no candidate here"
@@ -44,12 +45,12 @@ def read(config: StudyConfig) -> Dataset:
     """
     student = config.student
     source = teacher_data.place(config.teachers, config.paths)
-    folder = trajectories.local(source) / RELEASED
+    folder = places.local(source) / RELEASED
     if not folder.is_dir():
         raise InputError(f"{source} has no folder {RELEASED}")
     if student.released is None:
         raise InputError(f"student.released does not say which file of {RELEASED} is that of {student.name}")
-    files = {file.stem: file for _, _, file in trajectories.find(folder)}
+    files = {file.stem: file for _, _, file in places.find(folder)}
     fitting = teacher_data.fitting(student.released, [*files], str(folder), f"files fit student {student.name!r}")
     return trajectories.read(files[fitting], RELEASED)
 

@@ -53,26 +53,26 @@ def best_of(learned: TrainedStudents, data: Sequence[Dataset]) -> Dataset:
 
 def accuracy(answers: pl.DataFrame) -> Effect:
     """Accuracy in percent with its interval, cut at 0 and 100: the contrast with a student that answers nothing."""
-    found = contrast(answers, answers.with_columns(correct=pl.lit(0.0)))
-    return replace(found, low=max(found.low, 0.0), high=min(found.high, 100.0))
+    effect = contrast(answers, answers.with_columns(correct=pl.lit(0.0)))
+    return replace(effect, low=max(effect.low, 0.0), high=min(effect.high, 100.0))
 
 
-def by_method(found: SelectionResult) -> pl.DataFrame:
+def by_method(result: SelectionResult) -> pl.DataFrame:
     """One row per setting and method, and the best teacher: accuracy, and its differences from chance and that teacher."""
     rows = []
-    best = found.of(found.best)
-    for selection in found.selections:
-        own = found.method(selection.label, selection.method)
-        chance = found.method(selection.label, RANDOM)
+    best = result.of(result.best)
+    for selection in result.selections:
+        own = result.method(selection.label, selection.method)
+        chance = result.method(selection.label, RANDOM)
         if own.is_empty():  # its cells failed
             continue
-        of: dict[str, Effect | None] = {
+        effects: dict[str, Effect | None] = {
             "accuracy": accuracy(own),
             "less_random": contrast(own, chance) if len(chance) and selection.method != RANDOM else None,
             "less_best_teacher": contrast(own, best) if len(best) else None,
         }
         rows.append(
-            {"setting": selection.label, "method": selection.method} | _columns(of) | _made_of(selection, found)
+            {"setting": selection.label, "method": selection.method} | _columns(effects) | _made_of(selection, result)
         )
     return pl.DataFrame(rows, infer_schema_length=None)
 
@@ -87,11 +87,11 @@ def _columns(contrasts: Mapping[str, Effect | None]) -> dict[str, Any]:
     return columns
 
 
-def _made_of(selection: Selection, found: SelectionResult) -> dict[str, Any]:
+def _made_of(selection: Selection, result: SelectionResult) -> dict[str, Any]:
     """RSR of a training set (Eq. 9), its mean length, verified accuracy, and how often chance had to decide."""
     rows = selection.chosen.select(KEYS)
-    rsr = rows.join(of_metric(found.scores.trajectories, "rsr"), on=KEYS, how="left").drop_nulls("value")
-    graded = rows.join(found.verified, on=KEYS, how="inner")
+    rsr = rows.join(of_metric(result.scores.trajectories, "rsr"), on=KEYS, how="left").drop_nulls("value")
+    graded = rows.join(result.verified, on=KEYS, how="inner")
     right = graded["correct"].drop_nulls().to_numpy()  # without those that have no verdict
     return {
         "trajectories": len(rows),
@@ -103,42 +103,42 @@ def _made_of(selection: Selection, found: SelectionResult) -> dict[str, Any]:
     }
 
 
-def winners(found: SelectionResult) -> pl.DataFrame:
+def winners(result: SelectionResult) -> pl.DataFrame:
     """setting, method, teacher, share: of the problems (of the trajectories, where all are taken) that a teacher won."""
     return pl.concat(
         selection.chosen.group_by("teacher")
         .agg(share=100 * pl.len() / len(selection.chosen))
         .sort("share", "teacher", descending=[True, False])
         .select(pl.lit(selection.label).alias("setting"), pl.lit(selection.method).alias("method"), "teacher", "share")
-        for selection in found.selections
+        for selection in result.selections
     )
 
 
-def conclusions(found: SelectionResult) -> list[Conclusion]:
+def conclusions(result: SelectionResult) -> list[Conclusion]:
     """RSR against chance and against the best single teacher in every setting, and the best other method against RSR."""
     made = []
-    for label in dict.fromkeys(selection.label for selection in found.selections):
-        methods = [s.method for s in found.selections if s.label == label and len(found.method(label, s.method))]
+    for label in dict.fromkeys(selection.label for selection in result.selections):
+        methods = [s.method for s in result.selections if s.label == label and len(result.method(label, s.method))]
         if "rsr" not in methods:
             continue
-        rsr = found.method(label, "rsr")
-        first = next(s for s in found.selections if s.label == label and s.method == "rsr").chosen["teacher"]
+        rsr = result.method(label, "rsr")
+        first = next(s for s in result.selections if s.label == label and s.method == "rsr").chosen["teacher"]
         most, share = first.mode().sort()[0], 100 * (first == first.mode().sort()[0]).sum() / len(first)
         taken = f"it takes {share:.0f} % of its trajectories from {most}"
         if RANDOM in methods:
-            difference = contrast(rsr, found.method(label, RANDOM))
+            difference = contrast(rsr, result.method(label, RANDOM))
             question = f"{label}: does selecting by RSR beat selecting at random?"
             made.append(Conclusion(question, f"{difference.verdict}; {taken}.", difference))
-        if len(single := found.of(found.best)):
+        if len(single := result.of(result.best)):
             difference = contrast(rsr, single)
             question = f"{label}: does selecting by RSR beat the best single teacher, chosen by an oracle?"
             made.append(
-                Conclusion(question, f"{difference.verdict}; that teacher is {found.best.teacher}.", difference)
+                Conclusion(question, f"{difference.verdict}; that teacher is {result.best.teacher}.", difference)
             )
         others = [m for m in methods if m not in ("rsr", RANDOM, NONE)]
         if others:
-            best = max(others, key=lambda m: accuracy(found.method(label, m)).value)
-            difference = contrast(rsr, found.method(label, best))
+            best = max(others, key=lambda m: accuracy(result.method(label, m)).value)
+            difference = contrast(rsr, result.method(label, best))
             question = f"{label}: does selecting by RSR beat the best other score, chosen by an oracle?"
             made.append(Conclusion(question, f"{difference.verdict}; that is {title(best).lower()}.", difference))
     return made

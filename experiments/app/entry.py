@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -23,6 +24,7 @@ from rsr.student import threads
 C = TypeVar("C")
 
 REPEAT, CONFIG = "--repeat", "config"  # the option, and the name of the file that it reads
+OF_FILES = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")  # Hydra's options before a name
 LAUNCHERS = ("submitit", "ray")  # modules of what they raise when a job is killed or never starts
 
 # Groups whose value may also be a folder, a file or a hub name, and the configuration that it then stands for.
@@ -76,7 +78,7 @@ def entry(
                 sys.argv[1:] = _repeated(sys.argv[1:], config_name)
                 if open_groups:
                     sys.argv[1:] = [_open(argument) for argument in sys.argv[1:]]
-                sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
+                sys.argv[1:] = [_quoted(a) if before not in OF_FILES else a for before, a in pairwise(sys.argv)]
                 # Beside the others: Hydra reads options of one stretch, before or after its flags.
                 first = next((i for i, argument in enumerate(sys.argv) if i and _is_option(argument)), 1)
                 sys.argv[first:first] = _brought(sys.argv[1:], config_name)

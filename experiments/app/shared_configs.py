@@ -85,6 +85,18 @@ class Dtype(Enum):
     float32 = "float32"
 
 
+class Rendering(Enum):
+    """Of chats of several turns (rsr.student.settings.Loading)."""
+
+    whole = "whole"
+    turn = "turn"
+
+
+class BoundaryTokens(Enum):
+    exclude = "exclude"
+    include = "include"
+
+
 @dataclass
 class StudentConfig:
     name: str = MISSING
@@ -94,6 +106,8 @@ class StudentConfig:
     brings: dict[str, str] = field(default_factory=dict)  # options of other groups, where none is given
     template: str | None = None  # chat template: a name, a .jinja file, or null for the tokenizer's own
     template_variables: dict[str, Any] = field(default_factory=dict)
+    rendering: Rendering = Rendering.whole  # of chats of several turns (docs/agent_traces.md)
+    boundary_tokens: BoundaryTokens = BoundaryTokens.exclude  # that hold text of the template as well
     dtype: Dtype = Dtype[DEFAULTS.dtype]  # in which it is scored and evaluated
     source: ResultSource = ResultSource.measured
     released: str | None = None  # pattern of its file's name in selected_by_rsr/ beside the paper's data, any case
@@ -113,7 +127,10 @@ class TeacherConfig:
 @dataclass
 class TeachersConfig:
     name: str = MISSING
-    data: str | None = MISSING  # a file, a folder or hub:OWNER/NAME[@REVISION]
+    data: str | None = MISSING  # a file, a folder or hub:OWNER/NAME[/PART][@REVISION]
+    fields: dict[str, str] = field(
+        default_factory=dict
+    )  # names of fields in the records, by ours: {"correct": "is_right"}
     file: str = "{generation}"  # pattern of the name of a generation's file, without its ending
     recipe: str | None = None  # how to make the data where they are not given (experiments.stages.teacher_data)
     caveat: str | None = None  # what has to be read beside every result
@@ -183,10 +200,11 @@ class ScoringConfig:
     )  # vllm has an extra of its own, another tie rule and no entropy (docs/cluster.md)
     dtype: Dtype | None = None  # null: the student's
     head_dtype: HeadDtype = HeadDtype[DEFAULTS.head_dtype]  # float32: the head alone, which breaks ties of bfloat16
+    expectations: bool = DEFAULTS.expectations  # keep the expected clipped rank too, which calibrated_rsr needs
     max_length: int | None = None  # tokens; null: 32,768, or the model's positions where it has fewer
     beyond_positions: bool = False  # allow a max_length beyond the model's positions
     attention: str | None = DEFAULTS.attention
-    device: str | None = None  # null: a GPU where there is one
+    device: str | None = None  # null: a GPU where there is one; auto: weights are spread over GPUs, memory and disk
     token_budget: int | None = None  # padded tokens per forward pass; null: what suits the device
     trust_remote_code: bool = False
     on_error: OnError = OnError.error  # of a malformed record or one that cannot be rendered verbatim

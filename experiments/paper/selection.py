@@ -41,12 +41,12 @@ def over_students(values: ArrayLike) -> Effect:
 
 def by_method(table: pl.DataFrame, setting: str, benchmark: str, students: Sequence[str]) -> dict[str, list[float]]:
     """Accuracies by method in the order of students, of methods that are printed for all of these."""
-    of = table.filter(setting=setting, benchmark=benchmark)
-    found = {
+    cells = table.filter(setting=setting, benchmark=benchmark)
+    accuracies = {
         method: dict(rows.select("student", "accuracy").iter_rows())
-        for (method,), rows in of.group_by("method", maintain_order=True)
+        for (method,), rows in cells.group_by("method", maintain_order=True)
     }
-    return {str(method): [a[s] for s in students] for method, a in found.items() if set(students) <= set(a)}
+    return {str(method): [a[s] for s in students] for method, a in accuracies.items() if set(students) <= set(a)}
 
 
 def differences(accuracies: Mapping[str, Sequence[float]], reference: str = RSR) -> pl.DataFrame:
@@ -77,13 +77,13 @@ def against_teachers(main: Mapping[str, Sequence[float]], prints: Published, stu
     """What RSR and chance select, against the best single teacher of Table 1 (known only after training on all)."""
     rows = []
     for i, student in enumerate(students):
-        of = prints.performance().filter(student=student).sort("accuracy", descending=True)
+        performance = prints.performance().filter(student=student).sort("accuracy", descending=True)
         rows.append(
             {
                 "student": student,
-                "best_teacher": of["teacher"][0],
-                "its_accuracy": of["accuracy"][0],
-                "mean_of_teachers": float(of["accuracy"].to_numpy().mean()),
+                "best_teacher": performance["teacher"][0],
+                "its_accuracy": performance["accuracy"][0],
+                "mean_of_teachers": float(performance["accuracy"].to_numpy().mean()),
                 "rsr_selected": main[RSR][i],
                 "random_selected": main[RANDOM][i],
             }
@@ -101,7 +101,7 @@ def composition(folder: Path, prints: Published, students: Sequence[str]) -> pl.
             shares.setdefault((r["student"], r["setting"]), {})[teacher] = float(r["value"])
     scores = prints.scores().filter(metric="rsr", preset="")
     accuracy = prints.performance()
-    found = []
+    compositions = []
     for (student, setting), share in shares.items():
         score = dict(scores.filter(student=student).select("teacher", "value").iter_rows())
         right = dict(accuracy.filter(student=student).select("teacher", "accuracy").iter_rows())
@@ -109,7 +109,7 @@ def composition(folder: Path, prints: Published, students: Sequence[str]) -> pl.
         with_score = correlation([-score[t] for t in share], values, "spearman")
         with_accuracy = correlation([right[t] for t in share], values, "spearman")
         first = max(share, key=lambda t: share[t])
-        found.append(
+        compositions.append(
             {
                 "student": student,
                 "setting": setting,
@@ -126,7 +126,7 @@ def composition(folder: Path, prints: Published, students: Sequence[str]) -> pl.
                 "share_and_accuracy_high": with_accuracy.high,
             }
         )
-    return pl.DataFrame(found)
+    return pl.DataFrame(compositions)
 
 
 def conclusions(
@@ -147,9 +147,9 @@ def conclusions(
             variants[RSR], variants[ALL]
         ),
     }
-    found = []
+    answers = []
     for question, gap in asked.items():
         contrast = over_students(gap)
         answer = f"{contrast.verdict}; it is ahead for {int((np.asarray(gap) > 0).sum())} of {len(students)} students."
-        found.append(Conclusion(question, answer, contrast))
-    return found
+        answers.append(Conclusion(question, answer, contrast))
+    return answers

@@ -1,6 +1,5 @@
 """All results on one page, as HTML and as Markdown."""
 
-import base64
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from experiments.app import result_folder
 from experiments.app.conclusions import summary
 from experiments.app.page import BODY
 from rsr.views.html import render
+from rsr.views.page import data_of
 
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 FOUND = "What the experiments found"
@@ -112,7 +112,7 @@ def _folder_html(folder: Path, results: Path) -> Markup:
         name=folder.relative_to(results),
         texts=[_tables("### " + _body(text)) for text in _texts(folder)],
         figures=[
-            (base64.b64encode(figure.read_bytes()).decode(), CAPTIONS.get(figure.name, figure.stem))
+            (data_of(figure.read_bytes()), CAPTIONS.get(figure.name, figure.stem))
             for figure in sorted(folder.glob("*.png"))
         ],
         body=Markup(body.read_text(encoding="utf-8")) if body.is_file() else "",

@@ -58,10 +58,10 @@ def report(config: SelectionConfig) -> None:
     if not {selection.method for selection in chosen} & {learned.students[name].teacher for name in learned.grades}:
         learned.runs.refuse_failed()
     verified = verification.verified(data, config.teachers.answer, config.teachers.grader, config.paths.outputs)
-    found = SelectionResult(chosen, best, learned.answers(), scores, verified, left_out, compared)
-    write(found, teachers, learned, config)
-    for of in (teachers, learned):
-        of.runs.refuse_failed()
+    result = SelectionResult(chosen, best, learned.answers(), scores, verified, left_out, compared)
+    write(result, teachers, learned, config)
+    for models in (teachers, learned):
+        models.runs.refuse_failed()
 
 
 def _released(chosen: Sequence[Selection], data: Sequence[Dataset], config: SelectionConfig) -> Agreement | str:
@@ -71,33 +71,35 @@ def _released(chosen: Sequence[Selection], data: Sequence[Dataset], config: Sele
     if not ours:
         return f"it is one by RSR, {of_all}, which was not asked for"
     try:
-        found = released.agreement(ours[0], data, released.read(config))
+        agreement = released.agreement(ours[0], data, released.read(config))
     except InputError as error:
         return str(error)
-    print(f"{found.share:.1f} % of the released choices are those made here", file=sys.stderr, flush=True)
-    return found
+    print(f"{agreement.share:.1f} % of the released choices are those made here", file=sys.stderr, flush=True)
+    return agreement
 
 
-def write(found: SelectionResult, teachers: TrainedStudents, learned: TrainedStudents, config: SelectionConfig) -> None:
+def write(
+    result: SelectionResult, teachers: TrainedStudents, learned: TrainedStudents, config: SelectionConfig
+) -> None:
     """Write results/trajectory_selection/<student>/ and show them."""
-    table, won = by_method(found), winners(found)
-    best = accuracy(found.of(found.best)) if len(found.of(found.best)) else None
+    table, won = by_method(result), winners(result)
+    best = accuracy(result.of(result.best)) if len(result.of(result.best)) else None
     parts = [
         config.teachers.caveat or "",
         *(_setting_markdown(label, rows) for (label,), rows in table.group_by("setting", maintain_order=True)),
         f"Accuracy in percent with its 95 % interval over problems and {len(config.selection.seeds)} training seeds; differences "
         "in points, over the same problems. RSR, tokens and right (verified accuracy, percent) are those of the training set. "
         "Ties: problems decided by the hash of the content.",
-        verification.without_verdict(found.verified),
+        verification.without_verdict(result.verified),
         ""
         if best is None
-        else f"{TEACHER.capitalize()}: {found.best.name}, {best.value:.1f} % {interval_text(best.low, best.high, '.1f')}, the best of "
+        else f"{TEACHER.capitalize()}: {result.best.name}, {best.value:.1f} % {interval_text(best.low, best.high, '.1f')}, the best of "
         f"{len(teachers.students) - 1} after training on all of them, so that its lead is too large by choice.",
         "## Who wins a problem",
         "Share of the problems that each teacher's candidate wins, in percent.",
         *(_winners_markdown(label, rows) for (label,), rows in won.group_by("setting", maintain_order=True)),
-        _released_markdown(found.released),
-        result_folder.markdown_list(f"{title(m)} is left out: {reason}." for m, reason in found.left_out.items()),
+        _released_markdown(result.released),
+        result_folder.markdown_list(f"{title(m)} is left out: {reason}." for m, reason in result.left_out.items()),
     ]
     folder = result_folder.folder_of(config, "trajectory_selection")
     groups = {
@@ -112,24 +114,26 @@ def write(found: SelectionResult, teachers: TrainedStudents, learned: TrainedStu
         f"Accuracy of {config.student.name} after training on what each method selects, 95 % intervals",
         "accuracy after training (%)",
         folder / "accuracy.png",
-        marks={} if best is None else {f"{TEACHER}: {found.best.teacher}": best.value},
+        marks={} if best is None else {f"{TEACHER}: {result.best.teacher}": best.value},
     )
-    performance = pl.concat([of.performance(resamples=config.bootstrap.resamples) for of in (teachers, learned)])
+    performance = pl.concat(
+        [trained.performance(resamples=config.bootstrap.resamples) for trained in (teachers, learned)]
+    )
     tables = {
         "methods.csv": table,
         "winners.csv": won,
         "performance.csv": performance.unique(maintain_order=True),
         "runs.csv": learned.runs.frame(),
     }
-    if isinstance(found.released, Agreement):
-        tables["released.csv"] = found.released.teachers
+    if isinstance(result.released, Agreement):
+        tables["released.csv"] = result.released.teachers
     conclude(
         folder,
         f"Trajectory selection: {config.student.name}",
-        conclusions(found),
+        conclusions(result),
         parts,
         tables,
-        left_out=dict(found.left_out),
+        left_out=dict(result.left_out),
     )
 
 
@@ -137,8 +141,10 @@ def _setting_markdown(label: object, table: pl.DataFrame) -> str:
     rows = []
     for r in table.sort("accuracy", descending=True).iter_rows(named=True):
         differences = [
-            "" if r[of] is None else estimate_text(r[of], r[f"{of}_low"], r[f"{of}_high"], "+.1f")
-            for of in ("less_random", "less_best_teacher")
+            ""
+            if r[difference] is None
+            else estimate_text(r[difference], r[f"{difference}_low"], r[f"{difference}_high"], "+.1f")
+            for difference in ("less_random", "less_best_teacher")
         ]
         right = "" if r["verified_accuracy"] is None else f"{r['verified_accuracy']:.1f}"
         made = [f"{r['rsr']:.2f}", f"{r['tokens']:.0f}", right, str(r["ties"])]
@@ -155,18 +161,20 @@ def _winners_markdown(label: object, won: pl.DataFrame) -> str:
     return f"{label}:\n\n" + result_folder.markdown_table(["teacher", *map(title, methods)], rows)
 
 
-def _released_markdown(found: Agreement | str) -> str:
+def _released_markdown(agreement: Agreement | str) -> str:
     title = "## Beside the released selection\n\n"
-    if isinstance(found, str):
-        return title + f"Left out: {found}."
+    if isinstance(agreement, str):
+        return title + f"Left out: {agreement}."
     rows = [
         [
             r["teacher"],
             *(f"{r[name]:,}" for name in ("released", "own", "equal")),
             "" if r["share"] is None else f"{r['share']:.1f}",
         ]
-        for r in found.teachers.iter_rows(named=True)
+        for r in agreement.teachers.iter_rows(named=True)
     ]
-    elsewhere = f" {found.elsewhere:,} released choices are of problems that are not here." if found.elsewhere else ""
-    said = f"Choices of {found.setting} by RSR: released, made here, equal, and equal as a share of the released, percent.{elsewhere}"
+    elsewhere = (
+        f" {agreement.elsewhere:,} released choices are of problems that are not here." if agreement.elsewhere else ""
+    )
+    said = f"Choices of {agreement.setting} by RSR: released, made here, equal, and equal as a share of the released, percent.{elsewhere}"
     return title + said + "\n\n" + result_folder.markdown_table(["teacher", "released", "own", "equal", "share"], rows)

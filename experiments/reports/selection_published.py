@@ -55,10 +55,14 @@ def report(config: SelectionConfig) -> None:
         ("Variants of selection by RSR, and none: all 55,000 trajectories (Table 15)", VARIANTS, MATHS),
         ("Seven teachers (Table 18)", FEWER, MATHS),
     ):
-        of = [s for s in students if s in set(table.filter(setting=setting, benchmark=benchmark)["student"])]
-        if of:
-            accuracies = by_method(table, setting, benchmark, of)
-            parts += [f"## {title}", accuracies_markdown(accuracies, of), differences_markdown(differences(accuracies))]
+        having = [s for s in students if s in set(table.filter(setting=setting, benchmark=benchmark)["student"])]
+        if having:
+            accuracies = by_method(table, setting, benchmark, having)
+            parts += [
+                f"## {title}",
+                accuracies_markdown(accuracies, having),
+                differences_markdown(differences(accuracies)),
+            ]
     parts += ["## Against single teachers (Table 1)", _single_markdown(single), *_composition_parts(made, folder)]
     results = result_folder.folder_of(config, "trajectory_selection")
     ranges(
@@ -68,10 +72,15 @@ def report(config: SelectionConfig) -> None:
         results / "differences.png",
         marks={"no difference": 0.0},
     )
-    found = conclusions(table, main, single, students) if len(students) > 1 else []
+    concluded = conclusions(table, main, single, students) if len(students) > 1 else []
     tables = {"accuracies.csv": table, "differences.csv": gaps, "teachers.csv": single, "composition.csv": made}
     conclude(
-        results, f"Trajectory selection as printed: {config.student.name}", found, parts, tables, source="published"
+        results,
+        f"Trajectory selection as printed: {config.student.name}",
+        concluded,
+        parts,
+        tables,
+        source="published",
     )
 
 
@@ -80,7 +89,7 @@ def _estimate(row: Mapping[str, Any]) -> Estimate:
 
 
 def accuracies_markdown(accuracies: Mapping[str, Sequence[float]], students: Sequence[str]) -> str:
-    rows = [[m, *(f"{v:.1f}" for v in of), f"{np.mean(of):.1f}"] for m, of in accuracies.items()]
+    rows = [[m, *(f"{v:.1f}" for v in values), f"{np.mean(values):.1f}"] for m, values in accuracies.items()]
     return result_folder.markdown_table(["method", *students, AVERAGE], rows)
 
 

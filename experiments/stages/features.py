@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from experiments.app.shared_configs import MetricsConfig, StudentConfig
 from experiments.stages import scoring, students
-from rsr.data.trajectories import Dataset, find, read
+from rsr.data.places import find
+from rsr.data.trajectories import Dataset, read
 from rsr.errors import InputError
 from rsr.features import text
 from rsr.features.extractor import FeatureExtractor

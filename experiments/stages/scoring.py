@@ -11,6 +11,7 @@ from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.metrics import score_tables
 from rsr.metrics.score_tables import Scores
+from rsr.student.settings import SPREAD
 from rsr.tokens.settings import Scoring
 from rsr.tokens.token_store import TokenStore
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rsr.tokens.score_dataset import Backend
 
 # Settings of the transformers backend that vLLM has no place for.
-NOT_OF_VLLM = ("head_dtype", "beyond_positions", "attention", "device", "token_budget")
+NOT_OF_VLLM = ("head_dtype", "expectations", "beyond_positions", "attention", "device", "token_budget")
 
 
 def score(config: ScoreConfig) -> Scores | None:
@@ -34,8 +35,6 @@ def score(config: ScoreConfig) -> Scores | None:
             data,
             config.paths.outputs,
             label=f"{config.student.name}-{config.teachers.name}",
-            resamples=config.bootstrap.resamples,
-            seed=config.bootstrap.seed,
             progress=progress,
             **options,
         )
@@ -86,6 +85,8 @@ def _backend(config: ScoreConfig, processes: int) -> "Backend":
     from rsr.tokens.late_scorer import LateScorer
 
     if config.scoring.backend is Engine.transformers:
+        if processes > 1 and config.scoring.device == SPREAD:
+            raise InputError("scoring.device=auto takes all devices in one process: start it without accelerate launch")
         model = students.model_of(config.student, config.paths)
         loading = students.loading_of(config.student, config.scoring)
         return LateScorer(model, loading, settings_of(config.scoring), name=config.student.name)

@@ -17,9 +17,9 @@ from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, begin, locate, writing
 from rsr.store.locks import locking
 from rsr.student import student as rsr_student
-from rsr.student.chat import load_template
 from rsr.student.device import weights_dtype
 from rsr.student.settings import Loading, WeightsDtype
+from rsr.student.template import load_template
 from train.sft import Base
 
 if TYPE_CHECKING:
@@ -110,19 +110,14 @@ def base_of(student: StudentConfig, scoring: ScoringConfig, paths: PathsConfig) 
         InputError: see `model_of`, and `rsr.student.student.identity_of` where nothing is known of it yet.
     """
     model = model_of(student, paths)
-    base = Base(
-        student.name,
-        model,
-        student.revision,
-        student.template,
-        student.template_variables,
-        scoring.trust_remote_code,
-    )
+    chosen = loading_of(student, scoring).of_chats
+    base = Base(student.name, model, student.revision, **chosen, trust_remote_code=scoring.trust_remote_code)
     content = memo.folder_content(model)
     if content is None:
         return base
     template = load_template(student.template) if student.template else None
-    inputs = {"content": content, "template": [template, student.template_variables, scoring.trust_remote_code]}
+    rendered = {**chosen, "template": template}
+    inputs = {"content": content, "chats": rendered, "trust_remote_code": scoring.trust_remote_code}
     return replace(base, known=memo.memoised(paths.outputs, "student", inputs, base.identity))
 
 
@@ -151,6 +146,8 @@ def loading_of(student: StudentConfig, scoring: ScoringConfig) -> Loading:
     return Loading(
         template=student.template,
         template_variables=student.template_variables,
+        rendering=student.rendering.value,
+        boundary_tokens=student.boundary_tokens.value,
         dtype=(scoring.dtype or student.dtype).value,
         attention=scoring.attention,
         device=scoring.device,
@@ -172,8 +169,7 @@ def load_in_vllm(student: StudentConfig, scoring: ScoringConfig, paths: PathsCon
         name=student.name,
         revision=student.revision,
         dtype=(scoring.dtype or student.dtype).value,
-        template=student.template,
-        template_variables=student.template_variables,
+        **loading_of(student, scoring).of_chats,
         trust_remote_code=scoring.trust_remote_code,
         max_length=scoring.max_length,
     )

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from experiments.app.shared_configs import PathsConfig, ScoringConfig, TeachersConfig
 from experiments.miniature import lengths
@@ -10,7 +11,8 @@ from experiments.miniature import teachers as miniature
 from experiments.miniature.programs import teachers as programs
 from experiments.miniature.world import SEED
 from experiments.stages import random_selection
-from rsr.data import trajectories
+from rsr.data import places, trajectories
+from rsr.data.records import FileRecords
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.store.artefacts import find_or_begin, writing
@@ -66,9 +68,18 @@ def load(teachers: TeachersConfig, scoring: ScoringConfig, paths: PathsConfig) -
             cannot be read.
     """
     source = place(teachers, paths)
-    found = trajectories.find(source)
+    found = places.find(source)
     chosen = _by_table(teachers, source, found) if teachers.teachers else found
-    datasets = [trajectories.read(file, name, gen, on_error=scoring.on_error.value) for name, gen, file in chosen]
+    options: dict[str, Any] = {"on_error": scoring.on_error.value, "fields": teachers.fields}
+    datasets = [
+        dataset
+        for name, generation, file in chosen
+        for dataset in trajectories.read_all(
+            FileRecords(file), name, generation, **options, one_teacher=bool(teachers.teachers)
+        )
+    ]
+    if not teachers.teachers and (passed_over := places.beside(source)):
+        datasets[0] = replace(datasets[0], unread=(*datasets[0].unread, passed_over))
     if scoring.limit is not None:
         datasets = [replace(d, trajectories=d.trajectories[: scoring.limit]) for d in datasets]
     return datasets + [random_selection.as_teacher(method, datasets) for method in teachers.selections]

@@ -13,6 +13,7 @@ from rsr.student import student as rsr_student
 from rsr.tokens.dry_run import BYTES_PER_TOKEN
 from train import memory
 from train.memory import BFLOAT16, FLOAT32, Memory, Shape, Spread
+from train.rows import rows_of
 
 SAMPLE = 200  # trajectories of a dataset that its length is estimated from
 PRINTED_LENGTH = "avg_token_length"
@@ -120,8 +121,7 @@ def lengths_of(config: StudyConfig) -> tuple[list[Length], str]:
         renderer = rsr_student.load_renderer(
             students.model_of(student, config.paths),
             revision=student.revision,
-            template=student.template,
-            template_variables=student.template_variables,
+            **students.loading_of(student, config.scoring).of_chats,
             trust_remote_code=config.scoring.trust_remote_code,
         )
     except InputError as error:
@@ -133,8 +133,8 @@ def lengths_of(config: StudyConfig) -> tuple[list[Length], str]:
 
     def mean(dataset: Dataset) -> float:
         sample = dataset.trajectories[:SAMPLE]
-        cut = [min(renderer.render(t.messages).length, student.training.max_length) for t in sample]
-        return sum(cut) / max(1, len(cut))
+        lengths = [[chat.length for chat in rows_of(renderer, t)] for t in sample]
+        return sum(min(n, student.training.max_length) for of_one in lengths for n in of_one) / max(1, len(lengths))
 
     lengths = [Length(dataset.name, len(dataset.trajectories), mean(dataset)) for dataset in data]
     return lengths, f"lengths of the first {SAMPLE} trajectories of each dataset"

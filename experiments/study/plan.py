@@ -46,26 +46,26 @@ def plan(config: StudyConfig) -> list[str]:
     Raises:
         InputError: see `experiments.study.cost_model.of_study`.
     """
-    found = cost_model.of_study(config)
+    budget = cost_model.of_study(config)
     training, evaluation = config.student.training, config.evaluation
-    teachers = len({of.name.partition("/")[0] for of in found.lengths})
+    teachers = len({lengths.name.partition("/")[0] for lengths in budget.lengths})
     return [
         f"student     {config.student.name}: {config.student.model or config.student.recipe}, "
-        f"{found.shape.parameters / 1e9:.3g} billion parameters",
-        f"datasets    {len(found.lengths)} from {teachers} teachers, {sum(of.trajectories for of in found.lengths):,} trajectories",
+        f"{budget.shape.parameters / 1e9:.3g} billion parameters",
+        f"datasets    {len(budget.lengths)} from {teachers} teachers, {sum(lengths.trajectories for lengths in budget.lengths):,} trajectories",
         f"training    {training.epochs} epochs"
         + (f", LoRA of rank {training.lora.rank}" if training.lora.rank else ""),
         f"benchmarks  {', '.join(evaluation.benchmarks)}, {evaluation.samples} samples a problem of at most "
         f"{evaluation.max_new_tokens:,} tokens",
         f"cells       {_cells(config)}",
         "",
-        _stages(found, config.plan),
+        _stages(budget, config.plan),
         "",
         f"memory of full fine-tuning, chats of {training.max_length:,} tokens, micro-batch {training.micro_batch}, checkpointing "
         + ("on" if training.gradient_checkpointing else "off"),
-        memory_table(found.memory, config.plan.memory),
+        memory_table(budget.memory, config.plan.memory),
         "",
-        *_assumed(found, config.plan),
+        *_assumed(budget, config.plan),
         "",
         "An estimate, nothing of it is measured.",
     ]
@@ -82,10 +82,12 @@ def _cells(config: StudyConfig) -> str:
     for cell in cells(config):
         by_stage.setdefault(cell.stage, []).append(cell.state)
     settled = ("done", "not needed")
-    return ", ".join(f"{stage} {sum(s in settled for s in of)} of {len(of)} done" for stage, of in by_stage.items())
+    return ", ".join(
+        f"{stage} {sum(s in settled for s in cells)} of {len(cells)} done" for stage, cells in by_stage.items()
+    )
 
 
-def _stages(found: Budget, assumed: Assumptions) -> str:
+def _stages(budget: Budget, assumed: Assumptions) -> str:
     rows = [
         [
             s.name,
@@ -95,9 +97,9 @@ def _stages(found: Budget, assumed: Assumptions) -> str:
             f"{s.hours * assumed.price:,.0f}",
             f"{s.disk / 1e9:,.3g}",
         ]
-        for s in found.stages
+        for s in budget.stages
     ]
-    hours, disk = sum(s.hours for s in found.stages), sum(s.disk for s in found.stages)
+    hours, disk = sum(s.hours for s in budget.stages), sum(s.disk for s in budget.stages)
     rows.append(["all", "", "", f"{hours:,.3g}", f"{hours * assumed.price:,.0f}", f"{disk / 1e9:,.3g}"])
     return markdown_table(["stage", "datasets or models", "tokens", "GPU-hours", "cost", "disk, GB"], rows)
 
@@ -106,23 +108,23 @@ def memory_table(ways: Mapping[tuple[Spread, int], Memory], device: float) -> st
     """What training takes, for each way to spread it over so many devices of so many bytes."""
     columns = ("weights", "gradients", "optimiser", "gathered", "activations", "logits")
     rows = []
-    for (way, devices), of in ways.items():
-        gigabytes = [f"{getattr(of, name) / 1e9:,.1f}" for name in (*columns, "device", "main_memory")]
+    for (way, devices), needed in ways.items():
+        gigabytes = [f"{getattr(needed, name) / 1e9:,.1f}" for name in (*columns, "device", "main_memory")]
         label = way.value if way is Spread.none else f"{way.value}, {devices} GPUs"
-        rows.append([label, *gigabytes, "yes" if of.device <= device else "no"])
+        rows.append([label, *gigabytes, "yes" if needed.device <= device else "no"])
     header = ["GB on each GPU", *columns, "together", "main memory", f"fits {device / 1e9:.0f} GB"]
     return markdown_table(header, rows)
 
 
-def _assumed(found: Budget, assumed: Assumptions) -> list[str]:
+def _assumed(budget: Budget, assumed: Assumptions) -> list[str]:
     lines = [
-        *found.source,
+        *budget.source,
         f"{assumed.flops:.2g} FLOP/s a device (plan.flops), of which scoring and training reach {assumed.utilisation:.0%} "
         "(plan.utilisation); operations are counted from the student's shape, attention at the mean length",
         f"a step of generation reads weights and cache at {assumed.bandwidth:.2g} B/s (plan.bandwidth), and takes at least "
         f"{assumed.step:g} s (plan.step)",
         f"{assumed.price:g} per GPU-hour (plan.price), in whatever currency",
-        *(f"{stage.name}: {stage.note}" for stage in found.stages if stage.note),
+        *(f"{stage.name}: {stage.note}" for stage in budget.stages if stage.note),
         *(f"memory: {line}" for line in memory.ASSUMED),
     ]
     return [f"assumed: {line}" for line in lines]
@@ -136,8 +138,8 @@ def announce(config: StudyConfig, data: Sequence[Dataset], seeds: int) -> None:
     student's earlier ones. Nothing is taken off for what is there already.
     """
     said = f"{len(data) * seeds} trainings and evaluations, less what is there"
-    trained = [(of["seconds"], of["counts"]["rows"]) for of in _manifests(config, TRAINED)]
-    graded = [of["seconds"] for of in _manifests(config, GRADES)]
+    trained = [(manifest["seconds"], manifest["counts"]["rows"]) for manifest in _manifests(config, TRAINED)]
+    graded = [manifest["seconds"] for manifest in _manifests(config, GRADES)]
     if trained and graded:
         each = sum(seconds for seconds, _ in trained) / sum(rows for _, rows in trained)
         evaluation = sum(graded) / len(graded) * len(config.evaluation.benchmarks)

@@ -12,6 +12,7 @@ import click
 
 from rsr import __version__
 from rsr.cli.commands import compare, inspect, rank, score
+from rsr.cli.reporting import report
 from rsr.cli.selecting import select
 from rsr.errors import in_one_line, printable, show_any_text
 from rsr.student import threads
@@ -35,7 +36,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (score, rank, select, inspect, compare):
+for command in (score, rank, select, report, inspect, compare):
     cli.add_command(command)
 
 

@@ -1,53 +1,68 @@
 """The commands. Each reads its options, calls a verb of `rsr.api`, and shows what it returns."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from rsr.cli import options
-from rsr.cli.options import needs, settings_of, settings_options
+from rsr.cli.options import needs, settings_options
+from rsr.tokens.settings import Settings
 
 if TYPE_CHECKING:
     from rsr.data.discovery import Source
+    from rsr.data.trajectories import Dataset
     from rsr.metrics.score_tables import Scores
+    from rsr.tokens.score_dataset import Backend
 
 
 @click.command()
 @options.DATA
 @options.STUDENT
 @options.SAMPLE
+@options.FIELD
 @options.OUTPUTS
 @options.ON_ERROR
 @settings_options
+@click.option(
+    "--metrics",
+    default="tokens",
+    show_default=True,
+    metavar="NAME,...",
+    help="Metrics or groups: those of tokens come all together; text, steps and gradients are measured besides.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say how many tokens, how long, how much memory and disk.")
 @options.JSON
 def score(
     data: tuple[str, ...],
     student: str | None,
     sample: int | None,
+    fields: tuple[str, ...],
     outputs: Path,
     on_error: Any,
+    metrics: str,
     dry_run: bool,
     as_json: bool,
-    **settings: Any,
+    settings: Settings,
 ) -> None:
     """Score trajectories under a student.
 
-    DATA are files or folders (teacher/generation.json) of chats in JSON, JSON Lines or Parquet; NAME=FILE names the
-    teacher, - reads JSON Lines from standard input. Interrupted, the same command goes on.
+    DATA are files or folders (teacher/generation.json) of chats in JSON, JSON Lines, Parquet or Arrow, or hub:OWNER/NAME on
+    the hub; NAME=FILE names the teacher, - reads JSON Lines from standard input. Interrupted, the same command goes on.
     """
     needs(data, student)
+    names = options.names(metrics)
     if dry_run:
         from rsr.api import engine_of
         from rsr.cli.show import show_estimate
         from rsr.tokens.dry_run import estimate
 
-        read = read_first(student, data, sample, on_error)
-        scorer = engine_of(str(student), settings_of(settings))
+        read = read_first(student, data, sample, on_error, fields)
+        scorer = engine_of(str(student), settings)
         _show(estimate(scorer, [source.dataset for source in read], outputs), as_json, show_estimate)
         return
-    scores, _ = scored(student, data, sample, outputs, on_error, settings)
+    scores, _ = scored(student, data, names, sample, outputs, on_error, settings, fields)
     if as_json:
         from rsr.cli.output import print_json
 
@@ -55,7 +70,7 @@ def score(
     else:
         from rsr.cli.terminal import show_scores
 
-        show_scores(scores)
+        show_scores(scores, names)
 
 
 @click.command(short_help="Order teachers (or datasets) for a student.")
@@ -66,14 +81,16 @@ def score(
 @options.PRESET
 @click.option(
     "--by",
-    type=click.Choice(["dataset", "teacher"]),
     default="dataset",
     show_default=True,
-    help="Order generations, or teachers with their generations together.",
+    metavar="dataset|teacher|FIELD",
+    help="Order generations, or teachers with their generations together; or generations within each value of a FIELD of the "
+    "records, such as source, beside the order of all.",
 )
 @click.option("--resamples", type=click.IntRange(100), default=10_000, show_default=True, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @options.SAMPLE
+@options.FIELD
 @options.OUTPUTS
 @options.ON_ERROR
 @settings_options
@@ -88,10 +105,11 @@ def rank(
     resamples: int,
     seed: int,
     sample: int | None,
+    fields: tuple[str, ...],
     outputs: Path,
     on_error: Any,
     as_json: bool,
-    **settings: Any,
+    settings: Settings,
 ) -> None:
     """Order teachers (or datasets) for a student, and say how sure that order is.
 
@@ -100,15 +118,27 @@ def rank(
     from rsr.metrics.base import by_name
 
     by_name(metric)
+    by_field = by not in ("dataset", "teacher")
     if scores is not None:
-        if data or student:
+        if student or (data and not by_field):
             raise click.UsageError("--scores says all: leave out --student and DATA.")
+        from rsr.data import discovery
         from rsr.metrics import score_tables
 
+        if by_field and not data:
+            raise click.UsageError(f"--by {by}: fields are in the records: give DATA, too.")
         table = score_tables.read(options.scores_folder(scores))
+        read = discovery.read(data, sample=sample, on_error=on_error, fields=options.fields_of(fields)) if data else []
     else:
         needs(data, student)
-        table, _ = scored(student, data, sample, outputs, on_error, settings)
+        table, read = scored(student, data, [metric], sample, outputs, on_error, settings, fields)
+    if by_field:
+        from rsr.cli.show import show_groups
+        from rsr.selection.groups import rank_by
+
+        grouped = rank_by(table.trajectories, read, by, metric, preset, resamples=resamples, seed=seed)
+        _show(grouped, as_json, show_groups)
+        return
     from rsr.cli.show import show_ranking
     from rsr.selection.ranking import rank
 
@@ -118,7 +148,14 @@ def rank(
 @click.command(short_help="Look at one trajectory, token by token.")
 @options.DATA
 @options.STUDENT
-@click.option("--trajectory", default="0", show_default=True, metavar="ID", help="By id, or by place from 0.")
+@click.option(
+    "--trajectory",
+    default="0",
+    show_default=True,
+    metavar="ID",
+    help="By id, or by place from 0; DATASET:ID where several datasets have it.",
+)
+@options.FIELD
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write a page instead.")
 @click.option(
     "--tokens", type=click.IntRange(1), default=400, show_default=True, help="How many to show on the terminal."
@@ -129,16 +166,17 @@ def inspect(
     data: tuple[str, ...],
     student: str | None,
     trajectory: str,
+    fields: tuple[str, ...],
     html: Path | None,
     tokens: int,
     as_json: bool,
-    **settings: Any,
+    settings: Settings,
 ) -> None:
     """Look at one trajectory: the rendered prompt, the mask, and every token's rank and surprisal."""
     needs(data, student)
     from rsr import api
 
-    inspection = api.inspect(str(student), data, trajectory, settings=settings_of(settings))
+    inspection = api.inspect(str(student), data, trajectory, fields=options.fields_of(fields), settings=settings)
     if html is not None:
         from rsr.store.artefacts import write_text, writing
 
@@ -170,32 +208,61 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     _show(compare_scores.compare(*sets), as_json, show_comparison)
 
 
-def read_first(student: str | None, data: tuple[str, ...], sample: int | None, on_error: Any) -> "list[Source]":
+def read_first(
+    student: str | None, data: tuple[str, ...], sample: int | None, on_error: Any, fields: tuple[str, ...] = ()
+) -> "list[Source]":
     """The sources; what is wrong with them shows before a model is loaded."""
     from rsr.data import discovery
     from rsr.student.student import check
 
     check(str(student))
-    return discovery.read(data, sample=sample, on_error=on_error)
+    return discovery.read(data, sample=sample, on_error=on_error, fields=options.fields_of(fields))
 
 
 def scored(
     student: str | None,
     data: tuple[str, ...],
+    metrics: Sequence[str],
     sample: int | None,
     outputs: Path,
     on_error: Any,
-    settings: dict[str, Any],
+    settings: Settings,
+    fields: tuple[str, ...] = (),
+    keep: "Callable[[list[Source]], list[Source]]" = lambda read: read,
 ) -> "tuple[Scores, list[Source]]":
+    """The scores of those sources that are to be kept, made where they are not there yet, and what was read."""
     options.check_writable(outputs)
-    read = read_first(student, data, sample, on_error)
+    from rsr.metrics.feature_tables import measurable
+
+    others = measurable(metrics)
+    read = keep(read_first(student, data, sample, on_error, fields))
     from rsr.api import label_of, score_sources, scorer_of
     from rsr.cli.progress import TokenProgress
+    from rsr.cli.terminal import say
+    from rsr.tokens.late_scorer import LateScorer
 
-    with TokenProgress([source.dataset for source in read]) as progress:
-        scorer = scorer_of(str(student), settings_of(settings))
-        scores = score_sources(scorer, read, outputs, label=label_of(data), on_error=on_error, progress=progress)
+    scorer = scorer_of(str(student), settings)
+    datasets = [source.dataset for source in read]
+    _say_of_other_dtypes(scorer, datasets, outputs)
+    with TokenProgress(datasets, passes=1 + len({metric.needs for metric in others})) as progress:
+        scores = score_sources(
+            scorer, read, outputs, metrics=metrics, label=label_of(data), on_error=on_error, progress=progress
+        )
+    if isinstance(scorer, LateScorer) and not scorer.loaded:
+        template = "its own template" if settings.template is None else f"template {settings.template}"
+        say(
+            f"found: {scorer.student.name} in {scorer.student.identity['dtype']} with {template}, nothing is scored anew",
+            stderr=True,
+        )
     return scores, read
+
+
+def _say_of_other_dtypes(scorer: "Backend", datasets: "list[Dataset]", outputs: Path) -> None:
+    from rsr.cli.terminal import say
+    from rsr.tokens.score_dataset import other_dtypes
+
+    for dtype in sorted(set.union(*(other_dtypes(scorer, dataset, outputs) for dataset in datasets))):
+        say(f"note: {dtype} scores of this exist: --dtype {dtype} takes them", stderr=True)
 
 
 def _show(value: Any, as_json: bool, show: Any) -> None:

@@ -4,13 +4,15 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import click
 
 from rsr.errors import InputError
-from rsr.student.settings import Dtype, HeadDtype
+from rsr.student.settings import BoundaryTokens, Dtype, HeadDtype, Rendering
 from rsr.tokens.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,6 +43,14 @@ ON_ERROR = click.option(
     help="Of a malformed record: stop, or leave it out and count it.",
 )
 
+FIELD = click.option(
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="OURS=THEIRS",
+    help="Name of a field in the records, by ours, such as teacher=model or correct=is_right; repeatable.",
+)
+
 _DEFAULTS = Settings()
 _SETTINGS = (
     click.option(
@@ -56,6 +66,11 @@ _SETTINGS = (
         default=_DEFAULTS.head_dtype,
         show_default=True,
         help="float32 computes the head in float32, which breaks ties of bfloat16.",
+    ),
+    click.option(
+        "--expectations",
+        is_flag=True,
+        help="Keep the expected clipped rank too, which metrics such as calibrated_rsr need.",
     ),
     click.option(
         "--max-length",
@@ -74,7 +89,24 @@ _SETTINGS = (
         metavar="NAME=VALUE",
         help="Passed to the template; VALUE as in JSON, or text.",
     ),
-    click.option("--device", help="Such as cuda:0 or cpu. [default: a GPU where there is one]"),
+    click.option(
+        "--rendering",
+        type=click.Choice(get_args(Rendering)),
+        default=_DEFAULTS.rendering,
+        show_default=True,
+        help="Of chats of several turns: as training on the whole sees them, or every turn behind its own prefix.",
+    ),
+    click.option(
+        "--boundary-tokens",
+        type=click.Choice(get_args(BoundaryTokens)),
+        default=_DEFAULTS.boundary_tokens,
+        show_default=True,
+        help="Tokens of a response that hold text of the template as well: leave them out, or score them.",
+    ),
+    click.option(
+        "--device",
+        help="Such as cuda:0 or cpu; auto spreads the weights over GPUs, memory and disk. [default: a GPU where there is one]",
+    ),
     click.option(
         "--attention",
         help="Attention implementation of transformers. [default: sdpa where the model has it, else eager]",
@@ -91,14 +123,19 @@ _SETTINGS = (
 
 
 def settings_options(command: F) -> F:
-    """The options of loading and scoring; a command gets them as `settings`, keywords of `settings_of`."""
+    """The options of loading and scoring; a command gets them together, as `settings`."""
+
+    @wraps(command)
+    def with_settings(**given: Any) -> Any:
+        own = {field.name: given.pop(field.name) for field in fields(Settings) if field.name in given}
+        return command(settings=_settings(own), **given)
 
     for option in reversed(_SETTINGS):
-        command = option(command)
-    return command
+        with_settings = option(with_settings)
+    return cast(F, with_settings)
 
 
-def settings_of(options: dict[str, Any]) -> Settings:
+def _settings(options: dict[str, Any]) -> Settings:
     """Settings from options.
 
     Raises:
@@ -119,6 +156,26 @@ def _plain(text: str) -> Any:
         return json.loads(text.lower() if text.lower() in ("true", "false", "null") else text, parse_constant=str)
     except ValueError:
         return text
+
+
+def fields_of(given: tuple[str, ...]) -> dict[str, str]:
+    """Names of fields, by ours.
+
+    Raises:
+        UsageError: one is not OURS=THEIRS.
+    """
+    fields = {}
+    for field in given:
+        ours, equals, theirs = field.partition("=")
+        if not (ours and equals and theirs):
+            raise click.UsageError(f"--field {field!r} is not OURS=THEIRS")
+        fields[ours] = theirs
+    return fields
+
+
+def names(given: str | None) -> list[str]:
+    """Names with commas between."""
+    return [name.strip() for name in given.split(",")] if given else []
 
 
 def needs(data: tuple[str, ...], student: str | None) -> None:

@@ -39,6 +39,7 @@ class TokenProgress:
     Args:
         processes: that share the work evenly; 0 shows nothing.
         report: called with the characters that are done and the number of all.
+        passes: over all characters.
     """
 
     def __init__(
@@ -46,9 +47,12 @@ class TokenProgress:
         datasets: Sequence[Dataset],
         processes: int = 1,
         report: Callable[[int, int], None] = lambda done, total: None,
+        *,
+        passes: int = 1,
     ) -> None:
         self.sizes = {d.name: sum(t.characters for t in d.trajectories) for d in datasets}
         self.processes = processes
+        self.total = passes * sum(self.sizes.values())
         self.report, self.characters = report, 0
         self.tokens, self.began = 0, time.perf_counter()
         self.console = Console(file=sys.stderr)
@@ -63,8 +67,7 @@ class TokenProgress:
             disable=not processes or not self.console.is_terminal,
             transient=True,
         )
-        share = sum(self.sizes.values()) / max(1, processes)
-        self.task = self.bar.add_task("scoring", total=share, speed="")
+        self.task = self.bar.add_task("scoring", total=self.total / max(1, processes), speed="")
 
     def __enter__(self) -> "TokenProgress":
         self.bar.start()
@@ -83,10 +86,10 @@ class TokenProgress:
             self.named.add(dataset.name)
         self.tokens += tokens
         self.characters += characters
-        self.report(self.characters, sum(self.sizes.values()))
+        self.report(self.characters, self.total)
         speed = self.tokens / (time.perf_counter() - self.began)
         if self.processes and not self.console.is_terminal and self.minute_is_over():
-            share = self.processes * self.characters / max(1, sum(self.sizes.values()))
+            share = self.processes * self.characters / max(1, self.total)
             print(f"scoring {title}: {share:.1%} of all, {speed:,.0f} tokens/s", file=sys.stderr, flush=True)
         self.bar.update(
             self.task,

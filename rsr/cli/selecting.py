@@ -1,105 +1,191 @@
-"""The command `rsr select`."""
+"""The command `rsr select`, and the options of a selection."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rsr.cli import options
 from rsr.cli.commands import scored
-from rsr.cli.options import needs, settings_options
+from rsr.cli.options import F, needs, settings_options
+from rsr.tokens.settings import Settings
+
+if TYPE_CHECKING:
+    from rsr.data.discovery import Source
+    from rsr.metrics.score_tables import Scores
+    from rsr.selection.training_set import TrainingSet
+
+FORMATS = ("records", "messages", "prompt-completion", "sharegpt", "alpaca")
+FILES = (".json", ".jsonl", ".parquet")
+
+_SELECTION = (
+    options.METRIC,
+    options.PRESET,
+    click.option("--teachers", metavar="NAME,...", help="Only answers of these teachers."),
+    click.option("--without", metavar="NAME,...", help="No answers of these teachers."),
+    click.option("--min-response-tokens", type=int, metavar="N", help="No responses shorter than N tokens."),
+    click.option("--max-response-tokens", type=int, metavar="N", help="No responses longer than N tokens."),
+    click.option(
+        "--correct",
+        type=click.Choice(["first", "only", "ignore"]),
+        default="first",
+        show_default=True,
+        help="Prefer answers known to be correct, take only those, or do not look.",
+    ),
+    click.option(
+        "--answer",
+        "answers",
+        multiple=True,
+        metavar="PLACE",
+        help="Where a response says its answer: boxed, sentence, line, hashes, 'last number' or a regular expression; repeatable, "
+        "the first that finds one counts. [default: boxed, sentence, line, hashes]",
+    ),
+    click.option(
+        "--distinct", is_flag=True, help="Of near-duplicates (80 % of runs of five words alike) only the best."
+    ),
+    click.option(
+        "--per-problem",
+        default="1",
+        show_default=True,
+        metavar="N|all",
+        help="Keep the best N answers to each problem.",
+    ),
+    click.option("--by-prompt", is_flag=True, help="All answers to one prompt are one problem, whatever their ids."),
+    click.option("--quota", type=int, metavar="N", help="At most N of each teacher, or of each --group."),
+    click.option("--group", metavar="FIELD", help="Field of the records that --quota is over."),
+    click.option("--top", type=int, metavar="N", help="The best N of what is left."),
+    click.option("--share", type=float, metavar="X", help="The best share of what is left, such as 0.5."),
+    click.option("--tokens", type=int, metavar="N", help="The best of what is left, up to N response tokens."),
+    click.option(
+        "--against", multiple=True, metavar="FILE", help="Evaluation set to look for overlap with (repeatable)."
+    ),
+)
+
+
+def selection_options(command: F) -> F:
+    """The options of a selection, keywords of `selected`, in the order in which they are applied."""
+    for option in reversed(_SELECTION):
+        command = option(command)
+    return command
 
 
 @click.command()
 @options.DATA
 @options.STUDENT
 @options.SCORES
-@options.METRIC
-@options.PRESET
-@click.option("--output", "-o", required=True, metavar="FOLDER", help="Folder to write; - prints JSON Lines.")
 @click.option(
-    "--per-problem", default="1", show_default=True, metavar="N|all", help="Keep the best N answers to each problem."
+    "--output",
+    "-o",
+    required=True,
+    metavar="FOLDER|FILE|-",
+    help="Folder to write; a .json, .jsonl or .parquet file holds the records alone, - prints them as JSON Lines.",
 )
-@click.option("--by-prompt", is_flag=True, help="All answers to one prompt are one problem, whatever their ids.")
 @click.option(
-    "--correct",
-    type=click.Choice(["first", "only", "ignore"]),
-    default="first",
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="records",
     show_default=True,
-    help="Prefer answers known to be correct, take only those, or do not look.",
+    help="The records unchanged, or each trajectory as it was scored in another format.",
 )
-@click.option(
-    "--answer",
-    "answers",
-    multiple=True,
-    metavar="PLACE",
-    help="Where a response says its answer: boxed, sentence, line, hashes, 'last number' or a regular expression; repeatable, the "
-    "first that finds one counts. [default: boxed, sentence, line, hashes]",
-)
-@click.option("--quota", type=int, metavar="N", help="At most N of each teacher, or of each --group.")
-@click.option("--group", metavar="FIELD", help="Field of the records that --quota is over.")
-@click.option("--top", type=int, metavar="N", help="The best N of what is left.")
-@click.option("--share", type=float, metavar="X", help="The best share of what is left, such as 0.5.")
-@click.option("--tokens", type=int, metavar="N", help="The best of what is left, up to N response tokens.")
-@click.option("--against", multiple=True, metavar="FILE", help="Evaluation set to look for overlap with (repeatable).")
-@click.option("--as-messages", is_flag=True, help="Write messages as they were scored, not the records unchanged.")
+@selection_options
 @options.SAMPLE
+@options.FIELD
 @options.OUTPUTS
 @options.ON_ERROR
 @settings_options
 @options.JSON
-def select(
+def select(data: tuple[str, ...], student: str | None, output: str, form: Any, as_json: bool, **given: Any) -> None:
+    """Choose a training set by the student's scores.
+
+    Best of N per problem, then a quota, then a size. Writes the records unchanged in the format of DATA (or in another --format), with
+    settings for TRL and LLaMA-Factory that learn the responses alone, selected.csv, left_out.csv and a manifest.
+    """
+    _, _, chosen = selected(data, student, **given)
+    from rsr.cli.show import show_training_set
+
+    if output == "-":
+        for part in chosen.content(form, ".jsonl"):
+            click.echo(part, nl=False)
+        show_training_set(chosen, None)
+        return
+    if Path(output).suffix in FILES:
+        written = chosen.write_file(output, form)
+    else:
+        written = chosen.write(output, form, student=student)
+    if as_json:
+        from rsr.cli.output import print_json
+
+        covered, problems = chosen.problems
+        counts = {"selected": len(chosen.trajectories), "problems": problems, "covered": covered}
+        print_json({"file": written} | counts)
+    else:
+        show_training_set(chosen, written)
+
+
+def selected(
     data: tuple[str, ...],
     student: str | None,
+    *,
     scores: str | None,
     metric: str,
     preset: str,
-    output: str,
-    per_problem: str,
-    by_prompt: bool,
+    teachers: str | None,
+    without: str | None,
+    min_response_tokens: int | None,
+    max_response_tokens: int | None,
     correct: Any,
     answers: tuple[str, ...],
+    distinct: bool,
+    per_problem: str,
+    by_prompt: bool,
     quota: int | None,
     group: str | None,
     top: int | None,
     share: float | None,
     tokens: int | None,
     against: tuple[str, ...],
-    as_messages: bool,
     sample: int | None,
+    fields: tuple[str, ...],
     outputs: Path,
     on_error: Any,
-    as_json: bool,
-    **settings: Any,
-) -> None:
-    """Choose a training set by the student's scores.
-
-    Best of N per problem, then a quota, then a size. Writes the records unchanged in the format of DATA, with
-    dataset_info.json for LLaMA-Factory, selected.csv, left_out.csv and a manifest.
-    """
+    settings: Settings,
+) -> "tuple[Scores, list[Source], TrainingSet]":
+    """The scores of data, made where they are not there yet, what was read, and what is chosen of it."""
     from rsr.metrics.base import by_name
     from rsr.selection.rules import Rule
 
     by_name(metric)
-    rule = Rule(correct, _count(per_problem), quota, top, share, tokens)
+    rule = Rule(
+        min_response_tokens=min_response_tokens,
+        max_response_tokens=max_response_tokens,
+        correct=correct,
+        distinct=distinct,
+        per_problem=_count(per_problem),
+        quota=quota,
+        top=top,
+        share=share,
+        tokens=tokens,
+    )
     from rsr.data import contamination, discovery
     from rsr.grading.grader import USUAL
     from rsr.metrics import score_tables
     from rsr.selection import training_set
+    from rsr.selection.candidates import of_teachers
 
+    keep = partial(of_teachers, teachers=options.names(teachers), without=options.names(without))
     for file in against:
         contamination.check(Path(file))
     if scores is not None:
         if student:
             raise click.UsageError("--scores and --student say the same: give one.")
         needs(data, scores)
-        table, read = (
-            score_tables.read(options.scores_folder(scores)),
-            discovery.read(data, sample=sample, on_error=on_error),
-        )
+        table = score_tables.read(options.scores_folder(scores))
+        read = keep(discovery.read(data, sample=sample, on_error=on_error, fields=options.fields_of(fields)))
     else:
         needs(data, student)
-        table, read = scored(student, data, sample, outputs, on_error, settings)
+        table, read = scored(student, data, [metric], sample, outputs, on_error, settings, fields, keep)
     from rsr.cli.progress import answers_progress
 
     with answers_progress(read, rule) as graded:
@@ -114,22 +200,7 @@ def select(
             graded=graded,
             answers=answers or USUAL,
         )
-    chosen = chosen.against(against)
-    if output == "-":
-        from dataclasses import replace
-
-        for part in replace(chosen, suffix=".jsonl").content(as_messages=as_messages):
-            click.echo(part, nl=False)
-        return
-    written = chosen.write(output, as_messages=as_messages)
-    if as_json:
-        from rsr.cli.output import print_json
-
-        print_json({"file": written, "manifest": Path(output) / "manifest.json", "selected": len(chosen.trajectories)})
-    else:
-        from rsr.cli.show import show_training_set
-
-        show_training_set(chosen, written)
+    return table, read, chosen.against(against)
 
 
 def _count(per_problem: str) -> int | None:

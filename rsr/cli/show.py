@@ -1,19 +1,22 @@
 """Results on a terminal."""
 
-from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from rsr.cli.terminal import coloured, console, grid, interval, name_cell, number, percent, say
+from rsr.cli.terminal import coloured, console, grid, name_cell, say
 from rsr.errors import printable
 from rsr.metrics import METRICS
+from rsr.selection import conclusions
+from rsr.stats.rounding import number, percent, share, with_interval
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rsr.metrics.compare_scores import Comparison
-    from rsr.selection.ranking import EqualLength, Ranking
+    from rsr.selection.groups import GroupedRanking
+    from rsr.selection.ranking import Ranking
     from rsr.selection.training_set import TrainingSet
     from rsr.tokens.dry_run import DryRun
     from rsr.views.inspection import Inspection
@@ -25,11 +28,19 @@ def show_estimate(dry_run: "DryRun") -> None:
         f"{dry_run.trajectories:,} trajectories, {dry_run.tokens:,} tokens ({dry_run.response_tokens:,} of responses), "
         f"longest {dry_run.longest:,}{cut}",
         f"time    about {_duration(dry_run.seconds)} at {dry_run.tokens_per_second:,.0f} tokens/s in a short probe",
-        f"memory  {_size(dry_run.memory)} at the probe's peak, weights {_size(dry_run.weights)} of it",
+        f"memory  {_size(dry_run.memory)} at the probe's peak, weights {_size(dry_run.weights)} of it: {_place(dry_run)}",
         f"disk    about {_size(dry_run.disk)}, free {_size(dry_run.free)}",
     )
     if dry_run.refused:
         say(f"{dry_run.refused} cannot be rendered verbatim and would stop the run, the first: {dry_run.first_refused}")
+
+
+def _place(dry_run: "DryRun") -> str:
+    """Whether the student fits on its device, or where it lies."""
+    if len(dry_run.places) > 1:
+        return "spread over " + ", ".join(f"{place} {_size(size)}" for place, size in dry_run.places.items())
+    fits = "fits" if dry_run.memory <= dry_run.device_memory else "does not fit"
+    return f"{fits} on {dry_run.device}, which has {_size(dry_run.device_memory)}"
 
 
 def _duration(seconds: float) -> str:
@@ -43,91 +54,66 @@ def _size(size: int) -> str:
 
 
 def show_ranking(ranking: "Ranking") -> None:
-    title = METRICS[ranking.metric].title + (f" ({ranking.preset})" if ranking.preset else "")
-    say(f"{title}, {ranking.direction} is better, on {ranking.problems} problems that all datasets have a value for")
-    if ranking.left_out:
-        say(f"{ranking.left_out} problems are left out: some dataset has no value for them")
-    table = grid("", "dataset", f"{title} [95 %]", "best", "beats next", "length")
+    say(*conclusions.basis(ranking))
+    table = grid("", "dataset", f"{conclusions.title(ranking)} [95 %]", "best", "beats next", "length")
     for i, place in enumerate(ranking.places):
         beats = percent(ranking.wins[i][i + 1]) if i + 1 < len(ranking.places) else ""
-        values = interval(asdict(place))
+        value = with_interval(place.value, place.low, place.high)
         length = "not known" if place.length is None else f"{place.length:.0f}"
-        table.add_row(str(i + 1), name_cell(place.dataset), values, percent(place.best), beats, length)
+        table.add_row(str(i + 1), name_cell(place.dataset), value, percent(place.best), beats, length)
     console().print(table)
     if len(ranking.places) < 2:
         say("one dataset has no order: give several")
         return
-    say(_settled(ranking), *_choices(ranking), *_lengths(ranking), _decision(ranking))
+    say(*conclusions.reasons(ranking), conclusions.decision(ranking))
 
 
-def _decision(ranking: "Ranking") -> str:
-    first, *others = ranking.places
-    alike = [place.dataset for place in others if not place.told_apart]
-    if not alike:
-        return f"train on {first.dataset}: by this metric it is told apart from all others"
-    return (
-        f"train on {first.dataset}, or on what cannot be told apart from it by this metric: {', '.join(alike)}. "
-        "More right answers, or fewer tokens, may decide"
-    )
+def show_groups(grouped: "GroupedRanking") -> None:
+    show_ranking(grouped.whole)
+    say("", f"within each {grouped.field} (agreement: Kendall's tau with the order of all)")
+    table = grid(grouped.field, "trajectories", "problems", "agreement", "order")
+    for group in grouped.groups:
+        if group.ranking is None:
+            table.add_row(name_cell(group.name), str(group.trajectories), "", "", name_cell(group.reason))
+            continue
+        order = ", ".join(f"{place.dataset} {number(place.value)}" for place in group.ranking.places)
+        cells = (str(group.trajectories), str(group.ranking.problems), _coefficient(group.agreement))
+        table.add_row(name_cell(group.name), *cells, name_cell(order))
+    console().print(table)
 
 
-def _settled(ranking: "Ranking") -> str:
-    first, second = (place.dataset for place in ranking.places[:2])
-    if ranking.to_settle is None:
-        return f"{first} and {second} are equal: nothing would settle their order"
-    if ranking.to_settle == 0:
-        return f"the order of {first} and {second} is settled: the 95 % interval of their difference excludes 0"
-    return (
-        f"to settle the order of {first} and {second}: about {ranking.to_settle:,} more problems, a trajectory "
-        "of each dataset for each (an estimate, if the difference stays)"
-    )
-
-
-def _choices(ranking: "Ranking") -> list[str]:
-    own = ranking.places[0].dataset
-    parts = [
-        f"{METRICS[name].title.lower()} {'the same' if chosen == own else chosen}"
-        for name, chosen in ranking.choices.items()
-    ]
-    return [f"others would choose: {', '.join(parts)}"] if parts else []
-
-
-def _lengths(ranking: "Ranking") -> list[str]:
-    def names(lengths: "list[EqualLength]") -> str:
-        return ", ".join(length.dataset for length in lengths)
-
-    if not ranking.lengths:
-        return ["whether length explains the order is not known: the scores of this metric do not say it"]
-    explained = [length for length in ranking.lengths if length.explains]
-    first = ranking.places[0].dataset
-    if not explained:
-        return [f"length explains the lead of {first} over none of the others"]
-    return [f"at equal length the lead of {first} cannot be told from 0 over: {names(explained)}"]
-
-
-def show_training_set(training_set: "TrainingSet", file: "Path") -> None:
+def show_training_set(training_set: "TrainingSet", file: "Path | None") -> None:
+    """Say what was selected; on standard error where no file holds it, since it is in a pipe."""
+    piped = file is None
+    tell = partial(say, stderr=piped)
     chosen = training_set.choice.chosen
     tokens = training_set.tokens
-    say(f"{len(chosen)} trajectories selected, {'unknown' if tokens is None else f'{tokens:,}'} response tokens")
-    table = grid("teacher", "selected", "share", f"mean {training_set.metric}", "correct", "wrong")
+    covered, problems = training_set.problems
+    said = "unknown" if tokens is None else f"{tokens:,}"
+    tell(f"{len(chosen)} trajectories selected, of {covered} of {problems} problems, {said} response tokens")
+    table = grid(
+        "teacher", "selected", "share", f"mean {METRICS[training_set.metric].title}", "correct", "wrong", "unknown"
+    )
+    ignored = training_set.rule.correct == "ignore"
     for row in training_set.composition.iter_rows(named=True):
         score = number(row["mean_score"])
         table.add_row(
             name_cell(row["teacher"]),
             str(row["selected"]),
-            f"{row['share']:.0%}",
+            share(row["share"]),
             score,
-            str(row["correct"]),
-            str(row["wrong"]),
+            *("" if ignored else str(row[verdict]) for verdict in ("correct", "wrong", "unknown")),
         )
-    console().print(table)
-    say(*(f"left out: {count} {reason}" for reason, count in training_set.reasons.items()))
+    console(stderr=piped).print(table)
+    tell(*(f"left out: {count} {reason}" for reason, count in training_set.reasons.items()))
     if training_set.choice.ties:
-        say(f"{training_set.choice.ties} ties settled by content")
+        tell(f"{training_set.choice.ties} ties settled by content")
     for overlap in training_set.overlaps:
         short = f" ({overlap.too_short} too short to compare)" if overlap.too_short else ""
-        say(f"{len(overlap.hits)} selected overlap with {overlap.evaluation}, {overlap.problems} problems{short}")
-    say(*(f"note: {warning}" for warning in training_set.warnings), f"Written to {file}")
+        tell(f"{len(overlap.hits)} selected overlap with {overlap.evaluation}, {overlap.problems} problems{short}")
+    tell(*(f"note: {warning}" for warning in training_set.warnings))
+    if not piped:
+        say(f"Written to {file}")
 
 
 def show_inspection(inspection: "Inspection", tokens: int) -> None:
@@ -141,6 +127,12 @@ def show_inspection(inspection: "Inspection", tokens: int) -> None:
     out.print(coloured(inspection.tokens[:tokens]), soft_wrap=True)
     if len(inspection.tokens) > tokens:
         say(f"(the first {tokens} of {len(inspection.tokens)} tokens)")
+    if len(inspection.turns) > 1:
+        by_turn = grid("message", "tokens", "RSR", "mean surprisal")
+        for turn in inspection.turns:
+            values = ["no value" if v is None else f"{v:.3f}" for v in (turn.rsr, turn.mean_surprisal)]
+            by_turn.add_row(str(turn.message), str(turn.tokens), *values)
+        out.print(by_turn)
     table = grid("highest rank", "rank", "surprisal", "highest surprisal", "rank", "surprisal")
     for one, other in zip(inspection.highest("rank"), inspection.highest("surprisal"), strict=True):
         cells = [(repr(t.text), str(t.rank), f"{t.surprisal:.2f}") for t in (one, other)]

@@ -11,7 +11,9 @@ from rich.text import Text
 
 from rsr.data.trajectories import dataset_name
 from rsr.errors import printable
+from rsr.metrics import Metric, select
 from rsr.metrics.score_tables import DATASET, Scores
+from rsr.stats.rounding import number, with_interval
 from rsr.views.heatmap import Token, shade
 
 BESIDE = {  # shown beside RSR where the tables hold them, with intervals in the files
@@ -39,15 +41,34 @@ def name_cell(name: str) -> Text:
     return Text(printable(name))
 
 
-def say(*lines: str) -> None:
+def say(*lines: str, stderr: bool = False) -> None:
     """Print lines as they are, but for control characters."""
-    out = console()
+    out = console(stderr=stderr)
     for line in lines:
         out.print(printable(line), markup=False, soft_wrap=True)
 
 
-def show_scores(scores: Scores) -> None:
-    """Print one line per dataset, best RSR first, what was counted, and where the tables are."""
+def show_scores(scores: Scores, names: Sequence[str] = ()) -> None:
+    """Print RSR and what goes with it where the tables hold it, then the other metrics, a line a dataset; what was counted, and where
+    the tables are.
+
+    Args:
+        names: of metrics or groups that were asked for; a token metric of no group is shown where it is among them.
+    """
+    facts = scores.artefact.facts
+    with_rsr = "rsr" in scores.datasets["metric"]
+    if with_rsr:
+        _show_rsr(scores)
+    shown = {"rsr", *BESIDE} if with_rsr else set()
+    held = [m for m in select(["all"]) if m.name in scores.datasets["metric"] and m.name not in shown]
+    if others := [m for m in held if m.needs != "tokens" or m.name in names]:
+        console().print(_others(scores.datasets, others))
+    say(*(f"{name} is left out: {reason}" for name, reason in facts.get("skipped", {}).items()))
+    say(*facts.get("warnings", []), *_failures(facts.get("measurements", [])))
+    say(f"Written to {scores.artefact.path}")
+
+
+def _show_rsr(scores: Scores) -> None:
     out = console()
     facts = scores.artefact.facts
     out.print(
@@ -64,32 +85,37 @@ def show_scores(scores: Scores) -> None:
         table.add_row(
             name_cell(name),
             str(cells["rsr"]["n"]),
-            interval(cells["rsr"]),
-            *(_value(cells[metric]) for metric in beside),
+            with_interval(*(cells["rsr"][end] for end in ("value", "low", "high"))),
+            *(_value(cells[metric]["value"]) for metric in beside),
         )
     out.print(table)
-    say(*_counted(facts["datasets"]), *_different_problems(scores.trajectories), f"Written to {scores.artefact.path}")
+    say(*_counted(facts["datasets"]), *_different_problems(scores.trajectories))
 
 
-def number(value: float) -> str:
-    return f"{value:.3f}" if value < 100 else f"{value:.0f}"
+def _others(datasets: pl.DataFrame, metrics: Sequence[Metric]) -> Table:
+    arrows = {"lower": "↓", "higher": "↑"}
+    table = grid("teacher", *(f"{m.title} {arrows[m.direction]}" for m in metrics))
+    shown = datasets.filter(pl.col("preset") == "").with_columns(name=DATASET)
+    for (name,), of_dataset in shown.group_by("name", maintain_order=True):
+        values = dict(of_dataset.select("metric", "value").iter_rows())
+        table.add_row(name_cell(str(name)), *(_value(values.get(m.name)) for m in metrics))
+    return table
 
 
-def percent(share: float) -> str:
-    """A share of resamples, of which all or none do not make a certainty."""
-    if not 0.01 <= share <= 0.99:
-        return "<1 %" if share < 0.5 else ">99 %"
-    return f"{share:.0%}"
+def _failures(measurements: Sequence[dict[str, Any]]) -> list[str]:
+    lines = []
+    for m in measurements:
+        if m["failed"]:
+            identity, reason = next(iter(m["failed"].items()))
+            lines.append(
+                f"{m['stage']} of {dataset_name(m['teacher'], m['generation'])}: {len(m['failed'])} trajectories have no value, the first "
+                f"{identity}: {reason}; the same command tries them again"
+            )
+    return lines
 
 
-def interval(row: dict[str, Any]) -> str:
-    if row["value"] is None:
-        return "no value"
-    return f"{number(row['value'])} [{number(row['low'])}, {number(row['high'])}]"
-
-
-def _value(row: dict[str, Any]) -> str:
-    return "no value" if row["value"] is None else number(row["value"])
+def _value(value: float | None) -> str:
+    return "no value" if value is None else number(value)
 
 
 def _different_problems(trajectories: pl.DataFrame) -> list[str]:

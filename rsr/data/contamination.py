@@ -5,13 +5,16 @@ row (13, as in GPT-3, arXiv 2005.14165, Appendix C); with a problem shorter than
 `SHORTEST` words on. Shorter problems cannot be told from common phrases: they are counted, not compared.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rsr.data.records import SUFFIXES, records
+from rsr.data.files import SUFFIXES, suffix_of
+from rsr.data.formats import chats
+from rsr.data.records import records
 from rsr.errors import InputError
 
 N = 13
@@ -63,7 +66,7 @@ def check(path: Path) -> None:
     Raises:
         InputError: there is no such file, or of another kind.
     """
-    if path.suffix not in SUFFIXES or not path.is_file():
+    if suffix_of(path) not in SUFFIXES or not path.is_file():
         raise InputError(f"{path}: no evaluation set; they are read from {', '.join(SUFFIXES)} files")
 
 
@@ -94,7 +97,7 @@ def _problem(where: str, record: Any) -> tuple[str, list[str]]:
         for name in FIELDS:
             if isinstance(record.get(name), str):
                 return identity, words(record[name])
-        messages = record.get("messages")
-        if isinstance(messages, list) and all(isinstance(m, Mapping) for m in messages):
-            return identity, words(" ".join(str(m.get("content")) for m in messages if m.get("role") == "user"))
+        with contextlib.suppress(InputError):
+            messages = chats.chat(record).messages
+            return identity, words(" ".join(message.content for message in messages if message.role == "user"))
     raise InputError(f"{where}: holds no problem: one of {', '.join(FIELDS)}, or messages")

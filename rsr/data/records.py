@@ -1,4 +1,4 @@
-"""Records of files: JSON (a list), JSON Lines or Parquet. They stay in their file, and are read one at a time."""
+"""Records of files: JSON (a list, or one record), JSON Lines, Parquet or Arrow. They stay in their file, and are read one at a time."""
 
 import json
 import os
@@ -10,10 +10,11 @@ from typing import Any, Generic, TypeVar, overload
 
 import polars as pl
 
-from rsr.data.shards import together
+from rsr.data.files import SUFFIXES, suffix_of, together
 from rsr.errors import InputError
 
-SUFFIXES = (".json", ".jsonl", ".parquet")
+TABLES = (".parquet", ".arrow")
+COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 
 Stamp = tuple[int, int]  # size and time of change of a file
 Span = tuple[int, int]  # first byte of a record, and the one behind it
@@ -42,8 +43,8 @@ class OnDemand(Sequence[R], Generic[T, R]):
 
 
 class _File:
-    """The records of one file, known as far as `scan` has gone: of JSON by their bytes, of Parquet by their rows. One Parquet file at a
-    time is in memory, the last that was asked.
+    """The records of one file, known as far as `scan` has gone: of JSON by their bytes, of a table by their rows. Of tables and of
+    compressed files one at a time is in memory, the last that was asked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,12 +56,12 @@ class _File:
     def scan(self) -> Iterator[tuple[str, Any]]:
         """See `FileRecords.scan`."""
         self._spans, self._rows, self._stamp = [], 0, self._now()
-        if self.path.suffix == ".parquet":
+        if self.path.suffix in TABLES:
             for record in _frame(self.path, self._stamp).iter_rows(named=True):
                 self._rows += 1
-                yield f"{self.path}, row {self._rows - 1}", _given(record)
+                yield f"{self.path}, row {self._rows - 1}", given(record)
             return
-        decoded = json_lines if self.path.suffix == ".jsonl" else _json_list
+        decoded = json_lines if suffix_of(self.path).startswith(".jsonl") else _json
         for where, record, span in decoded(self._bytes(None), str(self.path)):
             self._spans.append(span)
             self._rows += 1
@@ -71,13 +72,17 @@ class _File:
 
     def record(self, row: int) -> Any:
         """See `FileRecords.__getitem__`."""
-        if self.path.suffix != ".parquet":
+        if self.path.suffix not in TABLES:
             return json.loads(self._bytes(self._spans[row]).decode())
         self._check(now := self._now())
-        return _given(_frame(self.path, now).row(row, named=True))
+        return given(_frame(self.path, now).row(row, named=True))
 
     def _bytes(self, span: Span | None) -> bytes:
-        """Part of the file, or all of it."""
+        """Part of the file, or all of it, as it is without compression."""
+        if self.path.suffix in COMPRESSED:
+            self._check(now := self._now())
+            start, end = span or (0, None)
+            return _decompressed(self.path, now)[start:end]
         try:
             with self.path.open("rb") as file:
                 self._check(_stamp(os.fstat(file.fileno())))
@@ -99,7 +104,7 @@ class _File:
 
 
 class FileRecords(Sequence[Any]):
-    """The records of a file, of a shard those of all shards, by their rows, from 0. A record is read each time that it is asked for,
+    """The records of a dataset's file, of a shard or a folder those of all its files, by their rows, from 0. A record is read each time that it is asked for,
     so that a folder of datasets takes no more memory than its largest file. Rows are known as far as `scan` has gone.
 
     Raises:
@@ -109,6 +114,11 @@ class FileRecords(Sequence[Any]):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._files = [_File(file) for file in together(path)]
+
+    @property
+    def suffix(self) -> str:
+        """What a file of some of its records ends in."""
+        return SUFFIXES[suffix_of(self._files[0].path)]
 
     def scan(self) -> Iterator[tuple[str, Any]]:
         """Every record with the text that says where it stands.
@@ -168,9 +178,25 @@ def json_lines(content: bytes, source: str) -> Iterator[tuple[str, Any, Span]]:
         start += len(line) + 1
 
 
-def _json_list(content: bytes, source: str) -> Iterator[tuple[str, Any, Span]]:
-    """Decode record by record, so that each is known by its line and its bytes."""
+def _json(content: bytes, source: str) -> Iterator[tuple[str, Any, Span]]:
+    """The records of a file of JSON: a list, or one record; one that holds several is JSON Lines by another name."""
     text = _text(content, source)
+    start = _skip_space(text, 0)
+    if text[start : start + 1] != "{":
+        yield from _json_list(text, source)
+        return
+    try:
+        record, end = json.JSONDecoder().raw_decode(text, start)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{source}: not valid JSON: {_reason(error)}") from error
+    if _skip_space(text, end) < len(text):
+        yield from json_lines(content, source)
+        return
+    yield source, record, (len(text[:start].encode()), len(text[:end].encode()))
+
+
+def _json_list(text: str, source: str) -> Iterator[tuple[str, Any, Span]]:
+    """Decode record by record, so that each is known by its line and its bytes."""
     decoder, position, line, counted, start = json.JSONDecoder(), _skip_space(text, 0), 1, 0, 0
     if text[position : position + 1] != "[":
         begins = repr(text[position : position + 20]) if text.strip() else "nothing"
@@ -217,16 +243,46 @@ def _reason(error: Exception) -> str:
 
 @lru_cache(maxsize=1)
 def _frame(path: Path, stamp: Stamp) -> pl.DataFrame:
-    """The rows of a Parquet file as it was at a time."""
+    """The rows of a table as it was at a time."""
     try:
-        return pl.read_parquet(path, glob=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from error
+        return pl.read_parquet(path, glob=False) if path.suffix == ".parquet" else _arrow(path)
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        form = path.suffix.removeprefix(".").capitalize()
+        raise InputError(f"{path}: not a readable {form} file: {(str(error).splitlines() or [''])[0]}") from error
 
 
-def _given(record: dict[str, Any]) -> dict[str, Any]:
-    """A row without what its columns do not hold."""
-    return {key: value for key, value in record.items() if value is not None}
+def _arrow(path: Path) -> pl.DataFrame:
+    """The rows of an Arrow file, a stream as `datasets` writes it."""
+    import pyarrow as pa
+
+    with pa.OSFile(str(path)) as file:
+        opened = pa.ipc.open_file if file.read(6) == b"ARROW1" else pa.ipc.open_stream
+        file.seek(0)
+        frame = pl.from_arrow(opened(file).read_all())
+    assert isinstance(frame, pl.DataFrame), "a table of Arrow is a frame"
+    return frame
+
+
+@lru_cache(maxsize=1)
+def _decompressed(path: Path, stamp: Stamp) -> bytes:
+    """The content of a compressed file as it was at a time."""
+    import pyarrow as pa
+
+    try:
+        with pa.input_stream(str(path), compression=COMPRESSED[path.suffix]) as file:
+            content: bytes = file.read()
+            return content
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: not a readable {path.suffix} file: {(str(error).splitlines() or [''])[0]}"
+        ) from error
+
+
+def given(value: Any) -> Any:
+    """A row of a table without what its columns, and their fields, do not hold: a table has all fields in all its rows."""
+    if isinstance(value, dict):
+        return {key: given(part) for key, part in value.items() if part is not None}
+    return [given(part) for part in value] if isinstance(value, list) else value
 
 
 def _stamp(stat: os.stat_result) -> Stamp:

@@ -1,20 +1,9 @@
-"""Read trajectories: chats in which a teacher answers a problem.
+"""Trajectories: chats in which a teacher answers a problem, and the datasets that they are in.
 
-A *dataset* is what one teacher wrote in one generation, a file of JSON (a list), JSON Lines or Parquet. A *folder* of
-datasets is laid out teacher/generation.json or holds one file per teacher; a hub repository of that layout works the
-same. Shards (NAME-00000-of-00002.parquet) are one dataset. Messages stay in their file until they are asked for. Records may be
-
-* {"messages": [{"role", "content"}, ...]}, the list possibly as a string holding a JSON or Python literal;
-* ShareGPT: {"conversations": [{"from": "human" | "gpt" | "system", "value"}, ...]};
-* Alpaca: {"instruction", "input"?, "output", "history"?};
-
-each with an optional "system" (the first message), "id", "answer" and "correct" (true or false). An assistant message may carry its
-reasoning apart, as API exports do, in "reasoning_content", "reasoning" or "thinking"; it becomes
-"<think>\\n{reasoning}\\n</think>\\n\\n{content}". Fields that change what was said or seen, such as tools, are refused; of what else a
-message holds a dataset knows the names.
+A *dataset* is what one teacher wrote in one generation, a file of JSON, JSON Lines, Parquet or Arrow. Its messages stay in their file
+until they are asked for. Formats of records: `rsr.data.formats`. Each may have an "id", an "answer", and whether it is "correct".
 """
 
-import ast
 import hashlib
 import json
 from collections import Counter
@@ -24,28 +13,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from rsr.data.records import SUFFIXES, FileRecords
-from rsr.data.shards import name_of, refuse_splits, together
+from rsr.data.formats import chats
+from rsr.data.formats.values import check_encodable, encodable, kind
+from rsr.data.messages import ASKING, Message
+from rsr.data.records import FileRecords
 from rsr.errors import InputError
 
-BESIDE = ("manifest.json", "dataset_info.json")  # what lies beside trajectories and holds none
-RELEASED = "selected_by_rsr"  # the folder of Umean/RSR_data beside those of teachers: what was selected from them
-ROLES = ("system", "user", "assistant")
-SHAREGPT_ROLES = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
-REASONING = ("reasoning_content", "reasoning", "thinking")
-# What a student would have to see or be trained on otherwise, and does not.
-NOT_READ = ("tools", "functions", "images", "videos", "audios", "documents", "chat_template_kwargs", "system_prompt")
-NOT_READ_OF_MESSAGE = ("tool_calls", "function_call", "tool_call_id", "refusal", "images", "videos", "audio")
-TEXT_PARTS = (None, "text", "input_text", "output_text")
 OnError = Literal["error", "skip"]
 Advance = Callable[[int, int], None]  # told of the characters and tokens that are done since the last call
-Shape = Literal["messages", "conversations", "alpaca"]
-
-
-@dataclass(frozen=True)
-class Message:
-    role: str
-    content: str
+Fields = Mapping[str, str]  # our names of a record's fields -> the names that they have there
+FIELDS = (
+    *("teacher", "generation", "id", "answer", "correct", "messages", "conversations", "system", "tools"),
+    *("instruction", "input", "output", "prompt", "completion", "problem", "solution", "reasoning"),
+)
 
 
 class StoredMessages(Sequence[Message]):
@@ -55,8 +35,8 @@ class StoredMessages(Sequence[Message]):
         characters: length of all of them together.
     """
 
-    def __init__(self, records: FileRecords, row: int, characters: int) -> None:
-        self._records, self._row = records, row
+    def __init__(self, records: FileRecords, row: int, characters: int, fields: Fields) -> None:
+        self._records, self._row, self._fields = records, row, fields
         self.characters = characters
 
     @overload
@@ -73,8 +53,7 @@ class StoredMessages(Sequence[Message]):
         return iter(self._read())
 
     def _read(self) -> list[Message]:
-        record = self._records[self._row]
-        return _messages(record, _turns(record))
+        return chats.chat(renamed(self._records[self._row], self._fields)).messages
 
     @cached_property
     def sha256(self) -> str:
@@ -93,6 +72,8 @@ class Trajectory:
         answer: the reference answer to the problem, where known.
         correct: whether the record says that its response is right; None where it does not.
         row: place of its record among the records that were read, from 0.
+        tools: JSON text of each tool that the assistant may call, as chat templates want it:
+            {"type": "function", "function": {"name", "description", "parameters"}}.
     """
 
     id: str
@@ -101,13 +82,19 @@ class Trajectory:
     answer: str | None = None
     correct: bool | None = None
     row: int = 0
+    tools: tuple[str, ...] = ()
+
+    @property
+    def tool_schemas(self) -> list[Any]:
+        """Its tools as objects."""
+        return [json.loads(tool) for tool in self.tools]
 
     @property
     def characters(self) -> int:
         """Length of all messages together: what progress is counted in."""
         if isinstance(self.messages, StoredMessages):
             return self.messages.characters
-        return sum(len(m.content) for m in self.messages)
+        return sum(len(m.text) for m in self.messages)
 
     @property
     def final(self) -> int:
@@ -116,12 +103,13 @@ class Trajectory:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of its messages: equal for equal content."""
-        return self.messages.sha256 if isinstance(self.messages, StoredMessages) else _sha256(self.messages)
+        """SHA-256 of its messages and tools: equal for equal content."""
+        said = self.messages.sha256 if isinstance(self.messages, StoredMessages) else _sha256(self.messages)
+        return hashlib.sha256(json.dumps([said, *self.tools]).encode()).hexdigest() if self.tools else said
 
 
 def _sha256(messages: Iterable[Message]) -> str:
-    return hashlib.sha256(json.dumps([[m.role, m.content] for m in messages], ensure_ascii=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([m.row() for m in messages], ensure_ascii=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -139,7 +127,7 @@ class Dataset:
     Attributes:
         generation: "" where there is one only.
         skipped: records left out under on_error="skip".
-        unread: names of fields of messages that are not read.
+        unread: what was not read of it, in words.
     """
 
     teacher: str
@@ -153,14 +141,14 @@ class Dataset:
         return dataset_name(self.teacher, self.generation)
 
     def digest(self) -> str:
-        """SHA-256 of ids, problem keys and messages in their order: equal for equal content in any file format."""
+        """SHA-256 of ids, problem keys, messages and tools in their order: equal for equal content in any file format."""
         return self._digest
 
     @cached_property
     def _digest(self) -> str:
         hasher = hashlib.sha256()
         for t in self.trajectories:
-            row = [t.id, t.problem, [[m.role, m.content] for m in t.messages]]
+            row = [t.id, t.problem, [m.row() for m in t.messages], *([t.tools] if t.tools else [])]
             hasher.update(json.dumps(row, ensure_ascii=True).encode())
         return hasher.hexdigest()
 
@@ -170,87 +158,79 @@ def dataset_name(teacher: str, generation: str) -> str:
     return f"{teacher}/{generation}" if generation else teacher
 
 
-# --- finding files -------------------------------------------------------------------------------------------------
-
-
-def local(source: str | Path) -> Path:
-    """Where the files of a source lie; those of a hub repository ("hub:OWNER/NAME", or "hub:OWNER/NAME@REVISION") are
-    downloaded.
+def check_fields(fields: Fields) -> Fields:
+    """Refuse to name a field that is not read.
 
     Raises:
-        InputError: the hub cannot be reached, or has no such repository.
+        InputError: one is none of `FIELDS`.
     """
-    if isinstance(source, str) and source.startswith("hub:"):
-        return _download(source.removeprefix("hub:"))
-    return Path(source)
+    if unknown := [name for name in fields if name not in FIELDS]:
+        raise InputError(f"no field is read as {unknown[0]!r}; those that are: {', '.join(FIELDS)}")
+    return fields
 
 
-def find(source: str | Path) -> list[tuple[str, str, Path]]:
-    """The datasets of a source (see `local`): teacher, generation, file. A folder `RELEASED` beside those of teachers is none.
-
-    Raises:
-        InputError: there is nothing at that place, or nothing readable in it; the hub cannot be reached.
-    """
-    path = local(source)
-    if path.is_file():
-        if path.suffix not in SUFFIXES:
-            raise InputError(f"{path}: trajectories are read from {', '.join(SUFFIXES)} files")
-        return [(name_of(path), "", path)]
-    if not path.is_dir():
-        raise InputError(f"{path}: no such file or folder")
-    files = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.name not in BESIDE)
-    files = [
-        p for p in files if not any(part.startswith(".") or part == RELEASED for part in p.relative_to(path).parts)
-    ]
-    if not files:
-        raise InputError(f"{path}: holds no {', '.join(SUFFIXES)} file")
-    for folder in dict.fromkeys(p.parent for p in files):
-        refuse_splits(folder, (name_of(p) for p in files if p.parent == folder))
-    files_by_name: dict[tuple[str, str], Path] = {}
-    for p in (p for p in files if p == together(p)[0]):
-        name = (name_of(p), "") if p.parent == path else ("/".join(p.relative_to(path).parts[:-1]), name_of(p))
-        if name in files_by_name:
-            raise InputError(f"{files_by_name[name]} and {p} are the same teacher and generation: keep one of them")
-        files_by_name[name] = p
-    return [(teacher, generation, p) for (teacher, generation), p in files_by_name.items()]
+def renamed(record: Any, fields: Fields) -> Any:
+    """A record with its fields under our names."""
+    if not fields or not isinstance(record, Mapping):
+        return record
+    read_otherwise = {*fields.values()} & {*FIELDS}  # a solution that is called 'answer' is no reference answer
+    rest = {name: value for name, value in record.items() if name not in read_otherwise}
+    return {**rest, **{ours: record.get(theirs) for ours, theirs in fields.items()}}
 
 
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    repository, _, revision = name.partition("@")
-    patterns = [f"**/*{suffix}" for suffix in SUFFIXES] + [f"*{suffix}" for suffix in SUFFIXES]
-    try:
-        found = snapshot_download(repository, repo_type="dataset", revision=revision or None, allow_patterns=patterns)
-        return Path(found)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"hub:{name}: cannot be downloaded ({reason}); a local copy can be given as a folder"
-        ) from error
-
-
-def read(path: Path, teacher: str, generation: str = "", *, on_error: OnError = "error") -> Dataset:
-    """Read one file of trajectories.
+def read(
+    path: Path, teacher: str, generation: str = "", *, on_error: OnError = "error", fields: Fields | None = None
+) -> Dataset:
+    """Read one file of trajectories, all of one teacher.
 
     Raises:
         InputError: the file cannot be read or holds nothing, or, under on_error="error", the first malformed record,
             named by file and line (for Parquet by row).
     """
-    return stored(FileRecords(path), teacher, generation, on_error=on_error)
+    (dataset,) = read_all(FileRecords(path), teacher, generation, on_error=on_error, fields=fields, one_teacher=True)
+    return dataset
 
 
-def stored(file: FileRecords, teacher: str, generation: str = "", *, on_error: OnError = "error") -> Dataset:
-    """Make a dataset of the records of a file, whose messages stay there.
+def read_all(
+    file: FileRecords,
+    teacher: str,
+    generation: str = "",
+    *,
+    on_error: OnError = "error",
+    fields: Fields | None = None,
+    one_teacher: bool = False,
+) -> list[Dataset]:
+    """Read the datasets of one file; see `by_teacher`.
+
+    Raises:
+        InputError: see there.
+    """
+    records, source = file.scan(), str(file.path)
+    return by_teacher(
+        records,
+        teacher,
+        generation,
+        on_error=on_error,
+        source=source,
+        file=file,
+        fields=fields,
+        one_teacher=one_teacher,
+    )
+
+
+def parse(
+    records: Iterable[tuple[str, Any]], teacher: str, generation: str = "", *, on_error: OnError = "error"
+) -> Dataset:
+    """Make a dataset of records (mappings) of one teacher, each with a text that says where it comes from.
 
     Raises:
         InputError: see `read`.
     """
-    return parse(file.scan(), teacher, generation, on_error=on_error, source=str(file.path), file=file)
+    (dataset,) = by_teacher(records, teacher, generation, on_error=on_error, one_teacher=True)
+    return dataset
 
 
-def parse(
+def by_teacher(
     records: Iterable[tuple[str, Any]],
     teacher: str,
     generation: str = "",
@@ -258,232 +238,153 @@ def parse(
     on_error: OnError = "error",
     source: str = "records",
     file: FileRecords | None = None,
-) -> Dataset:
-    """Make a dataset of records (mappings), each with a text that says where it comes from.
+    fields: Fields | None = None,
+    one_teacher: bool = False,
+) -> list[Dataset]:
+    """Make datasets of records that may be of several teachers: a field "teacher" with several values says whose each is.
 
     Args:
+        teacher, generation: of all records, where they name no several teachers.
         file: where the records stay, so that their messages need not be kept.
+        fields: names of the fields; where it names "teacher" or "generation" these are always taken.
+        one_teacher: whoever the records name, they are of one.
 
     Raises:
-        InputError: see `read`.
+        InputError: see `read`; or a record names no teacher where others do; or no record has a field that is named.
     """
-    trajectories: list[Trajectory] = []
-    skipped: list[Skipped] = []
-    occurrences: Counter[str] = Counter()
-    seen: set[str] = set()
-    unread: set[str] = set()
+    fields = check_fields(fields or {})
+    readers: dict[tuple[str | None, str | None], _Reader] = {}
+    missing = set(fields.values())
     for row, (where, record) in enumerate(records):
-        try:
-            trajectory = replace(_trajectory(record, occurrences, unread), row=row)
-            if trajectory.id in seen:
-                raise InputError(f"a second record with the id {trajectory.id!r}: make ids unique or leave them out")
-        except InputError as error:
-            if on_error == "error":
-                raise InputError(f"{where}: {error}") from error
-            skipped.append(Skipped(where, str(error)))
-            continue
-        seen.add(trajectory.id)
-        if file is not None:
-            trajectory = replace(trajectory, messages=StoredMessages(file, row, trajectory.characters))
-        trajectories.append(trajectory)
-    if not trajectories:
-        problem = f"all {len(skipped)} records are malformed, the first: {skipped[0].reason}" if skipped else "is empty"
-        raise InputError(f"{source}: {problem}")
-    return Dataset(teacher, generation, tuple(trajectories), tuple(skipped), tuple(sorted(unread)))
-
-
-# --- records to trajectories ---------------------------------------------------------------------------------------
-
-
-def _trajectory(record: Any, occurrences: Counter[str], unread: set[str]) -> Trajectory:
-    if not isinstance(record, Mapping):
-        raise InputError(f"a record is an object with 'messages', not {_kind(record)}")
-    turns = _turns(record)
-    unread.update(name for turn in turns for name in _unread(turn))
-    messages = _messages(record, turns)
-    # The key counts every record that has a prompt, kept or not, so that skipping one shifts no other.
-    prompt = json.dumps([[m.role, m.content] for m in messages if m.role != "assistant"], ensure_ascii=True)
-    prompt_hash = hashlib.sha256(prompt.encode()).hexdigest()[:16]
-    key = f"{prompt_hash}-{occurrences[prompt_hash]}"
-    occurrences[prompt_hash] += 1
-    given = record.get("id")
-    if given is not None and (not isinstance(given, str | int) or given == ""):
-        raise InputError(f"'id' is text or a number, not {_kind(given)}")
-    _encodable(str(given), "'id'")
-    if messages[0].role == "assistant":
-        raise InputError("the chat starts with the assistant: there is no prompt to answer")
-    replies = [m for m in messages if m.role == "assistant"]
-    if not replies:
-        raise InputError("no assistant message: there is nothing to score")
-    if any(not m.content.strip() for m in replies):
-        raise InputError("an assistant message is empty")
-    answer, correct = record.get("answer"), record.get("correct")
-    if correct is not None and not isinstance(correct, bool):
-        raise InputError(f"'correct' is true or false, not {_kind(correct)}")
-    for name, value in record.items():
-        _check_text(value, f"'{name}'")
-        _encodable(str(name), "the name of a field")
-    identity = key if given is None else str(given)
-    return Trajectory(identity, identity, tuple(messages), None if answer is None else str(answer), correct)
-
-
-def shape(record: Mapping[str, Any]) -> Shape:
-    """The format of a record.
-
-    Raises:
-        InputError: it is none of the known ones.
-    """
-    if "messages" in record:
-        return "messages"
-    if "conversations" in record:
-        return "conversations"
-    if "instruction" in record and "output" in record:
-        return "alpaca"
-    raise InputError(
-        f"no 'messages', 'conversations' or 'instruction' with 'output'; it has {', '.join(record) or 'nothing'}"
-    )
-
-
-def _turns(record: Mapping[str, Any]) -> list[Any]:
-    """The turns of a record as they stand in it; Alpaca's are put in the form of messages."""
-    form = shape(record)
-    _refuse(record, NOT_READ if form == "alpaca" else (*NOT_READ, "history"), "the record")
-    return _alpaca(record) if form == "alpaca" else as_list(record[form], form)
-
-
-def _messages(record: Mapping[str, Any], turns: Sequence[Any]) -> list[Message]:
-    parse_one = _sharegpt if shape(record) == "conversations" else _message
-    messages = [parse_one(turn, i) for i, turn in enumerate(turns)]
-    system = _text(record.get("system") or "", "'system'")
-    if not system or messages[0] == Message("system", system):
-        return messages
-    if messages[0].role == "system":
-        raise InputError("'system' and the system message of the chat differ: keep one of them")
-    return [Message("system", system), *messages]
-
-
-def _unread(turn: Any) -> list[str]:
-    """Names of a turn's fields that hold something and are not read."""
-    read = ("role", "content", "from", "value", *REASONING)
-    return [name for name, value in turn.items() if name not in read and value] if isinstance(turn, Mapping) else []
-
-
-def _refuse(fields: Mapping[str, Any], names: Iterable[str], whose: str) -> None:
-    """Refuse what changes a chat and is not read."""
-    for name in names:
-        if fields.get(name) and str(fields[name]).strip() not in ("[]", "{}", "null"):
-            raise InputError(f"{whose} has {name!r}, which is not read: leave such records out, or remove the field")
-
-
-def as_list(value: Any, name: str) -> list[Any]:
-    """A list of a record, which may be kept as text.
-
-    Raises:
-        InputError: it is no list, or empty.
-    """
-    if isinstance(value, str):
-        value = _literal(value, name)
-    if not isinstance(value, list):
-        raise InputError(f"'{name}' is a list, not {_kind(value)}")
-    if not value:
-        raise InputError(f"'{name}' is empty")
-    return value
-
-
-def _literal(text: str, name: str) -> Any:
-    """A list kept as text: JSON, or a Python literal (evaluated as data, never as code)."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
-        raise InputError(f"'{name}' is text but neither JSON nor a Python literal: {text[:40]!r}") from error
-
-
-def _message(message: Any, index: int) -> Message:
-    if not isinstance(message, Mapping):
-        raise InputError(f"message {index} is an object with 'role' and 'content', not {_kind(message)}")
-    role = message.get("role")
-    if role not in ROLES:
-        raise InputError(f"message {index} has the role {role!r}; known are {', '.join(ROLES)}")
-    _refuse(message, NOT_READ_OF_MESSAGE, f"message {index}")
-    content = message.get("content")
-    spoken = "" if content is None and role == "assistant" else _text(content, f"the content of message {index}")
-    return Message(role, _reasoning(message, role, index) + spoken)
-
-
-def _reasoning(message: Mapping[str, Any], role: str, index: int) -> str:
-    """What an assistant message carries apart, in its tags."""
-    given = {name: _text(message[name], f"{name!r} of message {index}") for name in REASONING if message.get(name)}
-    if not given:
-        return ""
-    if role != "assistant":
-        raise InputError(f"message {index} is the {role}'s and has {next(iter(given))!r}")
-    if len(set(given.values())) > 1:
-        raise InputError(f"{' and '.join(map(repr, given))} of message {index} differ: keep one of them")
-    return f"<think>\n{next(iter(given.values()))}\n</think>\n\n"
-
-
-def _text(content: Any, what: str) -> str:
-    if isinstance(content, str):
-        return _encodable(content, what)
-    if isinstance(content, list) and all(map(_is_text_part, content)):
-        return _encodable("".join(part["text"] for part in content), what)
-    raise InputError(f"{what} is text, not {_kind(content)}")
-
-
-def _is_text_part(part: Any) -> bool:
-    return isinstance(part, Mapping) and isinstance(part.get("text"), str) and part.get("type") in TEXT_PARTS
-
-
-def _encodable(text: str, what: str) -> str:
-    """JSON can spell half of a character (a lone surrogate), which no tokenizer and no file can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"{what} holds half a character, {text[error.start]!r}") from error
-    return text
-
-
-def _check_text(value: Any, what: str) -> None:
-    """The same of all that a field holds: what is not scored is written into selections."""
-    if isinstance(value, str):
-        _encodable(value, what)
-    elif isinstance(value, Mapping):
-        for key, part in value.items():
-            _encodable(str(key), f"a key in {what}")
-            _check_text(part, what)
-    elif isinstance(value, list):
-        for part in value:
-            _check_text(part, what)
-
-
-def _sharegpt(message: Any, index: int) -> Message:
-    if not isinstance(message, Mapping):
-        raise InputError(f"turn {index} is an object with 'from' and 'value', not {_kind(message)}")
-    role = SHAREGPT_ROLES.get(str(message.get("from")))
-    if role is None:
-        raise InputError(f"turn {index} is from {message.get('from')!r}; known are {', '.join(SHAREGPT_ROLES)}")
-    _refuse(message, NOT_READ_OF_MESSAGE, f"turn {index}")
-    return Message(role, _reasoning(message, role, index) + _text(message.get("value"), f"the content of turn {index}"))
-
-
-def _alpaca(record: Mapping[str, Any]) -> list[Any]:
-    """The earlier questions and answers of its history, then its own."""
-    history = record.get("history") or []
-    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
-        raise InputError("'history' is a list of pairs, a question and its answer")
-    question, given, answer = (_text(record.get(name) or "", repr(name)) for name in ("instruction", "input", "output"))
-    own = ("\n".join(part for part in (question, given) if part), answer)
+        missing -= {*record} if isinstance(record, Mapping) else set()
+        named = renamed(record, fields)
+        whose = (None, None) if one_teacher else _whose(named, fields)
+        if whose not in readers:
+            readers[whose] = _Reader(on_error, fields, file)
+        readers[whose].add(row, where, named)
+    if missing:
+        raise InputError(f"{source}: no record has a field {min(missing)!r}")
+    teachers = {of for of, _ in readers}
+    several = len(teachers) > 1 or ("teacher" in fields and not one_teacher)
+    if several and None in teachers:
+        others = f", and others name {max(filter(None, teachers))!r}" if len(teachers) > 1 else ""
+        raise InputError(f"{source}: some records name no teacher{others}")
+    if one_teacher or not (several or "generation" in fields):
+        (reader,) = readers.values() or [_Reader(on_error, fields, file)]
+        return [reader.dataset(teacher, generation, source)]
     return [
-        {"role": role, "content": content}
-        for pair in (*history, own)
-        for role, content in zip(("user", "assistant"), pair, strict=True)
+        reader.dataset(str(of) if several else teacher, generation if which is None else which, source)
+        for (of, which), reader in readers.items()
     ]
 
 
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "text", type(None): "null", bool: "true/false"}
-    return names.get(type(value), f"a {type(value).__name__}")
+def _whose(record: Any, fields: Fields) -> tuple[str | None, str | None]:
+    """The teacher and the generation that a record names."""
+    named = record if isinstance(record, Mapping) else {}
+    return _name(named.get("teacher")), _name(named.get("generation")) if "generation" in fields else None
+
+
+def _name(value: Any) -> str | None:
+    return str(value) if isinstance(value, str | int) and value != "" else None
+
+
+class _Reader:
+    """Makes a dataset of records, one after the other.
+
+    Args:
+        fields: names of the fields in the file; the records that are added have ours.
+    """
+
+    def __init__(self, on_error: OnError, fields: Fields, file: FileRecords | None) -> None:
+        self._on_error, self._fields, self._file = on_error, fields, file
+        self._trajectories: list[Trajectory] = []
+        self._skipped: list[Skipped] = []
+        self._prompts: Counter[str] = Counter()
+        self._ids: set[str] = set()
+        self._tools: dict[tuple[str, ...], tuple[str, ...]] = {}  # those of many records are the same, and kept once
+        self._unread: Counter[str] = Counter()
+
+    def add(self, row: int, where: str, record: Any) -> None:
+        """Add a record.
+
+        Raises:
+            InputError: it is malformed, under on_error="error".
+        """
+        try:
+            trajectory = self._trajectory(row, record)
+            if trajectory.id in self._ids:
+                raise InputError(f"a second record with the id {trajectory.id!r}: make ids unique or leave them out")
+        except InputError as error:
+            if self._on_error == "error":
+                raise InputError(f"{where}: {error}") from error
+            self._skipped.append(Skipped(where, str(error)))
+            return
+        self._ids.add(trajectory.id)
+        if self._file is not None:
+            messages = StoredMessages(self._file, row, trajectory.characters, self._fields)
+            trajectory = replace(trajectory, messages=messages)
+        self._trajectories.append(trajectory)
+
+    def dataset(self, teacher: str, generation: str, source: str) -> Dataset:
+        """The dataset of all that was added.
+
+        Raises:
+            InputError: there is nothing in it.
+        """
+        if not self._trajectories:
+            skipped = self._skipped
+            first = f"all {len(skipped)} records are malformed, the first: {skipped[0].reason}" if skipped else ""
+            raise InputError(f"{source}: {first or 'is empty'}")
+        unread = [f"{name} ({number})" for name, number in sorted(self._unread.items())]
+        return Dataset(teacher, generation, tuple(self._trajectories), tuple(self._skipped), tuple(unread))
+
+    def _trajectory(self, row: int, record: Any) -> Trajectory:
+        if not isinstance(record, Mapping):
+            raise InputError(f"a record is an object with 'messages', not {kind(record)}")
+        chat = chats.chat(record)
+        tools = self._tools.setdefault(chat.tools, chat.tools)
+        # The key counts every record that has a prompt, kept or not, so that skipping one shifts no other.
+        prompt = prompt_hash(chat.messages, tools)[:16]
+        key = f"{prompt}-{self._prompts[prompt]}"
+        self._prompts[prompt] += 1
+        identity = _id(record.get("id"), key)
+        _check_answers(chat.messages)
+        for name, value in record.items():
+            check_encodable(value, f"'{name}'")
+            encodable(str(name), "the name of a field")
+        self._unread.update(chat.unread)
+        answer = record.get("answer")
+        answer = None if answer is None else str(answer)
+        correct = _correct(record.get("correct"))
+        return Trajectory(identity, identity, tuple(chat.messages), answer, correct, row, tools)
+
+
+def prompt_hash(messages: Iterable[Message], tools: Sequence[str]) -> str:
+    """SHA-256 of what is asked: of the messages that ask, and of the tools. What a tool answers is the teacher's doing."""
+    asked = [*(message.row() for message in messages if message.role in ASKING), *tools]
+    return hashlib.sha256(json.dumps(asked, ensure_ascii=True).encode()).hexdigest()
+
+
+def _id(given: Any, key: str) -> str:
+    if given is not None and (not isinstance(given, str | int) or given == ""):
+        raise InputError(f"'id' is text or a number, not {kind(given)}")
+    return key if given is None else encodable(str(given), "'id'")
+
+
+def _correct(given: Any) -> bool | None:
+    """A verdict: true or false, or 1 or 0, as rewards say it."""
+    if given is None or isinstance(given, bool):
+        return given
+    if isinstance(given, int | float) and given in (0, 1):
+        return bool(given)
+    raise InputError(f"'correct' is true or false, or 1 or 0, not {given if isinstance(given, float) else kind(given)}")
+
+
+def _check_answers(messages: Sequence[Message]) -> None:
+    if messages[0].role == "assistant":
+        raise InputError("the chat starts with the assistant: there is no prompt to answer")
+    replies = [message for message in messages if message.role == "assistant"]
+    if not replies:
+        raise InputError("no assistant message: there is nothing to score")
+    if any(not message.text.strip() for message in replies):
+        raise InputError("an assistant message is empty")

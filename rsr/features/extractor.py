@@ -94,17 +94,18 @@ class FeatureTable:
     failed: Mapping[str, str] = field(default_factory=dict)
 
 
-def render(student: Student, trajectory: Trajectory, max_length: int) -> tuple[RenderedChat, Row]:
-    """A rendered chat, and what its row says of it.
+def render(student: Student, trajectory: Trajectory, max_length: int) -> tuple[list[RenderedChat], Row]:
+    """A trajectory's rendered chats, and what its row says of them.
 
     Raises:
-        NotRendered: its responses cannot be rendered verbatim.
+        NotRendered: its responses cannot be rendered.
     """
     try:
-        chat = student.renderer.render(trajectory.messages, max_length)
+        chats = student.renderer.chats(trajectory.messages, max_length, trajectory.tool_schemas)
     except InputError as error:
         raise NotRendered(str(error)) from error
-    return chat, {"tokens": len(chat.positions()), "truncated": chat.truncated}
+    tokens = sum(len(chat.positions()) for chat in chats)
+    return chats, {"tokens": tokens, "truncated": any(chat.truncated for chat in chats)}
 
 
 @locking

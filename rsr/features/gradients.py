@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -35,6 +35,7 @@ LORA_RANK, LORA_SCALE = 16, 2.0
 LORA_MODULES = ("q_proj", "k_proj", "v_proj", "up_proj", "down_proj", "gate_proj")
 COLUMNS: Columns = {"projection": pl.List(pl.Float32), "weights": pl.Int64()}
 CHUNK = 2**17  # entries hashed at a time: their hashes stay in a CPU's cache
+KEPT = 64  # chunks of hashes, a megabyte each: those of a small student are worked out once for all trajectories
 
 
 @dataclass(frozen=True)
@@ -89,26 +90,33 @@ class ProjectedGradients:
     def identity(self) -> dict[str, Any]:
         student = self.scorer.student
         scoring = {"max_length": self.scorer.max_length}
-        return {"version": 1, "student": dict(student.identity), "scoring": scoring, **asdict(self.settings)}
+        return {"version": 2, "student": dict(student.identity), "scoring": scoring, **asdict(self.settings)}
 
     def __call__(self, trajectory: Trajectory) -> Row:
-        chat, row = render(self.scorer.student, trajectory, self.scorer.max_length)
-        positions = chat.positions(self.settings.mask)
-        if not positions:
+        chats, row = render(self.scorer.student, trajectory, self.scorer.max_length)
+        positions = [chat.positions(self.settings.mask) for chat in chats]
+        if not any(positions):
             return row
+        tokens = sum(map(len, positions))
         projection = torch.zeros(self.settings.dimensions, device=self.scorer.student.device)
 
         def add(name: str, gradient: Tensor) -> None:
             seed = _seed(self.settings.seed, name)
             if self.settings.parameters == LORA_B:
                 gradient = LORA_SCALE * gradient @ lora_a(gradient.shape[1], seed).to(gradient.device).T
-            projection.add_(sketch(gradient.flatten(), seed, len(projection)))
+            projection.add_(sketch(gradient.flatten(), seed, len(projection)).to(projection.device))
 
         with streaming(self.scorer.student.model, self.chosen, add, checkpointing=self.checkpointing):
-            (summed_loss(self.scorer, chat.ids, positions) / len(positions)).backward()
+            for chat, of_chat in zip(chats, positions, strict=True):
+                if of_chat:
+                    (summed_loss(self.scorer, chat.ids, of_chat) / tokens).backward()
         if not torch.isfinite(projection).all():
             raise InputError("its gradient is not finite (try float32; are the weights damaged?)")
-        return row | {"projection": projection.tolist(), "weights": self.weights, "processed": len(chat.ids)}
+        return row | {
+            "projection": projection.tolist(),
+            "weights": self.weights,
+            "processed": sum(len(c.ids) for c in chats),
+        }
 
 
 def summed_loss(scorer: "Scorer", ids: Sequence[int], positions: Sequence[int], *, sample: bool = False) -> Tensor:
@@ -118,13 +126,15 @@ def summed_loss(scorer: "Scorer", ids: Sequence[int], positions: Sequence[int], 
         sample: draw the tokens from the student's own distribution instead (for a Fisher matrix).
     """
     student = scorer.student
-    sequence, at = torch.tensor(ids, device=student.device), torch.tensor(positions, device=student.device)
-    hidden = scorer.body(input_ids=sequence[None], use_cache=False).last_hidden_state[0, at - 1]
+    sequence, at = torch.tensor(ids), torch.tensor(positions)
+    states = scorer.body(input_ids=sequence[None].to(student.device), use_cache=False).last_hidden_state[0]
+    hidden = states[at.to(states.device) - 1]
     head = Head(student.model)
     rows = max(1, scorer.head_chunk // head.vocabulary)
 
     def cross_entropy(states: Tensor, targets: Tensor) -> Tensor:
         logits = head(states).float()
+        targets = targets.to(logits.device)
         if sample:
             targets = torch.multinomial(logits.detach().softmax(-1), 1)[:, 0]
         return nn.functional.cross_entropy(logits, targets, reduction="sum")
@@ -179,6 +189,8 @@ def _chosen(model: nn.Module, parameters: str) -> dict[str, nn.Parameter]:
         chosen = {name: p for name, p in named.items() if name.removesuffix(".weight").endswith(LORA_MODULES)}
     else:
         chosen = {name: p for name, p in named.items() if parameters == "all" or fnmatch(name, parameters)}
+    if any(p.is_meta for p in chosen.values()):
+        raise InputError("weights in main memory or on disk have no gradients: larger or more GPUs are needed")
     if not chosen:
         raise InputError(f"no parameter fits {parameters!r}; there are {', '.join(list(named)[:5])}, ...")
     return chosen
@@ -216,6 +228,7 @@ def sketch(gradient: Tensor, seed: int, dimensions: int) -> Tensor:
     return places[:dimensions] - places[dimensions:]
 
 
+@lru_cache(KEPT)
 def _places(start: int, count: int, seed: int, places: int, device: torch.device) -> Tensor:
     """A place below `places` for each of `count` positions: the splitmix64 hash, in int64 arithmetic that wraps."""
     x = torch.arange(start, start + count, device=device).mul_(-7046029254386353131).add_(seed)

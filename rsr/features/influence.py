@@ -29,6 +29,7 @@ from rsr.features.gradients import streaming, summed_loss
 from rsr.store.artefacts import Artefact, digest, find_or_begin, writing
 from rsr.store.locks import locking
 from rsr.student.chat import RenderedChat
+from rsr.student.device import places
 
 if TYPE_CHECKING:
     from rsr.tokens.engine import Scorer
@@ -69,16 +70,18 @@ class Influence:
 
     def __init__(self, scorer: "Scorer", direction: Artefact) -> None:
         self.scorer, self.artefact = scorer, direction
-        self.direction = {n: t.to(scorer.student.device) for n, t in load_file(direction.checked(DIRECTION)).items()}
+        self.direction = load_file(direction.checked(DIRECTION))
         modules = {name: scorer.student.model.get_submodule(name) for name in self.direction}
         self.weights = {name: _weight(module) for name, module in modules.items()}
+        self.direction = {name: of.to(self.weights[name].device) for name, of in self.direction.items()}
 
     def identity(self) -> dict[str, Any]:
-        return {"version": 1, "student": dict(self.scorer.student.identity), "direction": digest(self.artefact.key)}
+        return {"version": 2, "student": dict(self.scorer.student.identity), "direction": digest(self.artefact.key)}
 
     def __call__(self, trajectory: Trajectory) -> Row:
-        chat, row = render(self.scorer.student, trajectory, self.scorer.max_length)
-        if not chat.positions():
+        rendered, row = render(self.scorer.student, trajectory, self.scorer.max_length)
+        chats = [chat for chat in rendered if chat.positions()]
+        if not chats:
             return row
         products: list[Tensor] = []
 
@@ -86,8 +89,9 @@ class Influence:
             products.append((gradient * self.direction[name]).sum(dtype=torch.float64))
 
         with streaming(self.scorer.student.model, self.weights, multiply):
-            summed_loss(self.scorer, chat.ids, chat.positions()).backward()
-        return row | {"influence": sum(p.item() for p in products), "processed": len(chat.ids)}
+            for chat in chats:
+                summed_loss(self.scorer, chat.ids, chat.positions()).backward()
+        return row | {"influence": sum(p.item() for p in products), "processed": sum(len(c.ids) for c in chats)}
 
 
 @locking
@@ -111,9 +115,11 @@ def query_direction(
     if shared:
         raise InputError(f"{len(shared)} queries are among the scored problems, such as {min(shared)}: hold them out")
     scorer = load()
+    if len(places(scorer.student.model)) > 1:
+        raise InputError("kronfluence fits the curvature on one device: device=auto has no place with influence")
     key = {
         "stage": STAGE,
-        "version": 1,
+        "version": 2,
         "student": dict(scorer.student.identity),
         "scoring": {"max_length": scorer.max_length},
         **asdict(settings),
@@ -162,7 +168,7 @@ def _weight(module: nn.Module) -> nn.Parameter:
 
 
 def _rendered(scorer: "Scorer", trajectories: Sequence[Trajectory]) -> list[RenderedChat]:
-    chats = [render(scorer.student, t, scorer.max_length)[0] for t in trajectories]
+    chats = [chat for t in trajectories for chat in render(scorer.student, t, scorer.max_length)[0]]
     return [chat for chat in chats if chat.positions()]
 
 

@@ -129,7 +129,7 @@ class Judge:
 
     def __call__(self, trajectory: Trajectory) -> Row:
         problem = "\n\n".join(m.content for m in trajectory.messages if m.role == "user")
-        whole = "\n\n".join(m.content for m in trajectory.messages if m.role == "assistant")
+        whole = "\n\n".join(m.text for m in trajectory.messages if m.role == "assistant")
         solution, cut = _cut(whole, self.settings.max_characters)
         prompt = self.prompt(problem, solution)
         reason, tokens = "", 0

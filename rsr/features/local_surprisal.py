@@ -90,35 +90,39 @@ class LocalSurprisal:
     def identity(self) -> dict[str, Any]:
         student = self.scorer.student
         return {
-            "version": 1,
+            "version": 2,
             "student": dict(student.identity),
             "scoring": self.scorer.identity,
             **asdict(self.settings),
         }
 
     def __call__(self, trajectory: Trajectory) -> Row:
-        chat, row = render(self.scorer.student, trajectory, self.scorer.max_length)
+        chats, row = render(self.scorer.student, trajectory, self.scorer.max_length)
         nats: list[float] = []
         lengths: list[int] = []
         processed = 0
-        for turn in chat.turns:
-            text = trajectory.messages[turn.message].content
-            of_turn = step_lengths(text, turn.characters, self.settings.splitter)
+        for chat, turn in [(of, turn) for of in chats for turn in of.turns if turn.start < turn.end]:
+            of_turn = step_lengths(turn.text, turn.characters, self.settings.splitter)
             prefix = chat.ids[: turn.start - 1] if self.settings.prompt else ()
             steps = _windows(chat, turn, of_turn, self.settings.window)
             tokens = self.scorer.score(steps, prefix=prefix)
-            nats += tokens.sum(tokens.surprisal.astype(np.float64)).tolist()
+            nats += tokens.parted(of_turn).sum(tokens.surprisal.astype(np.float64)).tolist()
             lengths += of_turn.tolist()
             processed += len(prefix) + sum(len(step.ids) for step in steps)
         return row | {"nats": nats, "lengths": lengths, "processed": processed}
 
 
 def _windows(chat: RenderedChat, turn: Turn, lengths: NDArray[np.int64], window: int) -> list[RenderedChat]:
-    """Per step a chat of the token before the response, the steps of the window, and the step, which alone is scored."""
+    """Chats that together score each token of a response once, in order, behind the steps that are remembered.
+
+    Each is the token before the response, the steps of the window, and the step, which alone is scored. The first steps, that
+    remember all before them, are one chat.
+    """
     bounds = turn.start + np.concatenate([[0], np.cumsum(lengths)])
     before = chat.ids[turn.start - 1]
     windows = []
-    for i in range(len(lengths)):
-        ids = (before, *chat.ids[bounds[max(0, i - window)] : bounds[i + 1]])
-        windows.append(RenderedChat(ids, (Turn(len(ids) - int(lengths[i]), len(ids), None),), len(ids)))
+    for last in range(min(window, len(lengths) - 1), len(lengths)):
+        ids = (before, *chat.ids[bounds[max(0, last - window)] : bounds[last + 1]])
+        scored = int(lengths[last] if last > window else lengths[: last + 1].sum())
+        windows.append(RenderedChat(ids, (Turn(len(ids) - scored, len(ids), None),), len(ids)))
     return windows

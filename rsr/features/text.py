@@ -34,6 +34,6 @@ class TextCounts:
         }
 
     def __call__(self, trajectory: Trajectory) -> Row:
-        text = "\n".join(m.content for m in trajectory.messages if m.role == "assistant")
+        text = "\n".join(m.text for m in trajectory.messages if m.role == "assistant")
         words: list[str] = WORD.findall(text.lower())
         return {"words": len(words), **{name: sum(w in keywords for w in words) for name, keywords in KEYWORDS.items()}}

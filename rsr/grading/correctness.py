@@ -24,7 +24,7 @@ def grade(
     """
     with Grader(kind=kind) as grader:
         # One at a time, since messages may stay in files.
-        return grader.grade(((t.answer or "", t.messages[t.final].content) for t in trajectories), pattern, done=done)
+        return grader.grade(((t.answer or "", t.messages[t.final].text) for t in trajectories), pattern, done=done)
 
 
 def correctness(

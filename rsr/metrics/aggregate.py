@@ -1,7 +1,6 @@
 """From token stores to scores of trajectories and datasets."""
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
 
 import numpy as np
 import polars as pl
@@ -9,7 +8,7 @@ from numpy.typing import NDArray
 
 from rsr.features.extractor import COMMON, FeatureTable
 from rsr.metrics.base import METRICS, Metric, Parts
-from rsr.stats.bootstrap import percentile_interval, resampled_sums, standard_error
+from rsr.stats import jackknife
 from rsr.tokens.token_store import TokenStore
 from rsr.tokens.tokens import Tokens, divide
 
@@ -37,7 +36,6 @@ DATASET_SCHEMA = {
     "artefact": pl.String,
 }
 GROUP = ["student", "teacher", "generation", "metric", "preset"]  # whose rows are a score of a dataset
-AT_A_TIME = 512  # groups whose resamples are in memory, 160 kB each of 10,000
 
 
 def token_metrics() -> list[Metric]:
@@ -74,12 +72,21 @@ def trajectory_scores(store: TokenStore, metrics: Iterable[Metric] | None = None
 def _rows(common: pl.DataFrame, measured: Tokens | pl.DataFrame, metrics: Iterable[Metric]) -> list[pl.DataFrame]:
     """A frame per metric and preset of what was measured of the trajectories in `common`."""
     return [
-        common.with_columns(metric=pl.lit(metric.name), preset=pl.lit(preset), **_columns(metric(measured, preset)))
+        common.with_columns(
+            metric=pl.lit(metric.name), preset=pl.lit(preset), **_columns(_parts(metric, measured, preset))
+        )
         .select(*SCHEMA)
         .cast(pl.Schema(SCHEMA))
         for metric in metrics
         for preset in metric.presets
     ]
+
+
+def _parts(metric: Metric, measured: Tokens | pl.DataFrame, preset: str) -> Parts:
+    """Without value where the store lacks a column that only some metrics need."""
+    if isinstance(measured, Tokens) and metric.lacking(measured):
+        return Parts(np.full(len(measured.lengths), np.nan))
+    return metric(measured, preset)
 
 
 def feature_scores(measured: Sequence[FeatureTable], metrics: Iterable[Metric]) -> pl.DataFrame:
@@ -134,51 +141,39 @@ def _columns(parts: Parts) -> dict[str, pl.Series | pl.Expr]:
     }
 
 
-def dataset_scores(trajectories: pl.DataFrame, *, resamples: int = 1000, seed: int = 0) -> pl.DataFrame:
+def dataset_scores(trajectories: pl.DataFrame) -> pl.DataFrame:
     """Scores of datasets: a mean over trajectories, or a ratio of means where a metric is a ratio (Eq. 9).
 
-    The interval is a percentile bootstrap over problems: all answers to a problem come and go together, in every dataset
-    of the frame at once.
+    The interval is that of a jackknife over problems (`rsr.stats.jackknife`): all answers to a problem come and go together.
 
     Args:
         trajectories: rows of `trajectory_scores`, of one or more datasets.
 
     Returns:
         One row per student, teacher, generation, metric and preset: value (null where no trajectory has one), low, high,
-        error (standard error), n (trajectories with a value), missing (without), tokens (mean), artefact.
+        error (standard error; these are null with one problem), n (trajectories with a value), missing (without), tokens (mean),
+        artefact.
     """
-    if trajectories.is_empty():
-        return pl.DataFrame(schema=DATASET_SCHEMA)
-    problems = {problem: i for i, problem in enumerate(trajectories["problem"].unique().sort())}
-    groups = iter(trajectories.group_by(GROUP, maintain_order=True))
-    rows: list[dict[str, object]] = []
-    while some := list(islice(groups, AT_A_TIME)):
-        rows += _dataset_rows(some, problems, resamples, seed)
-    return pl.DataFrame(rows, schema=DATASET_SCHEMA)
+    groups = trajectories.group_by(GROUP, maintain_order=True)
+    return pl.DataFrame([_dataset_row(names, frame) for names, frame in groups], schema=DATASET_SCHEMA)
 
 
-def _dataset_rows(
-    groups: Sequence[tuple[tuple[object, ...], pl.DataFrame]], problems: dict[str, int], resamples: int, seed: int
-) -> list[dict[str, object]]:
-    """Rows of `dataset_scores`; the problems that are drawn are the same for all groups, since the seed is."""
-    valued = [frame.filter(pl.col("value").is_not_null()) for _, frame in groups]
-    sums = [sums_by_problem(frame, problems) for frame in valued]
-    resampled = resampled_sums(np.concatenate(sums, axis=1), resamples, seed)
-    rows = []
-    for i, (names, frame) in enumerate(groups):
-        row: dict[str, object] = dict(zip(GROUP, names, strict=True)) | {
-            "n": len(valued[i]),
-            "missing": len(frame) - len(valued[i]),
-            "tokens": frame["tokens"].mean(),
-            "artefact": frame["artefact"][0],
-        }
-        if len(valued[i]):
-            drawn = divide(*resampled[:, 2 * i : 2 * i + 2].T)
-            row["value"] = float(divide(*sums[i].sum(axis=0)[:, None])[0])
-            row["low"], row["high"] = percentile_interval(drawn)
-            row["error"] = standard_error(drawn)
-        rows.append(row)
-    return rows
+def _dataset_row(names: tuple[object, ...], frame: pl.DataFrame) -> dict[str, object]:
+    valued = frame.filter(pl.col("value").is_not_null())
+    row: dict[str, object] = dict(zip(GROUP, names, strict=True)) | {
+        "n": len(valued),
+        "missing": len(frame) - len(valued),
+        "tokens": frame["tokens"].mean(),
+        "artefact": frame["artefact"][0],
+    }
+    if len(valued):
+        sums = sums_by_problem(valued, {problem: i for i, problem in enumerate(valued["problem"].unique().sort())})
+        value = row["value"] = float(divide(*sums.sum(axis=0)[:, None])[0])
+        if len(sums) > 1:
+            without_each = jackknife.ratios_without_each(sums)
+            row["error"] = jackknife.standard_error(without_each)
+            row["low"], row["high"] = jackknife.interval(value, without_each)
+    return row
 
 
 def sums_by_problem(frame: pl.DataFrame, problems: dict[str, int]) -> NDArray[np.float64]:

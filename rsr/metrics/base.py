@@ -28,6 +28,12 @@ COST: dict[Need, str] = {
     "endpoint": "one call to a judge per trajectory",
 }
 
+# Columns that a token store may lack, and what mends it.
+MEND = {
+    "squares": "its token store was made before they were kept: remove it and score anew",
+    "expected_rank": "score with expectations=true (--expectations)",
+}
+
 
 class Parts(NamedTuple):
     """What a metric computes per trajectory; NaN where it has no value.
@@ -61,6 +67,7 @@ class Metric:
         needs: what it is computed from; fixes its cost class.
         per_student: whether it depends on the student; otherwise all students share a teacher's score.
         source: equation, table or paper.
+        columns: token statistics besides rank, surprisal and entropy that it is computed from; of `MEND`.
         note: what a reader must know besides.
         presets: parameters by name of preset; "" is the default.
         compute: its function of token statistics (`Tokens`) or, where it needs something else that is measured, of the
@@ -77,6 +84,7 @@ class Metric:
     needs: Need
     per_student: bool
     source: str
+    columns: tuple[str, ...] = ()
     note: str = ""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: {"": {}})
     compute: Compute | None = field(default=None, repr=False)
@@ -85,14 +93,21 @@ class Metric:
         """The metric of each trajectory, under a preset or with parameters of one's own.
 
         Raises:
-            InputError: it is not computed from what was measured, or has no such preset.
+            InputError: it is not computed from what was measured, or from columns that are not there, or has no such preset.
         """
         statistics = isinstance(measured, Tokens)
         if self.compute is None or statistics != (self.needs == "tokens"):
             raise InputError(f"{self.name} is not computed from {'token statistics' if statistics else 'such rows'}")
         if preset not in self.presets:
             raise InputError(f"{self.name} has no preset {preset!r}; known are {', '.join(filter(None, self.presets))}")
+        if isinstance(measured, Tokens) and (lacking := self.lacking(measured)):
+            raise InputError(lacking)
         return self.compute(measured, **{**self.presets[preset], **parameters})
+
+    def lacking(self, tokens: Tokens) -> str | None:
+        """What is said where the tokens lack a column that it is computed from."""
+        missing = [column for column in self.columns if getattr(tokens, column) is None]
+        return f"{self.name} needs {missing[0]}: {MEND[missing[0]]}" if missing else None
 
     @property
     def cost(self) -> str:

@@ -12,7 +12,7 @@ import polars as pl
 from rsr.data.trajectories import Dataset, OnError
 from rsr.errors import InputError
 from rsr.metrics.aggregate import DATASET_SCHEMA, SCHEMA, dataset_scores, token_metrics, trajectory_scores
-from rsr.metrics.base import Metric, by_name
+from rsr.metrics.base import MEND, Metric, by_name
 from rsr.store.artefacts import MANIFEST, Artefact, digest, find_or_begin, of_folder, reading, writing
 from rsr.store.locks import in_turn, locking
 from rsr.store.parquet import read_parquet, write_parquet
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rsr.tokens.score_dataset import Backend
 
 # Raised when what the score tables hold for the same key changes its meaning.
-VERSION = 2
+VERSION = 3
 STAGE = "scores"
 TRAJECTORIES, DATASETS = "trajectories.parquet", "datasets.parquet"
 DATASET = pl.concat_str("teacher", "generation", separator="/").str.strip_chars_end("/")  # as `dataset_name` says it
@@ -55,8 +55,6 @@ def score(
     *,
     label: str,
     on_error: OnError = "error",
-    resamples: int = 10_000,
-    seed: int = 0,
     process: tuple[int, int] = (0, 1),
     barrier: Callable[[], None] = lambda: None,
     progress: Progress = silent,
@@ -66,7 +64,6 @@ def score(
     Args:
         root: folder of outputs.
         label: names the folder of the tables, for people.
-        resamples, seed: of the bootstrap over problems.
         process, barrier: see `rsr.tokens.score_dataset.score_dataset`.
         progress: called with a dataset, and the characters and tokens of it that are done since the last call.
 
@@ -76,7 +73,7 @@ def score(
     stores = token_stores(
         scorer, datasets, root, on_error=on_error, process=process, barrier=barrier, progress=progress
     )
-    return None if process[0] else tabulate(stores, root, label, resamples=resamples, seed=seed)
+    return None if process[0] else tabulate(stores, root, label)
 
 
 def token_stores(
@@ -101,7 +98,7 @@ def token_stores(
 
 
 @locking
-def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples: int, seed: int) -> Scores:
+def tabulate(stores: Sequence[TokenStore], root: Path, label: str) -> Scores:
     """Tables of every token metric, made once for the same stores.
 
     Raises:
@@ -115,15 +112,25 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str, *, resamples:
     key = {
         "stage": STAGE,
         "version": VERSION,
-        "stores": [[s.student, s.teacher, s.generation, s.skipped, s.unread, digest(s.artefact.key)] for s in stores],
+        "stores": [
+            [
+                s.student,
+                s.teacher,
+                s.generation,
+                s.skipped,
+                s.unread,
+                digest(s.artefact.key),
+                s.artefact.facts.get("columns", []),
+            ]
+            for s in stores
+        ],
         "metrics": {m.name: _declared(m) for m in token_metrics()},
-        "bootstrap": [resamples, seed],
     }
     _refuse_empty(stores)
     artefact = find_or_begin(root, STAGE, label, key)
     if artefact.manifest is None:
         rows = pl.concat(of_each(trajectory_scores, stores))
-        table = dataset_scores(rows, resamples=resamples, seed=seed)
+        table = dataset_scores(rows)
         write_parquet(rows, artefact.path / TRAJECTORIES)
         write_parquet(table, artefact.path / DATASETS)
         with writing(artefact.path):
@@ -164,7 +171,7 @@ def _of(artefact: Artefact) -> Scores:
 
 
 def _unread(store: TokenStore) -> list[str]:
-    return [f"{store.name}: of its messages {', '.join(store.unread)} was not read"] if store.unread else []
+    return [f"{store.name}: not read: {', '.join(store.unread)}"] if store.unread else []
 
 
 def _declared(metric: Metric) -> dict[str, Any]:
@@ -206,13 +213,15 @@ def of_metric(trajectories: pl.DataFrame, metric: str, preset: str = "") -> pl.D
     Raises:
         InputError: the table has none.
     """
-    by_name(metric)
+    columns = by_name(metric).columns
     rows = trajectories.filter(metric=metric, preset=preset)
     if rows.is_empty():
         presets = trajectories.filter(metric=metric)["preset"].unique().sort().to_list()
         held = ", ".join(trajectories["metric"].unique().sort())
         known = f"; its presets are {', '.join(map(repr, presets))}" if presets else f"; they hold {held}"
         raise InputError(f"the scores hold no {metric}{f' ({preset})' if preset else ''}{known}")
+    if columns and rows["value"].null_count() == len(rows):
+        raise InputError(f"the scores hold no value of {metric}, which needs {columns[0]}: {MEND[columns[0]]}")
     return _with_tokens(rows, trajectories).with_columns(dataset=DATASET)
 
 

@@ -1,16 +1,14 @@
 """Candidates for a training set: what is known of each trajectory besides its score."""
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from rsr.data.discovery import Source
-from rsr.data.trajectories import Trajectory
+from rsr.data.discovery import Source, field_of
+from rsr.data.trajectories import Trajectory, prompt_hash
 from rsr.errors import InputError
 from rsr.grading.correctness import correctness
+from rsr.selection import duplicates
 from rsr.selection.rules import CANDIDATES, Rule
 
 
@@ -30,19 +28,26 @@ def gather(
         for t in source.dataset.trajectories
     }
     correct: list[bool | None] = [None] * len(known)
+    cluster: Sequence[int | None] = [None] * len(known)
     if rule.correct != "ignore":
         correct = correctness([t for _, t in known.values()], graded, answers=answers)
+    if rule.distinct:
+        chats = (" ".join(message.text for message in t.messages) for _, t in known.values())
+        cluster = duplicates.clusters(chats)
     described = [
         {
             "teacher": teacher,
             "generation": generation,
             "trajectory": identity,
-            "problem": _prompt(t) if by_prompt else t.problem,
-            "group": teacher if group is None else _field(source, t, group),
+            "problem": prompt_hash(t.messages, t.tools) if by_prompt else t.problem,
+            "group": teacher if group is None else field_of(source, t, group),
             "correct": right,
             "content": t.sha256,
+            "cluster": alike,
         }
-        for ((teacher, generation, identity), (source, t)), right in zip(known.items(), correct, strict=True)
+        for ((teacher, generation, identity), (source, t)), right, alike in zip(
+            known.items(), correct, cluster, strict=True
+        )
     ]
     schema = {name: kind for name, kind in CANDIDATES.items() if name not in ("value", "tokens")}
     names = ["teacher", "generation", "trajectory"]
@@ -52,13 +57,20 @@ def gather(
     return frame.select(*CANDIDATES), known
 
 
-def _prompt(trajectory: Trajectory) -> str:
-    asked = [[m.role, m.content] for m in trajectory.messages if m.role != "assistant"]
-    return hashlib.sha256(json.dumps(asked, ensure_ascii=True).encode()).hexdigest()
+def of_teachers(sources: Sequence[Source], teachers: Sequence[str], without: Sequence[str]) -> list[Source]:
+    """The sources of some teachers, or of all but some; of all where neither is named.
 
-
-def _field(source: Source, trajectory: Trajectory, name: str) -> str:
-    record = cast(Mapping[str, Any], source.records[trajectory.row])
-    if record.get(name) is None:
-        raise InputError(f"{source.place}, trajectory {trajectory.id}: its record has no {name!r} to group by")
-    return str(record[name])
+    Raises:
+        InputError: a name is none of a teacher, or no source is left.
+    """
+    known = list(dict.fromkeys(source.dataset.teacher for source in sources))
+    if unknown := [name for name in (*teachers, *without) if name not in known]:
+        raise InputError(f"no teacher is called {unknown[0]!r}: there are {', '.join(known)}")
+    kept = [
+        source
+        for source in sources
+        if source.dataset.teacher in (teachers or known) and source.dataset.teacher not in without
+    ]
+    if not kept:
+        raise InputError(f"no teacher is left without {', '.join(without)}")
+    return kept

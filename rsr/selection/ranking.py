@@ -19,6 +19,7 @@ from rsr.metrics.base import METRICS, Metric, by_name
 from rsr.metrics.score_tables import DATASET, of_metric
 from rsr.stats import jackknife
 from rsr.stats.bootstrap import percentile_interval, resampled_sums
+from rsr.stats.rounding import percent, with_interval
 from rsr.tokens.tokens import divide
 
 Floats = NDArray[np.float64]
@@ -74,7 +75,7 @@ class EqualLength:
         return self.low * self.high > 0 and self.equal_low * self.equal_high <= 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ranking:
     """The order of datasets.
 
@@ -99,6 +100,14 @@ class Ranking:
     to_settle: int | None
     choices: dict[str, str]
     lengths: tuple[EqualLength, ...]
+
+    def __repr__(self) -> str:
+        """A line each dataset."""
+        places = [
+            f"{i + 1}. {p.dataset} {with_interval(p.value, p.low, p.high)}, the best in {percent(p.best)} of resamples"
+            for i, p in enumerate(self.places)
+        ]
+        return "\n".join([f"{self.metric}, {self.direction} is better, on {self.problems} problems", *places])
 
 
 def rank(

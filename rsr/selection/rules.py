@@ -26,6 +26,7 @@ CANDIDATES = {
     "tokens": pl.Int64,
     "correct": pl.Boolean,  # null where it is not known
     "content": pl.String,  # hash of the messages, settles ties
+    "cluster": pl.Int64,  # of near-duplicates (`rsr.selection.duplicates`); null where they are not looked for
 }
 
 
@@ -34,7 +35,9 @@ class Rule:
     """What to choose; applied in the order of the attributes.
 
     Attributes:
+        min_response_tokens, max_response_tokens: leave out responses that are shorter, or longer.
         correct: put correct candidates first, choose only those, or ignore correctness.
+        distinct: of near-duplicates keep the best.
         per_problem: the best so many of each problem; None takes all.
         quota: at most so many of each group, the best of it.
         top, share, tokens: of what is left the best so many, the best share of it, or the best while their response
@@ -44,7 +47,10 @@ class Rule:
         InputError: a number is out of range, or two sizes are given.
     """
 
+    min_response_tokens: int | None = None
+    max_response_tokens: int | None = None
     correct: Correct = "first"
+    distinct: bool = False
     per_problem: int | None = 1
     quota: int | None = None
     top: int | None = None
@@ -52,12 +58,16 @@ class Rule:
     tokens: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("per_problem", "quota", "top", "tokens"):
+        for name in ("min_response_tokens", "max_response_tokens", "per_problem", "quota", "top", "tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} {value} is too small: the least is 1")
         if self.share is not None and not 0 < self.share <= 1:
             raise InputError(f"share {self.share} is no share: it lies above 0 and up to 1")
+        if (self.min_response_tokens or 0) > (self.max_response_tokens or float("inf")):
+            raise InputError(
+                f"no response has at least {self.min_response_tokens} and at most {self.max_response_tokens} tokens"
+            )
         sizes = [name for name in ("top", "share", "tokens") if getattr(self, name) is not None]
         if len(sizes) > 1:
             raise InputError(f"{' and '.join(sizes)} are both sizes of the whole: give one of them")
@@ -105,11 +115,19 @@ def choose(candidates: pl.DataFrame, direction: Direction, rule: Rule) -> Choice
         return step(marked, pl.col("kept"), reason).drop("kept")
 
     rest = step(candidates, pl.col("value").is_finite().fill_null(False), "without a score")
-    if rule.tokens is not None:
+    if rule.tokens or rule.min_response_tokens or rule.max_response_tokens:
         rest = step(rest, pl.col("tokens").is_not_null(), "of unknown length")
+    if rule.min_response_tokens is not None:
+        least = rule.min_response_tokens
+        rest = step(rest, pl.col("tokens") >= least, f"shorter than {least} response tokens")
+    if rule.max_response_tokens is not None:
+        most = rule.max_response_tokens
+        rest = step(rest, pl.col("tokens") <= most, f"longer than {most} response tokens")
     if rule.correct == "only":
         rest = step(rest, pl.col("correct").fill_null(False), "not known to be correct")
     rest = _ordered(rest, direction, rule.correct == "first")
+    if rule.distinct:
+        rest = limit(rest, lambda place: place < 1, "a near-duplicate of a better one", "cluster")
     if rule.per_problem is not None:
         best = rule.per_problem
         rest = limit(rest, lambda place: place < best, f"not among the best {best} of the problem", "problem")

@@ -1,7 +1,9 @@
 """A training set: candidates from score tables and their sources, a rule's choice among them, and what it is made of."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,12 @@ from rsr.grading.correctness import has_answer
 from rsr.grading.grader import USUAL
 from rsr.metrics.base import by_name
 from rsr.metrics.score_tables import Scores, of_metric
+from rsr.selection import formats, trainers
 from rsr.selection.candidates import gather
+from rsr.selection.formats import Format
 from rsr.selection.rules import Choice, Direction, Rule, choose
+from rsr.selection.trainers import Training
+from rsr.store.artefacts import write_bytes, writing
 
 SCORE_COLUMNS = ("teacher", "generation", "trajectory", "problem", "group", "value", "tokens", "correct")
 
@@ -64,7 +70,7 @@ class TrainingSet:
 
     @property
     def composition(self) -> pl.DataFrame:
-        """Per teacher: selected, share, mean score, tokens, and how many are known to be correct or wrong."""
+        """Per teacher: selected, share, mean score, tokens, and how many are known to be correct, known to be wrong, or neither."""
         chosen = self.choice.chosen
         return (
             chosen.group_by("teacher")
@@ -75,6 +81,7 @@ class TrainingSet:
                 tokens=TOKENS,
                 correct=pl.col("correct").sum(),
                 wrong=(~pl.col("correct")).sum(),
+                unknown=pl.col("correct").null_count(),
             )
             .sort("selected", "teacher", descending=[True, False])
         )
@@ -90,25 +97,44 @@ class TrainingSet:
         """Why candidates were left out, counted."""
         return dict(self.choice.left_out.group_by("reason").len().sort("reason").iter_rows())
 
-    def messages(self) -> Sequence[dict[str, Any]]:
-        """The training set as records of messages, as they were scored."""
-        return OnDemand(export.as_messages, self.trajectories)
+    @property
+    def problems(self) -> tuple[int, int]:
+        """Problems that the selected trajectories answer, and all problems of the candidates."""
+        chosen, left_out = self.choice.chosen["problem"], self.choice.left_out["problem"]
+        return chosen.n_unique(), pl.concat([chosen, left_out]).n_unique()
 
-    def content(self, *, as_messages: bool = False) -> Iterator[bytes]:
-        """The file of the training set, part by part.
+    def records_as(self, form: Format) -> Sequence[Any]:
+        """The training set in a format.
 
         Raises:
-            InputError: the records have mixed formats, or do not fit into one file.
+            InputError: the sources' records have mixed formats. A record raises it when it is taken, if the format has no place for it.
         """
-        if not as_messages:
+        if form == "records":
             export.check_shapes(self.records)
-        return export.encode(self.messages() if as_messages else self.records, self.suffix)
+            return self.records
+        return OnDemand(partial(formats.convert, form=form), self.trajectories)
 
-    def write(self, folder: str | Path, *, as_messages: bool = False) -> Path:
-        """Write the training set, its scores, what was left out, dataset_info.json and a manifest.
+    def suffix_of(self, form: Format) -> str:
+        """What its file ends in: as the sources' files do, where the format can be written so."""
+        return self.suffix if form == "records" else export.suffix_for(self.trajectories, self.suffix)
+
+    def content(self, form: Format = "records", suffix: str | None = None) -> Iterator[bytes]:
+        """The file of the training set, part by part.
 
         Args:
-            as_messages: write messages as they were scored, instead of the sources' records unchanged.
+            suffix: of the file; None is that of `suffix_of`.
+
+        Raises:
+            InputError: see `records_as`; or the records do not fit into one file.
+        """
+        return export.encode(self.records_as(form), suffix or self.suffix_of(form))
+
+    def write(self, folder: str | Path, form: Format = "records", *, student: str | None = None) -> Path:
+        """Write the training set, its scores, what was left out, a manifest, and settings for trainers.
+
+        Args:
+            form: the sources' records unchanged, or each trajectory as it was scored in another format.
+            student: folder or hub name for the trainers' settings.
 
         Returns:
             The file to train on.
@@ -116,11 +142,13 @@ class TrainingSet:
         Raises:
             InputError: see `content`; or the folder holds something else, or cannot be written.
         """
-        content = self.content(as_messages=as_messages)
-        records = self.messages() if as_messages else self.records
+        records, suffix, folder = self.records_as(form), self.suffix_of(form), Path(folder)
         chosen, left_out = self.choice.chosen, self.choice.left_out
+        covered, problems = self.problems
         facts = {
             "selected": len(chosen),
+            "problems": {"covered": covered, "of": problems},
+            "format": form,
             "tokens": self.tokens,
             "rule": {"metric": self.metric, "preset": self.preset, **asdict(self.rule)},
             "ties": self.choice.ties,
@@ -130,10 +158,41 @@ class TrainingSet:
             "overlaps": [asdict(o) for o in self.overlaps],
             "scores": dict(self.scores),
             "sources": [dict(source) for source in self.sources],
-            "dataset_info": export.dataset_info(records, f"{export.TRAIN}{self.suffix}"),
         }
         tables = {"selected": chosen.select(SCORE_COLUMNS), "left_out": left_out.select(*SCORE_COLUMNS, "reason")}
-        return export.write(Path(folder), content, self.suffix, tables, facts)
+        return export.write(
+            folder, self.content(form), suffix, tables, facts, beside=self._beside(records, folder, suffix, student)
+        )
+
+    def write_file(self, file: str | Path, form: Format = "records") -> Path:
+        """Write the records alone, in the format that the file's suffix says; a file that is there holds the same, or stays.
+
+        Raises:
+            InputError: see `content`; or the file holds something else, or cannot be written.
+        """
+        file = Path(file)
+        content = b"".join(self.content(form, file.suffix))
+        with writing(file):
+            if not file.exists():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_bytes(file, content)
+            elif file.read_bytes() != content:
+                raise InputError(f"{file}: holds something else already: take another output file, or remove it")
+        return file
+
+    def _beside(self, records: Sequence[Any], folder: Path, suffix: str, student: str | None) -> dict[str, str]:
+        """What trainers read beside the records, by name of file: where the turns are, and settings where it is known how the
+        student was scored.
+        """
+        file_name = f"{export.TRAIN}{suffix}"
+        files = {}
+        if info := export.dataset_info(records, file_name):
+            files[export.INFO] = json.dumps(info, indent=2, ensure_ascii=False) + "\n"
+        if "scoring" in self.scores:
+            bf16 = self.scores["student"]["dtype"] == "bfloat16"
+            training = Training(student, self.scores["scoring"]["max_length"], bf16)
+            files |= trainers.settings(records[0], folder, file_name, training)
+        return files
 
     def against(self, files: Sequence[str | Path]) -> "TrainingSet":
         """The same, with its overlap with evaluation sets.
@@ -149,7 +208,7 @@ class TrainingSet:
         for (teacher, generation), t in zip(
             self.choice.chosen.select("teacher", "generation").iter_rows(), self.trajectories, strict=True
         ):
-            texts = [m.content for m in t.messages if m.role != "system"]
+            texts = [m.text for m in t.messages if m.role != "system"]
             if problems := contamination.overlapping(texts, evaluation):
                 hits[f"{dataset_name(teacher, generation)}, {t.id}"] = sorted(problems)
         return Overlap(evaluation.name, evaluation.problems, evaluation.too_short, hits)
@@ -310,7 +369,7 @@ def _warnings(
     if rule.per_problem is not None and problems == len(candidates):
         warnings.append(
             "every problem has one candidate only, so the best of each problem is all there is: if several records answer "
-            "one prompt, take them together by prompt"
+            "one prompt, by_prompt (--by-prompt) takes them together"
         )
     known = candidates.filter(pl.col("correct").is_not_null())
     if 0 < len(known) < len(candidates):
@@ -322,11 +381,15 @@ def _warnings(
             warnings.append(f"{answered - right} of {answered} problems with an answer have no correct candidate")
     wrong = int((~choice.chosen["correct"]).sum())
     if wrong:
-        warnings.append(f"{wrong} of {len(choice.chosen)} selected are wrong: correct=only leaves them out")
+        warnings.append(
+            f"{wrong} of {len(choice.chosen)} selected are wrong: correct=only (--correct only) leaves them out"
+        )
     if any(isinstance(r.get("messages") or r.get("conversations"), str) for r in records):
-        warnings.append("the records keep messages as text, which trainers do not read: write them as messages")
+        warnings.append(
+            "the records keep messages as text, which trainers do not read: write messages (--format messages)"
+        )
     if apart := sorted({name for record in records for name in export.kept_apart(record)}):
         warnings.append(
-            f"the records keep {', '.join(apart)} apart, which not every trainer reads: write them as messages"
+            f"the records keep {', '.join(apart)} apart, which not every trainer reads: write messages (--format messages)"
         )
     return warnings

@@ -6,7 +6,6 @@ jackknife's standard error (Tukey 1958) is not: a test measures its coverage fro
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
@@ -31,6 +30,8 @@ def standard_error(without_each: Floats) -> float:
 
 def margin(error: float, units: int) -> float:
     """Half the width of a 95 % interval."""
+    from scipy import stats  # half a second, which commands that only ask for help need not wait
+
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, units - 1)) * error
 
 

@@ -1,34 +1,31 @@
 """The one chat renderer, for scoring, training and evaluation.
 
-A chat is rendered with the student's chat template and tokenised once, as a whole. Where a response lies is known by
-position: the text up to it is what the template gives for the messages before, with the generation prompt, which is also
-what the student sees when it has to answer. Nothing is searched for, so that markers typed inside a message change
-nothing, and a template that rewrites, trims or wraps a response is refused with the difference shown.
+A chat is rendered with the student's chat template and tokenised once, as a whole. Where a response lies is known by position
+(`rsr.student.responses`): nothing is searched for in a chat, so that markers typed inside a message change nothing.
+
+A chat of several turns has two renderings. "whole" is the chat as training on the whole conversation sees it: what the template
+drops from earlier turns is not there, and is counted. "turn" has every response behind its own prefix, as the student would meet
+it, to the letter.
 """
 
-import difflib
-import hashlib
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib.resources import files
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
 
-import jinja2
+import numpy as np
 
-from rsr.data.trajectories import Message
+from rsr.data.messages import Message
 from rsr.errors import InputError
+from rsr.student.responses import Response, ResponseFinder, difference
+from rsr.student.settings import BoundaryTokens, Rendering
+from rsr.student.template import ANOTHER, ChatTemplate, begins_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 Mask = Literal["response", "response+eot"]
-PROBE = "\ue000"  # a private-use character: in no template
-PINNED_CLOCK = "{%- macro strftime_now(format) -%}{{ pinned_date }}{%- endmacro -%}"
-OPENED_TAG = re.compile(
-    r"<[\w:]*(think|thought|reason)\w*>\s*\Z", re.I
-)  # ends the prompt of students that always think
 
 
 @dataclass(frozen=True)
@@ -36,20 +33,45 @@ class Turn:
     """Token positions of one assistant turn: the response is [start, end), `eot` its end-of-turn token, if any.
 
     Attributes:
+        prompt: where the student begins to write: at `start`, unless the template puts text of its own between, such as an
+            empty thought.
         message: index of its message in the chat.
-        characters: of the message, where each token of the response starts.
+        text: the response as it stands in the chat.
+        characters: of that text, where each token of the response starts.
     """
 
     start: int
     end: int
     eot: int | None
+    prompt: int = field(default=-1, compare=False)
     message: int = field(default=-1, compare=False)
+    text: str = field(default="", compare=False, repr=False)
     characters: tuple[int, ...] = field(default=(), compare=False, repr=False)
 
     def cut(self, length: int) -> "Turn":
         """What is left of it in a chat of so many tokens."""
         end = min(self.end, length)
         return replace(self, end=end, characters=self.characters[: end - self.start])
+
+
+@dataclass(frozen=True)
+class Departures:
+    """Where a rendered chat departs from its trajectory.
+
+    Attributes:
+        dropped: characters of responses that the template leaves out.
+        added: characters that the template writes into responses.
+        boundary: tokens that hold an end of a response and text of the template as well.
+        unseen: messages of others, and lists of tools, that the template does not show in full.
+    """
+
+    dropped: int = 0
+    added: int = 0
+    boundary: int = 0
+    unseen: int = 0
+
+    def __add__(self, other: "Departures") -> "Departures":
+        return Departures(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -60,30 +82,35 @@ class RenderedChat:
         ids: token ids of the whole chat, after truncation.
         turns: assistant turns, after truncation; those cut away entirely are gone.
         length: number of tokens before truncation.
+        shared: how many tokens it begins with as the last chat of its trajectory does; 0 for that one.
     """
 
     ids: tuple[int, ...]
     turns: tuple[Turn, ...]
     length: int
+    departures: Departures = Departures()
+    shared: int = field(default=0, compare=False)
 
     @property
     def truncated(self) -> bool:
         return len(self.ids) < self.length
 
     def positions(self, mask: Mask = "response") -> list[int]:
-        """Positions of the tokens under a mask: of the responses, with or without their end-of-turn tokens.
+        """Positions of the tokens under a mask: of the responses, or of all that the student writes in a turn, its end included.
 
         Raises:
             InputError: the mask wants an end-of-turn token and the template writes none.
         """
         positions: list[int] = []
         for turn in self.turns:
-            positions += range(turn.start, turn.end)
-            if mask == "response+eot":
-                if turn.eot is None:
-                    raise InputError("the chat template ends a response without an end-of-turn token")
-                if turn.eot < len(self.ids):
-                    positions.append(turn.eot)
+            if mask == "response":
+                positions += range(turn.start, turn.end)
+                continue
+            if turn.eot is None:
+                raise InputError(f"the chat template ends a response without an end-of-turn token: {ANOTHER}")
+            positions += range(turn.start if turn.prompt < 0 else turn.prompt, turn.end)
+            if turn.eot < len(self.ids):
+                positions.append(turn.eot)
         return positions
 
 
@@ -92,10 +119,10 @@ class ChatRenderer:
 
     Args:
         tokenizer: a fast tokenizer (offsets are needed).
-        template: a Jinja template; None takes the tokenizer's own. A packaged one is begun as the tokenizer begins a text.
-        variables: passed to the template, such as {"date_string": "26 Jul 2024"} for Llama 3; "strftime_now" is a text that
-            stands for today's date, in whatever format a template asks for it.
+        template, variables: see `ChatTemplate`.
         embeddings: of the model; a chat with a token beyond them is refused. None knows of no model.
+        rendering: how `chats` renders chats of several turns.
+        boundary_tokens: whether a token counts as part of a response that holds text of the template as well.
 
     Raises:
         InputError: there is no template, or the tokenizer is not a fast one.
@@ -107,82 +134,119 @@ class ChatRenderer:
         template: str | None = None,
         variables: Mapping[str, Any] | None = None,
         embeddings: int | None = None,
+        rendering: Rendering = "whole",
+        boundary_tokens: BoundaryTokens = "exclude",
     ) -> None:
         if not tokenizer.is_fast:
             raise InputError("the tokenizer gives no character offsets: a fast tokenizer is needed")
         self.tokenizer = tokenizer
-        self.template = _own_template(tokenizer) if template is None else _begun(template, tokenizer)
-        self.variables = dict(variables or {})
+        self.template = ChatTemplate(tokenizer, template, variables)
         self.embeddings = embeddings
+        self.rendering, self.boundary_tokens = rendering, boundary_tokens
         # Ids that mark structure, as opposed to ordinary added words such as <think>.
         self._special = frozenset(tokenizer.all_special_ids)
         self._added = frozenset(tokenizer.added_tokens_decoder)
 
     def identity(self) -> dict[str, Any]:
-        """What shapes the rendering: hash of the template, its variables, and the special tokens that it may write."""
-        return {
-            "special_tokens": {name: str(token) for name, token in self.tokenizer.special_tokens_map.items()},
-            "template_sha256": hashlib.sha256(self.template.encode()).hexdigest(),
-            "template_variables": self.variables,
-        }
+        """What shapes the rendering."""
+        chosen = {"rendering": self.rendering, "boundary_tokens": self.boundary_tokens}
+        usual = {"rendering": "whole", "boundary_tokens": "exclude"}  # in no key: older ones have them without a name
+        return self.template.identity() | {k: v for k, v in chosen.items() if v != usual[k]}
 
-    def text(self, messages: Sequence[Message], *, generation_prompt: bool = False) -> str:
-        """The chat as text.
+    def text(self, messages: Sequence[Message], tools: Sequence[Any] = (), *, generation_prompt: bool = False) -> str:
+        """The chat as text; see `ChatTemplate.text`."""
+        return self.template.text(messages, tools, generation_prompt=generation_prompt)
+
+    def prompt_ids(self, messages: Sequence[Message], tools: Sequence[Any] = ()) -> list[int]:
+        """Token ids of a prompt that ends where the student begins to answer."""
+        return list(self._tokenise(self.text(messages, tools, generation_prompt=True))["input_ids"])
+
+    def chats(
+        self, messages: Sequence[Message], max_length: int | None = None, tools: Sequence[Any] = ()
+    ) -> list[RenderedChat]:
+        """What is scored of a trajectory, in the rendering that was chosen; its turns are in order.
+
+        In "turn", a chat that the next one goes on from is one with it: a model that reads from left to right scores both at once.
+        The others know what they share with the last.
 
         Raises:
-            InputError: the template refuses the messages, or writes today's date.
+            InputError: see `render`.
         """
-        # The clock is hidden, so that a template that asks for it fails; a pinned date stands in its place.
-        pinned = self.variables.get("strftime_now")
-        try:
-            text = self.tokenizer.apply_chat_template(
-                [{"role": m.role, "content": m.content} for m in messages],
-                chat_template=self.template if pinned is None else PINNED_CLOCK + self.template,
-                add_generation_prompt=generation_prompt,
-                tokenize=False,
-                **self.variables | {"strftime_now": None, "pinned_date": pinned},
-            )
-        except (jinja2.TemplateError, ValueError) as error:
-            raise InputError(f"the chat template refuses the messages: {_line(error)}") from error
-        except Exception as error:  # a template is a program: whatever it raises
-            if isinstance(error, TypeError) and "strftime_now" in self.template and pinned is None:
-                raise InputError(
-                    "the chat template writes today's date, so that scores would change from day to day: pin it, as the "
-                    "template would write it, with the template variable strftime_now (such as '26 Jul 2024')"
-                ) from error
-            raise InputError(f"the chat template fails: {type(error).__name__}: {_line(error)}") from error
-        return str(text)
+        if self.rendering == "whole":
+            return [self.render(messages, max_length, tools)]
+        joined: list[tuple[str, list[Response]]] = []
+        for text, response in self._turns(messages, tools):
+            before, responses = joined[-1] if joined else ("", [])
+            goes_on = bool(responses) and text.startswith(before[: responses[-1].end])
+            joined[-1:] = [(text, [*responses, response])] if goes_on else [*joined[-1:], (text, [response])]
+        return _sharing(self._chats(joined, messages, max_length, tools))
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a prompt that ends where the student begins to answer."""
-        return list(self._tokenise(self.text(messages, generation_prompt=True))["input_ids"])
+    def turns(
+        self, messages: Sequence[Message], max_length: int | None = None, tools: Sequence[Any] = ()
+    ) -> list[RenderedChat]:
+        """A chat of each response, behind its own prefix.
 
-    def render(self, messages: Sequence[Message], max_length: int | None = None) -> RenderedChat:
-        """Tokenise a chat and find its responses.
+        Raises:
+            InputError: see `render`.
+        """
+        alone = [(text, [response]) for text, response in self._turns(messages, tools)]
+        return self._chats(alone, messages, max_length, tools)
+
+    def _turns(self, messages: Sequence[Message], tools: Sequence[Any]) -> Iterator[tuple[str, Response]]:
+        finder = ResponseFinder(self.template, messages, tools)
+        yield from (finder.turn(i) for i, message in enumerate(messages) if message.role == "assistant")
+
+    def _chats(
+        self,
+        texts: Sequence[tuple[str, list[Response]]],
+        messages: Sequence[Message],
+        max_length: int | None,
+        tools: Sequence[Any],
+    ) -> list[RenderedChat]:
+        """Chats of one trajectory; what each adds to the one before is looked for in it."""
+        ends = [0, *(responses[-1].message for _, responses in texts)]
+        return [
+            self._rendered(text, responses, max_length, self._unseen(text, messages[start:end], () if start else tools))
+            for (text, responses), (start, end) in zip(texts, pairwise(ends), strict=True)
+        ]
+
+    def render(
+        self, messages: Sequence[Message], max_length: int | None = None, tools: Sequence[Any] = ()
+    ) -> RenderedChat:
+        """Tokenise a chat as a whole and find its responses.
 
         Args:
             max_length: keep this many tokens, cutting on the right; None keeps all.
+            tools: schemas of the tools that the assistant may call.
 
         Raises:
-            InputError: the text under the mask would not be the responses verbatim, and how they differ.
+            InputError: the template rewrites a response, and how.
         """
-        answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
-        befores = [self.text(messages[:i], generation_prompt=True) for i in answers]
-        replies = [_reply(before, messages[i].content) for before, i in zip(befores, answers, strict=True)]
-        text = self.text(messages)
-        if answers == [len(messages) - 1] and not text.startswith(befores[0] + replies[0]):
-            text = self._with_thinking(messages, befores[0], replies[0]) or text
+        text, responses = ResponseFinder(self.template, messages, tools).whole()
+        return self._rendered(text, responses, max_length, self._unseen(text, messages, tools))
+
+    def _unseen(self, text: str, messages: Sequence[Message], tools: Sequence[Any]) -> int:
+        """Messages of others, and lists of tools, that the text of a chat does not hold, plain or as JSON."""
+        said = [message.content.strip() for message in messages if message.role != "assistant"]
+        unseen = [part for part in said if part not in text and json.dumps(part, ensure_ascii=False)[1:-1] not in text]
+        shown = not tools or self.text(messages, tools) != self.text(messages)
+        return len(unseen) + (not shown)
+
+    def _rendered(self, text: str, responses: Sequence[Response], max_length: int | None, unseen: int) -> RenderedChat:
         encoding = self._tokenise(text)
-        ids, offsets = encoding["input_ids"], encoding["offset_mapping"]
-        turns = [
-            self._turn(messages[i].content, i, before, reply, text, ids, offsets)
-            for i, before, reply in zip(answers, befores, replies, strict=True)
-        ]
+        ids, offsets = encoding["input_ids"], np.array(encoding["offset_mapping"]).reshape(-1, 2)
+        found = [self._turn(response, text, ids, offsets) for response in responses if response.start >= 0]
         kept = len(ids) if max_length is None else min(len(ids), max_length)
         return RenderedChat(
             ids=tuple(ids[:kept]),
-            turns=tuple(t.cut(kept) for t in turns if t.start < kept),
+            turns=tuple(turn.cut(kept) for turn, _ in found if turn.start < kept),
             length=len(ids),
+            departures=Departures(
+                dropped=sum(response.dropped for response in responses),
+                added=sum(response.added for response in responses),
+                boundary=sum(boundary for _, boundary in found),
+                unseen=unseen,
+            ),
         )
 
     def _tokenise(self, text: str) -> Any:
@@ -195,53 +259,32 @@ class ChatRenderer:
             )
         return encoding
 
-    def _with_thinking(self, messages: Sequence[Message], before: str, reply: str) -> str | None:
-        """The chat as the student writes it, where its generation prompt opens the thinking that the template then takes out of
-        the chat (DeepSeek-R1): the reply goes on from the prompt, and ends as the template ends any. None for others.
-        """
-        if reply == messages[-1].content:
-            return None
-        *_, end = self.text([*messages[:-1], Message("assistant", PROBE)]).partition(PROBE)
-        return before + reply + end
-
-    def _turn(
-        self,
-        message: str,
-        index: int,
-        before: str,
-        content: str,
-        text: str,
-        ids: list[int],
-        offsets: list[tuple[int, int]],
-    ) -> Turn:
-        """The turn of a message whose `content` the student writes after the text `before`."""
-        if not text.startswith(before + content):
-            _refuse_rewriting(text, before, content, index)
-        first, last = len(before), len(before) + len(content)
+    def _turn(self, response: Response, text: str, ids: list[int], offsets: "np.ndarray[Any, Any]") -> tuple[Turn, int]:
+        """The tokens of a response, and how many of them hold text of the template as well."""
+        first, last = response.start, response.end
         if first == 0:
             raise InputError(
-                f"message {index}: nothing stands before the response, so that its first token has no score"
+                f"message {response.message}: nothing stands before the response, so that its first token has no score: "
+                f"{ANOTHER}"
             )
         # A character may be spelt by several tokens, all with its offsets; a token may spell several characters.
-        start = next(i for i, (_, end) in enumerate(offsets) if end > first)
-        end = next((i for i in range(start, len(offsets)) if offsets[i][0] >= last), len(offsets))
-        if offsets[start][0] < first or offsets[end - 1][1] > last:
-            at_start = offsets[start][0] < first
-            token = self.tokenizer.decode([ids[start] if at_start else ids[end - 1]])
-            of_template = before[-1].isspace() and not content[0].isspace() if at_start else not content[-1].isspace()
-            mend = (
-                "take the white space out of the template, in a .jinja file of your own"
-                if of_template
-                else "remove white space at the ends of the response"
-            )
-            raise InputError(
-                f"message {index}: the tokenizer joins the response with the template's text around it into one token "
-                f"({token!r}): {mend}"
-            )
-        self._check_spelling(ids[start:end], content, index)
-        opened = len(message) - len(content)
-        eot = end if end < len(ids) and (ids[end] in self._special or ids[end] in self._added) else None
-        return Turn(start, end, eot, index, tuple(max(0, at - first) + opened for at, _ in offsets[start:end]))
+        start = _first(offsets[:, 1] > first)
+        stop = end = start + _first(offsets[start:, 0] >= last)
+        at_edges = {i for i in (start, end - 1) if start < end and (offsets[i, 0] < first or offsets[i, 1] > last)}
+        if self.boundary_tokens == "exclude":
+            start, end = start + (start in at_edges), max(end - (end - 1 in at_edges), start + (start in at_edges))
+        if start < end:
+            self._check_spelling(ids[start:end], text[offsets[start, 0] : offsets[end - 1, 1]], response.message)
+        eot = stop if stop < len(ids) and (ids[stop] in self._special or ids[stop] in self._added) else None
+        return Turn(
+            start,
+            end,
+            eot,
+            prompt=start if response.prompt == first else _first(offsets[:, 1] > response.prompt),
+            message=response.message,
+            text=text[first:last],
+            characters=tuple(max(0, int(at) - first) for at in offsets[start:end, 0]),
+        ), len(at_edges)
 
     def _check_spelling(self, ids: list[int], content: str, index: int) -> None:
         """The tokens must spell the response, up to the tokenizer's own Unicode normalisation."""
@@ -251,7 +294,8 @@ class ChatRenderer:
             if spelt == expected or (normalizer is not None and spelt == normalizer.normalize_str(expected)):
                 return
         raise InputError(
-            f"message {index}: the tokenizer does not keep the response verbatim: {_difference(content, spelt)}"
+            f"message {index}: the tokenizer does not keep the response verbatim: {difference(content, spelt)}: leave such chats "
+            "out (on-error skip), or take what it cannot spell out of them"
         )
 
     def eot_id(self) -> int | None:
@@ -271,107 +315,26 @@ class ChatRenderer:
             return None if eot is None else chat.ids[eot]
         raise InputError(f"the end-of-turn token of {self.tokenizer.name_or_path} cannot be found: {reasons[-1]}")
 
-    def lost_beginning(self, messages: Sequence[Message]) -> str | None:
+    def lost_beginning(self, messages: Sequence[Message], tools: Sequence[Any] = ()) -> str | None:
         """The token that the tokenizer begins a text with, where the template begins these messages without it."""
-        begun = not _begins_texts(self.tokenizer) or self.render(messages).ids[0] == self.tokenizer.bos_token_id
+        begun = (
+            not begins_texts(self.tokenizer) or self.render(messages, None, tools).ids[0] == self.tokenizer.bos_token_id
+        )
         return None if begun else str(self.tokenizer.bos_token)
 
-    def prose(self) -> list[str]:
-        """Text of the template's own, such as a default system prompt, in a chat without system message."""
-        text = self.text([Message("user", PROBE), Message("assistant", PROBE)])
-        # Role names and markers are single words; three words in a row are prose.
-        return [match.group().strip() for match in re.finditer(r"[^\n<>|]*\w+(?:[ ,]+\w+){2,}[^\n<>|]*", text)]
+
+def _sharing(chats: Sequence[RenderedChat]) -> list[RenderedChat]:
+    """The chats with what they share with the last that has a turn; it never grows shorter from one to the next."""
+    trunk = max((i for i, chat in enumerate(chats) if chat.turns), default=0)
+    kept, ids = [*chats], np.array(chats[trunk].ids if chats else ())
+    shared = len(ids)
+    for i in range(trunk, -1, -1):
+        own = np.array(chats[i].ids)[: len(ids)]
+        shared = min(shared, _first(own != ids[: len(own)]), chats[i].turns[0].start - 1)
+        kept[i] = replace(chats[i], shared=shared if i < trunk else 0)
+    return kept
 
 
-def _own_template(tokenizer: "PreTrainedTokenizerFast") -> str:
-    """The tokenizer's template; of several, as transformers does, the one named "default"."""
-    own: Any = tokenizer.chat_template
-    if isinstance(own, str):
-        return own
-    if not own:
-        raise InputError(
-            "the tokenizer has no chat template: choose one, template=chatml, template=llama3 or a .jinja file"
-        )
-    if "default" not in own:
-        raise InputError(
-            f"the tokenizer has templates named {', '.join(own)}, and none named default: write the one that is meant into a "
-            ".jinja file, and choose that"
-        )
-    return str(own["default"])
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _reply(before: str, content: str) -> str:
-    """What of a response is left to write after the prompt: all, or what follows a tag, such as <think>, that both hold."""
-    tag = OPENED_TAG.search(before)
-    return (content.removeprefix(tag.group()) if tag else content) or content
-
-
-def _refuse_rewriting(text: str, before: str, content: str, index: int) -> NoReturn:
-    if (tag := OPENED_TAG.search(before)) and not text.startswith(before + content[:1]):
-        raise InputError(
-            f"message {index}: the chat template's prompt ends in {tag.group()!r}, and the response does not begin with it, or "
-            "is not the only one of the chat: such a student is scored on single responses that begin with it"
-        )
-    if text.startswith(before + content.strip()):
-        raise InputError(
-            f"message {index}: the chat template trims the response: remove white space at the ends of the response"
-        )
-    if text.startswith(before) and text[len(before) :].lstrip().startswith(content):
-        raise InputError(
-            f"message {index}: the chat template writes white space between its header and the response, which its "
-            "generation prompt does not: let the two agree, in a .jinja file of your own"
-        )
-    if not text.startswith(before):
-        where = _difference(before, text[: len(before)])
-        raise InputError(
-            f"message {index}: the chat template writes what stands before the response otherwise: {where}"
-        )
-    rendered = text[len(before) : len(before) + len(content) + 40]
-    raise InputError(
-        f"message {index}: the chat template does not keep the response verbatim: {_difference(content, rendered)}"
-    )
-
-
-def _difference(expected: str, rendered: str) -> str:
-    """The first place where two texts part."""
-    blocks = difflib.SequenceMatcher(None, expected[:2000], rendered[:2000], autojunk=False).get_matching_blocks()
-    at = blocks[0].size if blocks[0].a == blocks[0].b == 0 else 0
-    if at >= 2000:
-        at = next((i for i, (a, b) in enumerate(zip(expected, rendered, strict=False)) if a != b), len(rendered))
-    return f"at character {at} expected {expected[at : at + 40]!r}, found {rendered[at : at + 40]!r}"
-
-
-def load_template(name: str) -> str:
-    """A template by name ("chatml", "llama3") or from a .jinja file.
-
-    Raises:
-        InputError: there is none.
-    """
-    packaged = _packaged()
-    if name in packaged:
-        return packaged[name]
-    path = Path(name)
-    if not path.is_file():
-        raise InputError(f"no chat template {name!r}: it is a .jinja file or one of {', '.join(sorted(packaged))}")
-    return path.read_text(encoding="utf-8")
-
-
-def _packaged() -> dict[str, str]:
-    folder = files("rsr") / "student" / "templates"
-    templates = (path for path in folder.iterdir() if path.name.endswith(".jinja"))
-    return {path.name.removesuffix(".jinja"): path.read_text(encoding="utf-8") for path in templates}
-
-
-def _begun(template: str, tokenizer: "PreTrainedTokenizerFast") -> str:
-    """A packaged template with the token that a text begins with; any other template is whole."""
-    lacks = template in _packaged().values() and _begins_texts(tokenizer)
-    return "{{- bos_token -}}" + template if lacks else template
-
-
-def _begins_texts(tokenizer: "PreTrainedTokenizerFast") -> bool:
-    """Whether a tokenizer puts its token of beginning before any text."""
-    return tokenizer.bos_token_id is not None and tokenizer("?")["input_ids"][0] == tokenizer.bos_token_id
+def _first(truths: "np.ndarray[Any, Any]") -> int:
+    """Index of the first that is true, or their number."""
+    return int(truths.argmax()) if truths.any() else len(truths)

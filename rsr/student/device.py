@@ -1,14 +1,19 @@
 """The device that a student runs on, and the dtype that suits it."""
 
 import logging
+import os
 import time
+from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rsr.errors import InputError
-from rsr.student.settings import Dtype, WeightsDtype
+from rsr.student.settings import SPREAD, Dtype, WeightsDtype
+from rsr.student.threads import CGROUP
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 LOG = logging.getLogger(__name__)
 CPU_BFLOAT16 = ("amx_bf16", "avx512_bf16", "avx10_2", "bf16", "sve_bf16")  # instruction sets with products in bfloat16
@@ -16,7 +21,7 @@ SLOW, PROBED = 2.0, 384  # a product so many times slower than in float32 is tol
 
 
 def device_of(name: str | None) -> "torch.device":
-    """A device by its name; None takes a GPU where there is one.
+    """A device by its name; None takes a GPU where there is one, and "auto" begins there.
 
     Raises:
         InputError: it cannot be used.
@@ -24,11 +29,48 @@ def device_of(name: str | None) -> "torch.device":
     import torch
 
     try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        own = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch.device(own if name in (None, SPREAD) else name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
     return device
+
+
+def first_device(model: "PreTrainedModel") -> "torch.device":
+    """The device that token ids go to: that of the embeddings, also where these are fetched for every batch."""
+    import torch
+
+    hook = getattr(model.get_input_embeddings(), "_hf_hook", None)
+    return model.device if hook is None else torch.device(hook.execution_device)
+
+
+def places(model: "PreTrainedModel") -> dict[str, int]:
+    """Bytes of a model's weights by the device that they lie on; "offloaded" are those in main memory or on disk that are copied
+    to a device for every batch."""
+    size: Counter[str] = Counter()
+    for parameter in model.parameters():
+        place = "offloaded" if parameter.is_meta else str(parameter.device)
+        size[place] += parameter.numel() * parameter.element_size()
+    return dict(size)
+
+
+def memory_on(device: "torch.device") -> int:
+    """Bytes of a device that this process has or can have; of a CPU all memory that it may use."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device))
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for limit in (CGROUP / "memory.max", CGROUP / "memory" / "memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # "max" where there is no limit
+            memory = min(memory, int(limit.read_text()))
+    return memory
+
+
+def copied(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
+    """A tensor of the CPU on a device; a GPU copies it once it comes to it, and is not waited for."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def weights_dtype(dtype: Dtype, device: str | None = None) -> WeightsDtype:

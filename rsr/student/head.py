@@ -45,7 +45,9 @@ class Head:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Logits (positions, vocabulary) of hidden states (positions, width)."""
-        logits: Tensor = self.product(hidden.float() if self.dtype == "float32" else hidden)
+        if self.dtype == "float32":
+            hidden = hidden.to(next(self.product.parameters()))
+        logits: Tensor = self.product(hidden)
         for step, value in self.after:
             logits = step(logits, value)
         return logits
@@ -59,6 +61,8 @@ def _in_float32(product: nn.Module) -> nn.Module:
     """A float32 copy of a head, whose weights may be shared with the embeddings."""
     if not isinstance(product, nn.Linear):
         raise InputError(f"the head is a {type(product).__name__}, which has no float32 copy: take head_dtype=model")
+    if product.weight.is_meta:
+        raise InputError("the head lies in main memory or on disk, which leaves no float32 copy: take head_dtype=model")
     copy = nn.Linear(
         product.in_features, product.out_features, bias=product.bias is not None, device=product.weight.device
     )

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rsr.errors import InputError
 from rsr.student import weights
-from rsr.student.chat import ChatRenderer, load_template
-from rsr.student.device import device_of, tell_of_dtype, weights_dtype
-from rsr.student.settings import Dtype, Loading, WeightsDtype
+from rsr.student.chat import ChatRenderer
+from rsr.student.device import device_of, first_device, memory_on, places, tell_of_dtype, weights_dtype
+from rsr.student.settings import SPREAD, BoundaryTokens, Dtype, Loading, Rendering, WeightsDtype
+from rsr.student.template import load_template
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +57,8 @@ class Student:
 
     @property
     def device(self) -> "torch.device":
-        return self.model.device
+        """Where token ids go; of a student that is spread, its first."""
+        return first_device(self.model)
 
     @property
     def max_positions(self) -> int | None:
@@ -94,6 +96,8 @@ def load(
     device: str | None = None,
     template: str | None = None,
     template_variables: Mapping[str, Any] | None = None,
+    rendering: Rendering = "whole",
+    boundary_tokens: BoundaryTokens = "exclude",
     trust_remote_code: bool = False,
 ) -> Student:
     """Load a causal language model from a folder or the hub, safetensors only.
@@ -101,13 +105,18 @@ def load(
     Args:
         dtype: of the weights; "auto" takes what the device computes in hardware (`rsr.student.device.weights_dtype`).
         attention: attention implementation ("sdpa", "eager", "flash_attention_2", ...); None takes the model's own.
-        device: None takes a GPU where there is one.
+        device: None takes a GPU where there is one; "auto" spreads the weights over all GPUs, main memory and disk, as
+            transformers' device_map does.
         template: name or file of a chat template; None takes the tokenizer's own.
+        rendering, boundary_tokens: see `Loading`.
 
     Raises:
         InputError: the model, its weights or its tokenizer cannot be loaded, and what to do about it.
     """
-    settings = Loading(template, template_variables or {}, dtype, attention, device, revision, trust_remote_code)
+    variables = template_variables or {}
+    settings = Loading(
+        template, variables, rendering, boundary_tokens, dtype, attention, device, revision, trust_remote_code
+    )
     return load_described(model, settings, describe(model, settings, name=name))
 
 
@@ -118,22 +127,36 @@ def load_described(model: str | Path, settings: Loading, described: DescribedStu
         InputError: see `load`.
     """
     place = device_of(settings.device)
+    spread = settings.device == SPREAD
     dtype: WeightsDtype = described.identity["dtype"]
-    loaded, notes = load_model(
-        model,
-        revision=settings.revision,
-        dtype=dtype,
-        attention=settings.attention,
-        trust_remote_code=settings.trust_remote_code,
-    )
+    source: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
+    if not spread:
+        _refuse_too_large(_without_weights(model, **source), described.name, dtype, place)
+    loaded, notes = load_model(model, dtype=dtype, attention=settings.attention, spread=spread, **source)
     tell_of_dtype(settings.dtype, dtype, place)  # what cannot be loaded needs no such line
     identity = {**described.identity, "attention": loaded.config._attn_implementation}
     if settings.attention is None and identity["attention"] != PREFERRED:
         LOG.warning(
             "%s has no attention by %s: going on with %s, which is as exact", model, PREFERRED, identity["attention"]
         )
-    loaded.requires_grad_(False).eval().to(place)
+    ready = loaded.requires_grad_(False).eval()
+    if not spread:
+        ready.to(place)
+    elif len(parts := places(loaded)) > 1:
+        said = ", ".join(f"{where} {size / 1e9:.2f} GB" for where, size in parts.items())
+        LOG.warning("%s is spread: %s; what is offloaded is copied for every batch", described.name, said)
     return Student(described.name, loaded, described.renderer, identity, notes)
+
+
+def _refuse_too_large(empty: "PreTrainedModel", name: str, dtype: WeightsDtype, place: "torch.device") -> None:
+    import torch
+
+    weights = sum(parameter.numel() for parameter in empty.parameters()) * getattr(torch, dtype).itemsize
+    if weights > (free := memory_on(place)):
+        raise InputError(
+            f"{name}: its weights take {weights / 1e9:.2f} GB in {dtype}, and {place} has {free / 1e9:.2f} GB: device={SPREAD} "
+            "spreads them over all devices, main memory and disk"
+        )
 
 
 def describe(model: str | Path, settings: Loading, *, name: str | None = None) -> DescribedStudent:
@@ -148,9 +171,7 @@ def describe(model: str | Path, settings: Loading, *, name: str | None = None) -
         load_template(settings.template)
     place = device_of(settings.device)
     source: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
-    renderer = load_renderer(
-        model, template=settings.template, template_variables=settings.template_variables, **source
-    )
+    renderer = load_renderer(model, **settings.of_chats, **source)
     identity = {
         **identity_of(model, renderer, **source),
         "dtype": weights_dtype(settings.dtype, settings.device),
@@ -167,12 +188,14 @@ def load_model(
     revision: str | None = None,
     dtype: WeightsDtype = "float32",
     attention: str | None = None,
+    spread: bool = False,
     trust_remote_code: bool = False,
 ) -> tuple["PreTrainedModel", tuple[str, ...]]:
     """Load a causal language model whose every weight is in the checkpoint, and an adapter that lies beside it.
 
     Args:
         attention: attention implementation; None leaves it to transformers.
+        spread: over the devices of this machine, its memory and its disk.
 
     Returns:
         The model, and notes on what of the checkpoint it has no place for.
@@ -187,8 +210,11 @@ def load_model(
 
     transformers_logging.disable_progress_bar()
     logging.getLogger("transformers.modeling_utils").addFilter(_is_no_report)  # which is read below
+    logging.getLogger("accelerate.big_modeling").setLevel(logging.ERROR)  # what is offloaded is said by the caller
     load_whole: Any = AutoModelForCausalLM.from_pretrained
     adapter = _adapter(model, revision)
+    if adapter and spread:
+        raise InputError(f"{model}: holds an adapter, which device={SPREAD} does not spread: merge it into the weights")
     with loading(model):
         loaded, report = load_whole(
             model,
@@ -199,6 +225,7 @@ def load_model(
             trust_remote_code=trust_remote_code,
             ignore_mismatched_sizes=True,  # which are refused below, in one line
             output_loading_info=True,
+            device_map=SPREAD if spread else None,
             adapter_kwargs={"subfolder": "none"},  # found by itself, it would hide what is missing from the weights
         )
         of_adapter = loaded.load_adapter(str(model)).to_dict() if adapter else {}
@@ -248,6 +275,8 @@ def of_model(
     name: str | None = None,
     template: str | None = None,
     template_variables: Mapping[str, Any] | None = None,
+    rendering: Rendering = "whole",
+    boundary_tokens: BoundaryTokens = "exclude",
 ) -> Student:
     """A model that is loaded already, known by the digest of its state dict and configuration.
 
@@ -256,15 +285,19 @@ def of_model(
     Raises:
         InputError: the tokenizer has no chat template, or is not a fast one.
     """
+    if "offloaded" in places(model):
+        raise InputError(
+            f"weights in main memory or on disk have no digest: give the model's folder, with device={SPREAD}"
+        )
     chosen = load_template(template) if template else None
     rows = cast("torch.nn.Embedding", model.get_input_embeddings()).num_embeddings
-    renderer = ChatRenderer(tokenizer, chosen, template_variables, rows)
+    renderer = ChatRenderer(tokenizer, chosen, template_variables, rows, rendering, boundary_tokens)
     identity = {
         "model": {"state_dict_sha256": _state_digest(model)},
         "tokenizer_sha256": _tokenizer_digest(renderer),
         "dtype": str(model.dtype).removeprefix("torch."),
         "attention": model.config._attn_implementation,
-        "device": model.device.type,
+        "device": first_device(model).type,
         **renderer.identity(),
     }
     given = str(getattr(model.config, "_name_or_path", "") or model.config.model_type)
@@ -313,6 +346,8 @@ def load_renderer(
     revision: str | None = None,
     template: str | None = None,
     template_variables: Mapping[str, Any] | None = None,
+    rendering: Rendering = "whole",
+    boundary_tokens: BoundaryTokens = "exclude",
     trust_remote_code: bool = False,
 ) -> ChatRenderer:
     """The chat renderer of a model's tokenizer; its weights are not loaded.
@@ -324,7 +359,7 @@ def load_renderer(
     tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
     config = load_config(model, revision=revision, trust_remote_code=trust_remote_code)
     rows = getattr(config.get_text_config(), "vocab_size", None)
-    return ChatRenderer(tokenizer, chosen, template_variables, rows)
+    return ChatRenderer(tokenizer, chosen, template_variables, rows, rendering, boundary_tokens)
 
 
 def load_tokenizer(
@@ -349,13 +384,17 @@ def own_attention(model: str | Path, *, revision: str | None = None, trust_remot
     Raises:
         InputError: its configuration cannot be loaded, or it is no causal language model.
     """
+    empty = _without_weights(model, revision=revision, trust_remote_code=trust_remote_code)
+    return str(empty.config._attn_implementation)
+
+
+def _without_weights(model: str | Path, *, revision: str | None, trust_remote_code: bool) -> "PreTrainedModel":
     import torch
     from transformers import AutoModelForCausalLM
 
     config = load_config(model, revision=revision, trust_remote_code=trust_remote_code)
     with loading(model), torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
-    return str(empty.config._attn_implementation)
+        return cast("PreTrainedModel", AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code))
 
 
 @contextmanager
@@ -374,6 +413,8 @@ def loading(model: str | Path) -> Iterator[None]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason is given"]
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         place = "cannot be loaded" if Path(model).is_dir() else "no folder here, and cannot be loaded from the hub"
+        if "offload_folder" in str(error):  # no setting here: the loader would rewrite the weights
+            lines = ["its weights do not fit in the memory of this machine, and those of its kind cannot stay on disk"]
         if "attn_implementation" in str(error):  # an argument that is no setting here
             lines = ["it has no such attention implementation: leave attention out, or take attention=eager"]
         raise InputError(f"{model}: {place}: {kind}{' '.join(lines[:2])}") from error

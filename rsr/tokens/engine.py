@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +18,11 @@ from torch import Tensor
 
 from rsr.errors import InputError
 from rsr.student.chat import RenderedChat
+from rsr.student.device import copied
 from rsr.student.head import Head
+from rsr.tokens.branches import beyond, trees
 from rsr.tokens.settings import Scoring
-from rsr.tokens.statistics import TIE_RULE, statistics_at
+from rsr.tokens.statistics import TIE_RULE, Statistics, statistics_at
 from rsr.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -36,8 +38,8 @@ class Scorer:
     """Scores rendered chats under one student.
 
     Attributes:
-        full_budget: padded tokens per forward pass, as set or as suits the device.
-        token_budget: what is left of it after memory ran out.
+        token_budget: padded tokens per forward pass, as set or as suits the device.
+        least_budget: the least that memory has left of it so far, in one call of `score`; the next begins with all of it.
         head_chunk: logits in memory at a time.
         packs: chats of a batch share one row, without padding.
 
@@ -49,10 +51,10 @@ class Scorer:
     def __init__(self, student: "Student", scoring: Scoring) -> None:
         self.student, self.scoring = student, scoring
         self.max_length = scoring.max_length_for(student)
-        self.full_budget = scoring.token_budget_on(
+        self.token_budget = scoring.token_budget_on(
             student.device.type, student.model.config.get_text_config().hidden_size
         )
-        self.token_budget = self.full_budget
+        self.least_budget = self.token_budget
         self.head_chunk = scoring.head_chunk_on(student.device.type)
         self.packs = PACKING in (student.model.config._attn_implementation or "")
         self.body = student.model.get_decoder()
@@ -70,8 +72,8 @@ class Scorer:
         return {
             "attention": self.student.model.config._attn_implementation,
             "device": self.student.device.type,
-            "token_budget": self.full_budget,
-            "token_budget_left": self.token_budget,  # lower where memory ran out
+            "token_budget": self.token_budget,
+            "token_budget_left": self.least_budget,  # lower where memory ran out
             "packed": self.packs,
         }
 
@@ -92,68 +94,124 @@ class Scorer:
             InputError: memory runs out on one chat alone.
             NotFinite: logits that are not finite, naming chat (by its index) and token.
         """
-        rows: list[ChatStatistics] = [_EMPTY] * len(chats)
-        before = self._cache(prefix) if prefix else None
-        waiting = self._batches(chats, range(len(chats)), len(prefix))
-        while waiting:
-            batch = waiting.pop()
-            scored = self._within_memory([chats[i] for i in batch], before)
-            if scored is None:
-                waiting = self._batches(chats, sorted(chain(batch, *waiting)), len(prefix))
-                continue
-            for i, row in zip(batch, scored, strict=True):
-                if not (np.isfinite(row.surprisal).all() and np.isfinite(row.entropy).all()):
-                    at = int(np.flatnonzero(~np.isfinite(row.surprisal) | ~np.isfinite(row.entropy))[0])
-                    raise NotFinite(i, at)
-                rows[i] = row
-                done(i)
+        if any(chat.shared for chat in chats):
+            rows = self._branching(chats, done)
+        else:
+            rows = self._rows(chats, range(len(chats)), done, self._grown(prefix) if prefix else None)
         parts = [_EMPTY, *rows]  # so that nothing can be concatenated too
+        columns = ChatStatistics(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         return Tokens(
-            rank=np.concatenate([r.rank for r in parts]),
-            surprisal=np.concatenate([r.surprisal for r in parts]),
-            entropy=np.concatenate([r.entropy for r in parts]),
+            rank=columns.rank,
+            surprisal=columns.surprisal,
+            entropy=columns.entropy,
             offsets=np.concatenate([[0], np.cumsum([len(r.rank) for r in rows])]).astype(np.int64),
+            squares=columns.squares,
+            expected_rank=columns.expected_rank if self.scoring.expectations else None,
         )
 
-    def _batches(self, chats: Sequence[RenderedChat], indices: Sequence[int], before: int) -> list[list[int]]:
+    def _branching(self, chats: Sequence[RenderedChat], done: Callable[[int], None]) -> "list[ChatStatistics]":
+        """Rows of chats of which some begin as others do: the cache of a trunk grows from branch to branch."""
+        rows: list[ChatStatistics] = [_EMPTY] * len(chats)
+        found = trees(chats)
+        alone = [tree[0] for tree in found if len(tree) == 1]
+        for i, row in zip(alone, self._rows([chats[i] for i in alone], alone, done), strict=True):
+            rows[i] = row
+        for tree in found:
+            before, length = None, 0
+            for i in tree if len(tree) > 1 else ():
+                if chats[i].shared > length:
+                    before = self._grown(chats[tree[-1]].ids[length : chats[i].shared], before)
+                    length = chats[i].shared
+                (rows[i],) = self._rows([beyond(chats[i], length)], [i], done, before)
+        return rows
+
+    def _rows(
+        self,
+        chats: Sequence[RenderedChat],
+        names: Sequence[int],
+        done: Callable[[int], None],
+        before: "Cache | None" = None,
+    ) -> "list[ChatStatistics]":
+        """Statistics of each chat behind what is in a cache.
+
+        Args:
+            names: indices of the chats as they are called outside.
+        """
+        rows: list[ChatStatistics] = [_EMPTY] * len(chats)
+        prefix = 0 if before is None else before.get_seq_length()
+        budget = self.token_budget
+        waiting = self._batches(chats, range(len(chats)), prefix, budget)
+        batch = self._batch(chats, waiting[-1], before) if waiting else None
+        while batch is not None:
+            statistics = self._within_memory(batch, before)
+            if statistics is None:
+                budget = self._lowered(budget, len(batch.chats), prefix + max(batch.lengths))
+                waiting = self._batches(chats, sorted(chain(*waiting)), prefix, budget)
+                batch = self._batch(chats, waiting[-1], before)
+                continue
+            waiting.pop()
+            # A GPU is still at work while the next batch is copied to it; only then is it waited for.
+            following = self._batch(chats, waiting[-1], before) if waiting else None
+            for i, row in zip(batch.chats, _split(statistics, batch.counts), strict=True):
+                if not (np.isfinite(row.surprisal).all() and np.isfinite(row.entropy).all()):
+                    at = int(np.flatnonzero(~np.isfinite(row.surprisal) | ~np.isfinite(row.entropy))[0])
+                    raise NotFinite(names[i], at)
+                rows[i] = row
+                done(names[i])
+            batch = following
+        return rows
+
+    def _batches(
+        self, chats: Sequence[RenderedChat], indices: Sequence[int], before: int, budget: int
+    ) -> list[list[int]]:
         """Groups of the chats at indices, the longest last."""
         lengths = [before + len(chats[i].ids) for i in indices]
-        groups = batches(lengths, self.token_budget, padded=not self.packs or before > 0)
+        groups = batches(lengths, budget, padded=not self.packs or before > 0)
         return [[indices[i] for i in group] for group in reversed(groups)]
 
-    def _within_memory(self, chats: Sequence[RenderedChat], before: "Cache | None") -> "list[ChatStatistics] | None":
-        """Statistics of a batch, or None where memory ran out and the token budget is lower now."""
+    def _batch(self, chats: Sequence[RenderedChat], indices: Sequence[int], before: "Cache | None") -> "Batch":
+        """The chats at indices as one forward pass takes them, on the device."""
+        rows = [torch.tensor(chats[i].ids) for i in indices]
+        packed = self.packs and before is None
+        ids = torch.cat(rows)[None] if packed else torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        lengths = [len(row) for row in rows]
+        starts = np.cumsum([0, *lengths])[:-1] if packed else np.arange(len(rows)) * ids.shape[1]
+        responses = [
+            torch.tensor(chats[i].positions(), dtype=torch.long) + int(at)
+            for i, at in zip(indices, starts, strict=True)
+        ]
+        positions = torch.cat(responses)
+        ids, positions, targets = (copied(of, self.student.device) for of in (ids, positions, ids.flatten()[positions]))
+        return Batch(tuple(indices), ids, lengths, packed, positions, targets, [len(of) for of in responses])
+
+    def _within_memory(self, batch: "Batch", before: "Cache | None") -> Statistics | None:
+        """Statistics of a batch, or None where memory ran out."""
         try:
-            return self._score_batch(chats, before)
+            hidden = self._hidden(batch.ids, before, batch.lengths if batch.packed else None).flatten(0, 1)
+            # The logits at one position predict the token at the next.
+            positions = batch.positions.to(hidden.device) - 1
+            targets, expectations = batch.targets, self.scoring.expectations
+            return statistics_at(self.head, hidden, positions, targets, self.head_chunk, expectations=expectations)
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
-        longest = max(len(chat.ids) for chat in chats)
-        if len(chats) == 1:
+            return None
+
+    def _lowered(self, budget: int, chats: int, longest: int) -> int:
+        """The token budget after a batch of so many chats, padded to the longest, ran out of memory."""
+        if chats == 1:
             raise InputError(f"out of memory on one chat of {longest} tokens alone: lower max_length")
-        self.token_budget = min(self.token_budget, len(chats) * longest) // 2
-        LOG.warning("out of memory: going on with %d tokens a batch", self.token_budget)
-        return None
+        budget = min(budget, chats * longest) // 2
+        if budget < self.least_budget:
+            self.least_budget = budget
+            LOG.warning("out of memory: going on with %d tokens a batch", budget)
+        return budget
 
-    def _score_batch(self, chats: Sequence[RenderedChat], before: "Cache | None") -> "list[ChatStatistics]":
-        rows = [torch.tensor(chat.ids) for chat in chats]
-        packed = self.packs and before is None
-        ids = torch.cat(rows)[None] if packed else torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        starts = np.cumsum([0, *map(len, rows)])[:-1] if packed else np.arange(len(rows)) * ids.shape[1]
-        ids = ids.to(self.student.device)
-        hidden = self._hidden(ids, before, [len(row) for row in rows] if packed else None).flatten(0, 1)
-        # The logits at one position predict the token at the next.
-        targets = [torch.tensor(c.positions(), dtype=torch.long) + int(at) for c, at in zip(chats, starts, strict=True)]
-        positions = torch.cat(targets).to(ids.device)
-        statistics = statistics_at(self.head, hidden, positions - 1, ids.flatten()[positions], self.head_chunk)
-        split = [part.numpy() for part in statistics]
-        ends = np.cumsum([len(t) for t in targets])[:-1]
-        return [ChatStatistics(*row) for row in zip(*(np.split(part, ends) for part in split), strict=True)]
-
-    def _cache(self, prefix: Sequence[int]) -> "Cache":
+    def _grown(self, prefix: Sequence[int], before: "Cache | None" = None) -> "Cache":
+        """The cache of what is in a cache, which it takes, and these tokens."""
         ids = torch.tensor([prefix], device=self.student.device)
         try:
-            cache: Cache = self.body(input_ids=ids, use_cache=True).past_key_values
+            cache: Cache = self.body(input_ids=ids, past_key_values=before, use_cache=True).past_key_values
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
@@ -183,7 +241,7 @@ class Scorer:
             return  # said of the first chat
         head = Head(model)
         spread = own.std().item()
-        difference = (own - head(self._hidden(probe)).float()).abs().max().item()
+        difference = (own - head(self._hidden(probe)).float().to(own.device)).abs().max().item()
         if not difference <= 0.02 * spread:
             raise InputError(
                 f"{name}: body and head, called apart, differ from the model's own logits by {difference:.3g} "
@@ -198,7 +256,9 @@ class Scorer:
 
 def identity_of(scoring: Scoring, max_length: int) -> dict[str, Any]:
     """Settings that shape the scores of `Scorer`."""
-    return {"max_length": max_length, "head_dtype": scoring.head_dtype, "tie_rule": TIE_RULE}
+    identity = {"max_length": max_length, "head_dtype": scoring.head_dtype, "tie_rule": TIE_RULE}
+    # Said where it adds a column: stores that were made without it keep their keys.
+    return identity | ({"expectations": True} if scoring.expectations else {})
 
 
 def batches(lengths: Sequence[int], token_budget: int, *, padded: bool = True) -> list[list[int]]:
@@ -220,7 +280,7 @@ def batches(lengths: Sequence[int], token_budget: int, *, padded: bool = True) -
 
 def _out_of_memory(error: RuntimeError) -> bool:
     """Of a device, its matrix library, or a CPU; the latter two raise no error of a kind of their own."""
-    signs = ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
+    signs = ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED", "MPS backend out of memory")
     return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in signs)
 
 
@@ -240,12 +300,40 @@ class NotFinite(InputError):
 
 
 @dataclass(frozen=True)
-class ChatStatistics:
+class Batch:
+    """Chats of one forward pass.
+
+    Attributes:
+        chats: their indices; lengths: their tokens; counts: their response tokens.
+        ids: (rows, tokens), a chat a row, or all packed into one.
+        positions: of the response tokens, in ids flattened; targets: the ids there.
+    """
+
+    chats: tuple[int, ...]
+    ids: Tensor
+    lengths: Sequence[int]
+    packed: bool
+    positions: Tensor
+    targets: Tensor
+    counts: Sequence[int]
+
+
+class ChatStatistics(NamedTuple):
     """Statistics of one chat."""
 
     rank: np.ndarray[Any, np.dtype[np.uint32]]
     surprisal: np.ndarray[Any, np.dtype[np.float32]]
     entropy: np.ndarray[Any, np.dtype[np.float32]]
+    squares: np.ndarray[Any, np.dtype[np.float32]]
+    expected_rank: np.ndarray[Any, np.dtype[np.float32]]
 
 
-_EMPTY = ChatStatistics(np.empty(0, np.uint32), np.empty(0, np.float32), np.empty(0, np.float32))
+_EMPTY = ChatStatistics(np.empty(0, np.uint32), *(np.empty(0, np.float32) for _ in range(4)))
+
+
+def _split(statistics: Statistics, counts: Sequence[int]) -> list[ChatStatistics]:
+    """Statistics of each chat on the CPU, from those of a batch; here a device is waited for."""
+    rank, *others = (part.cpu().numpy() for part in statistics)
+    ends = np.cumsum(counts)[:-1]
+    columns = (np.split(part, ends) for part in (rank.astype(np.uint32), *others))
+    return [ChatStatistics(*row) for row in zip(*columns, strict=True)]

@@ -43,12 +43,27 @@ class LateScorer:
         return Scorer(student, self._scoring)
 
     @property
+    def loaded(self) -> bool:
+        """Whether something was to be scored, so that the model was loaded."""
+        return "scorer" in vars(self)
+
+    @property
     def student(self) -> AnyStudent:
-        return self.scorer.student if "scorer" in vars(self) else self._described
+        return self.scorer.student if self.loaded else self._described
 
     @property
     def identity(self) -> dict[str, Any]:
         return identity_of(self._scoring, self.max_length)
+
+    @cached_property
+    def token_budget(self) -> int:
+        """Known before the model is loaded: data that cannot be rendered are refused first."""
+        source: dict[str, Any] = {
+            "revision": self._loading.revision,
+            "trust_remote_code": self._loading.trust_remote_code,
+        }
+        config = students.load_config(self._model, **source).get_text_config()
+        return self._scoring.token_budget_on(self._described.identity["device"], config.hidden_size)
 
     @property
     def computed_with(self) -> dict[str, Any]:

@@ -1,28 +1,42 @@
 """Score a dataset under a student, into a token store that can be resumed."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import astuple
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from rsr.data.trajectories import Advance, Dataset, Message, OnError, Trajectory
+from rsr.data.trajectories import Advance, Dataset, OnError, Trajectory
 from rsr.errors import InputError
-from rsr.store.artefacts import Artefact, find_or_begin, locate
+from rsr.store.artefacts import MANIFEST, Artefact, find_or_begin, locate, reading
 from rsr.store.locks import locking
-from rsr.student.chat import RenderedChat
+from rsr.student.chat import Departures, RenderedChat
 from rsr.student.student import AnyStudent
 from rsr.tokens.engine import NotFinite
-from rsr.tokens.token_store import SHARD, STAGE, Shard, TokenStore, read_shard, reasons, shard_name, write_shard
+from rsr.tokens.token_store import LATER, SHARD, STAGE, Shard, TokenStore, read_shard, reasons, shard_name, write_shard
 from rsr.tokens.tokens import Tokens
 
 # Raised when what a token store holds for the same key changes its meaning.
-VERSION = 2
+VERSION = 3
+# Trajectories are sorted by length over the tokens of so many batches, in whole shards: over fewer, the few long ones of a heavy
+# tail are padded to one another (docs/scoring.md).
+WINDOW_BATCHES = 128
+CHARACTERS = 3  # of a token, roughly: it settles the window alone, and the same one in every run
 
 T = TypeVar("T")
+U = TypeVar("U")
+# What is said of each of `Departures`, where there are any.
+TOLD = (
+    "the chat template drops {n:,} characters of responses, which are not scored (rendering=turn keeps what it drops of earlier turns)",
+    "the chat template writes {n:,} characters of its own into responses",
+    "the tokenizer joins {n:,} tokens from an end of a response and text of the template (boundary_tokens says if they are scored)",
+    "the chat template does not show the student {n:,} messages, or lists of tools, in full",
+)
 
 
 class Backend(Protocol):
@@ -32,6 +46,8 @@ class Backend(Protocol):
     def student(self) -> AnyStudent: ...
     @property
     def max_length(self) -> int: ...
+    @property
+    def token_budget(self) -> int: ...
     @property
     def identity(self) -> dict[str, Any]: ...
     @property
@@ -50,6 +66,21 @@ def store_key(scorer: Backend, dataset: Dataset) -> dict[str, object]:
     }
 
 
+def other_dtypes(scorer: Backend, dataset: Dataset, root: Path) -> set[str]:
+    """The dtypes in which a dataset is scored like this otherwise, where it is not in the student's own."""
+    key = json.loads(json.dumps(store_key(scorer, dataset)))
+    if locate(root, STAGE, "", key).manifest is not None:
+        return set()
+    found = set()
+    for path in (root / STAGE).glob(f"*/{MANIFEST}"):
+        with reading(path, KeyError, TypeError):
+            held = json.loads(path.read_text(encoding="utf-8"))["key"]
+            dtype = held["student"]["dtype"]
+        if held == key | {"student": key["student"] | {"dtype": dtype}}:
+            found.add(dtype)
+    return found
+
+
 @locking
 def score_dataset(
     scorer: Backend,
@@ -61,9 +92,9 @@ def score_dataset(
     barrier: Callable[[], None] = lambda: None,
     progress: Advance = lambda characters, tokens: None,
 ) -> TokenStore:
-    """Score a dataset, or find it scored; killed and called again, it loses at most the shards in flight.
+    """Score a dataset, or find it scored; killed and called again, it loses at most the window of shards in flight.
 
-    While one shard is scored, the next is rendered and the one before is written.
+    While one window is scored, the next is rendered and the one before is written.
 
     Args:
         on_error: what to do with a trajectory that cannot be rendered verbatim: refuse, or leave it out and count it.
@@ -85,29 +116,52 @@ def score_dataset(
         return TokenStore(artefact, *names)
     began, tokens = time.perf_counter(), 0
     index, processes = process
-    shards = [dataset.trajectories[i : i + SHARD] for i in range(0, len(dataset.trajectories), SHARD)]
-    mine = range(index, len(shards), processes)
-    wanted = [i for i in mine if not artefact.holds(shard_name(i))]
-    for i in sorted({*mine} - {*wanted}):
-        if on_error == "error":
-            _refuse_left_out(dataset, reasons(artefact, i))
-        progress(sum(t.characters for t in shards[i]), 0)
+    shards = -(-len(dataset.trajectories) // SHARD)
+    size = _window(scorer, dataset, -(-shards // processes))
+    windows = [range(i, min(i + size, shards)) for i in range(0, shards, size)][index::processes]
+    # A window is scored whole, though some of its shards are there: in other batches its numbers would round otherwise.
+    wanted = [w for w in windows if not all(artefact.holds(shard_name(i)) for i in w)]
+    for window in windows:
+        if window not in wanted:
+            for i in window if on_error == "error" else ():
+                _refuse_left_out(dataset, reasons(artefact, i))
+            progress(sum(t.characters for t in _within(dataset, window)), 0)
     with ThreadPoolExecutor(1) as writer:
         written: Future[None] | None = None
-        rendered = _ahead(lambda i: _render(scorer, dataset, shards[i], on_error), wanted)
-        for i, (chats, left_out) in zip(wanted, rendered, strict=True):
-            shard = _score_shard(scorer, dataset, shards[i], chats, left_out, progress)
-            tokens += sum(min(n, scorer.max_length) for n in shard.chat_tokens)
+        rendered = _ahead(lambda window: _render(scorer, dataset, _within(dataset, window), on_error), wanted)
+        for window, (chats, left_out) in zip(wanted, rendered, strict=True):
+            scored = _score(scorer, dataset, _within(dataset, window), chats, left_out, progress)
+            tokens += sum(len(chat.ids) for of_one in chats for chat in of_one)
             if written is not None:
                 written.result()
-            written = writer.submit(write_shard, artefact, i, shard)
+            written = writer.submit(_write, artefact, window, scored)
         if written is not None:
             written.result()
     barrier()
     if index == 0:
-        artefact = artefact.complete(**_facts(artefact, len(shards), scorer, dataset, began, tokens))
+        artefact = artefact.complete(**_facts(artefact, shards, scorer, dataset, began, tokens))
     barrier()
     return TokenStore(locate(root, STAGE, label, artefact.key), *names)
+
+
+def _window(scorer: Backend, dataset: Dataset, most: int) -> int:
+    """Shards whose trajectories are sorted by length together, at most so many: every process has its share."""
+    lengths = [min(t.characters // CHARACTERS, scorer.max_length) for t in dataset.trajectories]
+    tokens_of_a_shard = max(1, SHARD * sum(lengths) // max(1, len(lengths)))
+    return max(1, min(WINDOW_BATCHES * scorer.token_budget // tokens_of_a_shard, most))
+
+
+def _within(dataset: Dataset, window: range) -> Sequence[Trajectory]:
+    """The trajectories of a window of shards."""
+    return dataset.trajectories[window.start * SHARD : window.stop * SHARD]
+
+
+def _write(artefact: Artefact, window: range, scored: Shard) -> None:
+    """Write the shards of a window that are not there yet, in their order."""
+    for i in window:
+        if not artefact.holds(shard_name(i)):
+            start = (i - window.start) * SHARD
+            write_shard(artefact, i, scored.part(start, start + SHARD))
 
 
 def _refuse_left_out(dataset: Dataset, left_out: Mapping[str, str]) -> None:
@@ -116,12 +170,12 @@ def _refuse_left_out(dataset: Dataset, left_out: Mapping[str, str]) -> None:
         raise InputError(f"{dataset.name}, trajectory {identity}: {reason}")
 
 
-def _ahead(make: Callable[[int], T], indices: Sequence[int]) -> Iterator[T]:
-    """What is made of indices, in order; the next is made in a thread while one is used."""
+def _ahead(make: Callable[[U], T], items: Sequence[U]) -> Iterator[T]:
+    """What is made of items, in order; the next is made in a thread while one is used."""
     with ThreadPoolExecutor(1) as thread:
-        coming = [thread.submit(make, i) for i in indices[:1]]
-        for i in indices[1:]:
-            coming.append(thread.submit(make, i))
+        coming = [thread.submit(make, item) for item in items[:1]]
+        for item in items[1:]:
+            coming.append(thread.submit(make, item))
             yield coming.pop(0).result()
         for last in coming:
             yield last.result()
@@ -129,48 +183,51 @@ def _ahead(make: Callable[[int], T], indices: Sequence[int]) -> Iterator[T]:
 
 def _render(
     scorer: Backend, dataset: Dataset, trajectories: Sequence[Trajectory], on_error: OnError
-) -> tuple[list[RenderedChat], list[str | None]]:
-    """Chats of trajectories, and why one was left out."""
-    chats: list[RenderedChat] = []
+) -> tuple[list[list[RenderedChat]], list[str | None]]:
+    """The chats of each trajectory, and why one was left out."""
+    chats: list[list[RenderedChat]] = []
     left_out: list[str | None] = []
     for t in trajectories:
         try:
-            chats.append(scorer.student.renderer.render(t.messages, scorer.max_length))
+            chats.append(scorer.student.renderer.chats(t.messages, scorer.max_length, t.tool_schemas))
             left_out.append(None)
         except InputError as error:
             if on_error == "error":
                 raise InputError(f"{dataset.name}, trajectory {t.id}: {error}") from error
-            chats.append(RenderedChat((), (), 0))
+            chats.append([])
             left_out.append(str(error))
     return chats, left_out
 
 
-def _score_shard(
+def _score(
     scorer: Backend,
     dataset: Dataset,
     trajectories: Sequence[Trajectory],
-    chats: Sequence[RenderedChat],
+    chats: Sequence[Sequence[RenderedChat]],
     left_out: Sequence[str | None],
     progress: Advance,
 ) -> Shard:
-    scored = [i for i, chat in enumerate(chats) if chat.turns]
+    scored = [(i, chat) for i, of_one in enumerate(chats) for chat in of_one if chat.turns]
+    trajectory = np.array([i for i, _ in scored], np.int64)
 
-    def done(chat: int) -> None:
-        progress(trajectories[scored[chat]].characters, len(chats[scored[chat]].ids))
+    def done(at: int) -> None:
+        i, chat = scored[at]
+        progress(trajectories[i].characters if at == np.searchsorted(trajectory, i) else 0, len(chat.ids))
 
     try:
-        tokens = scorer.score([chats[i] for i in scored], done)
+        tokens = scorer.score([chat for _, chat in scored], done)
     except NotFinite as error:
-        raise InputError(f"{dataset.name}, trajectory {trajectories[scored[error.chat]].id}: {error.reason}") from error
-    lengths = np.zeros(len(chats), np.int64)
-    lengths[scored] = tokens.lengths
+        failed = trajectories[scored[error.chat][0]].id
+        raise InputError(f"{dataset.name}, trajectory {failed}: {error.reason}") from error
+    lengths = np.bincount(trajectory, tokens.lengths, minlength=len(chats)).astype(np.int64)
     return Shard(
         ids=[t.id for t in trajectories],
         problems=[t.problem for t in trajectories],
-        chat_tokens=[chat.length for chat in chats],
-        truncated=[chat.truncated for chat in chats],
+        chat_tokens=[max((chat.length for chat in of_one), default=0) for of_one in chats],
+        truncated=[any(chat.truncated for chat in of_one) for of_one in chats],
+        departures=[sum((chat.departures for chat in of_one), Departures()) for of_one in chats],
         reasons=left_out,
-        tokens=Tokens(tokens.rank, tokens.surprisal, tokens.entropy, np.concatenate([[0], np.cumsum(lengths)])),
+        tokens=tokens.parted(lengths),
     )
 
 
@@ -179,12 +236,14 @@ def _facts(
 ) -> dict[str, object]:
     """What the manifest says besides the key; seconds and speed are of the last run alone."""
     counts = {"trajectories": 0, "response_tokens": 0, "truncated": 0, "without_response_tokens": 0, "left_out": 0}
-    left_out = []
+    left_out, departures, columns = [], Departures(), set(LATER)
     for shard in (read_shard(artefact, i) for i in range(shards)):
         counts["trajectories"] += len(shard.ids)
         counts["response_tokens"] += len(shard.tokens.rank)
         counts["truncated"] += sum(shard.truncated)
+        departures = sum(shard.departures, departures)
         counts["without_response_tokens"] += int((shard.tokens.lengths == 0).sum())
+        columns -= {name for name in LATER if getattr(shard.tokens, name) is None}
         left_out += [{"id": i, "reason": r} for i, r in zip(shard.ids, shard.reasons, strict=True) if r is not None]
     counts["left_out"] = len(left_out)
     unscored = {row["id"] for row in left_out}
@@ -193,10 +252,12 @@ def _facts(
         "teacher": dataset.teacher,
         "generation": dataset.generation,
         "shards": shards,
-        "counts": counts,
+        "rendering": scorer.student.renderer.rendering,
+        "columns": sorted(columns),  # of those that not every store has
+        "counts": counts | {f"rendering_{name}": number for name, number in vars(departures).items()},
         "left_out": left_out,
         "malformed": [{"where": s.where, "reason": s.reason} for s in dataset.skipped],
-        "notes": _notes(scorer.student, [t.messages for t in dataset.trajectories if t.id not in unscored]),
+        "notes": _notes(scorer.student, [t for t in dataset.trajectories if t.id not in unscored], departures),
         "seconds": round(time.perf_counter() - began, 3),
         "tokens_in_those_seconds": tokens,
         "computed_with": scorer.computed_with,
@@ -204,12 +265,16 @@ def _facts(
     }
 
 
-def _notes(student: AnyStudent, chats: Sequence[Sequence[Message]]) -> list[str]:
-    """What a reader of the scores of these chats should know of the student and its template."""
-    notes = [*student.notes]
-    if chats and (lost := student.renderer.lost_beginning(chats[0])):
+def _notes(student: AnyStudent, trajectories: Sequence[Trajectory], departures: Departures) -> list[str]:
+    """What a reader of the scores of these trajectories should know of the student and its template."""
+    notes, template = [*student.notes], student.renderer.template
+    first = trajectories[0] if trajectories else None
+    if first and (lost := student.renderer.lost_beginning(first.messages, first.tool_schemas)):
         notes.append(f"the tokenizer begins a text with {lost!r}, and the chat template does not")
-    if any(messages[0].role != "system" for messages in chats):
+    notes += [told.format(n=number) for told, number in zip(TOLD, astuple(departures), strict=True) if number]
+    if template.tool_use != template.source and (of_tools := sum(bool(t.tools) for t in trajectories)):
+        notes.append(f"{of_tools} trajectories with tools are rendered with the template named tool_use")
+    if any(t.messages[0].role != "system" for t in trajectories):
         adds = "the chat template adds text of its own to chats without a system message"
-        notes += [f"{adds}: {text!r}" for text in student.renderer.prose()]
+        notes += [f"{adds}: {text!r}" for text in template.prose()]
     return notes

@@ -24,6 +24,7 @@ class Scoring:
         beyond_positions: allow a max_length beyond the model's positions.
         head_dtype: "model" compares logits in the model's dtype, as the reference does; "float32" computes the head in
             float32, which breaks ties that bfloat16 makes.
+        expectations: keep the expected clipped rank of each position too, for the metrics that need it; it takes longer.
         token_budget: padded tokens per forward pass, halved when memory runs out; None takes what suits the device.
         head_chunk: logits (positions x vocabulary) in memory at a time; None takes what suits the device.
     """
@@ -31,6 +32,7 @@ class Scoring:
     max_length: int | None = None
     beyond_positions: bool = False
     head_dtype: HeadDtype = "model"
+    expectations: bool = False
     token_budget: int | None = None
     head_chunk: int | None = None
 
@@ -77,5 +79,5 @@ class Scoring:
 class Settings(Loading, Scoring):
     """How a student is loaded and its scores are computed; the defaults are those of the study.
 
-    What `Loading` says does not apply to a model that is passed in, but for template and template_variables.
+    What `Loading` says does not apply to a model that is passed in, but for how chats are rendered.
     """

@@ -1,57 +1,80 @@
-"""Rank, surprisal and entropy of tokens from a student's logits. Ties between logits are decided here.
+"""Rank, surprisal and moments of the predictive distribution of tokens from a student's logits. Ties between logits are decided here.
 
 Logits exist for some positions at a time and are swept once, in blocks that stay in a CPU's cache, so that memory does not
 grow with length times vocabulary and the sweep costs a fraction of the product that makes them.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from rsr.student.head import Head
+from rsr.tokens.tokens import EXPECTED_UP_TO
 
 # The rank counts strictly larger logits as the head computes them, so equal logits do not raise it: the reference's rule.
 TIE_RULE = "strictly-larger-logits"
 CACHED_LOGITS = 2**18  # logits whose float32 copies stay in a CPU core's cache
 
 
+class Statistics(NamedTuple):
+    """Statistics of target tokens, each of shape (tokens,).
+
+    Attributes:
+        rank: int32, 1 + number of strictly larger logits in the dtype given.
+        surprisal, entropy: float32, nats, from a log-sum-exp in float32.
+        squares: float32, sum of squared probabilities.
+        expected_rank: float32, what min(rank, 100) is expected to be under the predictive distribution; empty where it was not
+            asked for.
+    """
+
+    rank: Tensor
+    surprisal: Tensor
+    entropy: Tensor
+    squares: Tensor
+    expected_rank: Tensor
+
+
 def statistics_at(
-    head: Head, hidden: Tensor, positions: Tensor, targets: Tensor, chunk: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rank (uint32), surprisal and entropy (float32, nats) of targets, on the CPU; a device is waited for once, at the end.
+    head: Head, hidden: Tensor, positions: Tensor, targets: Tensor, chunk: int, *, expectations: bool = False
+) -> Statistics:
+    """Statistics of targets, where these lie; a device is not waited for.
 
     Args:
         hidden: (tokens, width); positions: rows of it; targets: the token id that each of these predicts.
         chunk: logits in memory at a time.
+        expectations: compute the expected rank too.
     """
     rows = max(1, chunk // head.vocabulary)
     # Written in place: small results kept between large logits would hold the heap open, some GB on a long chat.
-    out = [targets.new_empty(len(targets), dtype=dtype) for dtype in (torch.int32, torch.float32, torch.float32)]
+    rank = targets.new_empty(len(targets), dtype=torch.int32)
+    sizes = [*[len(targets)] * 3, len(targets) if expectations else 0]
+    out = Statistics(rank, *(targets.new_empty(size, dtype=torch.float32) for size in sizes))
     for start in range(0, len(targets), rows):
         part = slice(start, start + rows)
-        for column, values in zip(out, token_statistics(head(hidden[positions[part]]), targets[part]), strict=True):
+        logits = head(hidden[positions[part]])  # of a student that is spread, where its head lies
+        found = token_statistics(logits, targets[part].to(logits.device), expectations=expectations)
+        for column, values in zip(out, found, strict=True):
             column[part] = values
-    rank, surprisal, entropy = (column.cpu() for column in out)
-    return rank.to(torch.uint32), surprisal, entropy
+    return out
 
 
-def token_statistics(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rank, surprisal and entropy of target tokens.
+def token_statistics(logits: Tensor, targets: Tensor, *, expectations: bool = False) -> Statistics:
+    """Statistics of target tokens.
 
     Args:
         logits: (tokens, vocabulary), any floating dtype.
         targets: (tokens,), token ids.
-
-    Returns:
-        rank: int32, 1 + number of strictly larger logits in the dtype given; surprisal and entropy: float32, nats, from
-        a log-sum-exp in float32.
+        expectations: compute the expected rank too.
     """
     tokens, vocabulary = logits.shape
     cached = max(1, CACHED_LOGITS * torch.get_num_threads() // vocabulary)
     rows = min(tokens, cached) if logits.device.type == "cpu" else tokens
     wide, work = logits.new_empty((2, rows, vocabulary), dtype=torch.float32)
     target = logits.gather(-1, targets[:, None]).float()
-    larger, total, weighted = logits.new_empty((3, tokens), dtype=torch.float32)
+    larger, total, weighted, norm = logits.new_empty((4, tokens), dtype=torch.float32)
     largest = torch.empty_like(target)
+    best = logits.new_empty((tokens if expectations else 0, min(EXPECTED_UP_TO, vocabulary)), dtype=torch.float32)
     # Each pass reads and writes float32 alone: those that mix dtypes or make booleans are not vectorised on a CPU and cost
     # ten times as much. Widening keeps the order and the ties of the logits, and a count below 2^24 is exact.
     for at in range(0, tokens, rows):
@@ -62,8 +85,24 @@ def token_statistics(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, T
         torch.amax(x, -1, keepdim=True, out=largest[part])
         torch.exp(x.sub_(largest[part]), out=y)
         torch.sum(y, -1, out=total[part])
+        torch.linalg.vector_norm(y, dim=-1, out=norm[part])
+        if expectations:
+            best[part] = torch.topk(y, best.shape[1], dim=-1).values
         # A logit of -inf (a token that the model rules out) weighs nothing, though 0 x inf is not a number.
         torch.nansum(y.mul_(x), -1, out=weighted[part])
     log_total = total.log()
-    surprisal = log_total + (largest - target).squeeze(-1)
-    return larger.int() + 1, surprisal, log_total - weighted / total  # H = ln Z - E[logit]
+    return Statistics(
+        rank=larger.int() + 1,
+        surprisal=log_total + (largest - target).squeeze(-1),
+        entropy=log_total - weighted / total,  # H = ln Z - E[logit]
+        squares=(norm / total) ** 2,
+        expected_rank=_expected_rank(best / total[:, None]) if expectations else total.new_empty(0),
+    )
+
+
+def _expected_rank(best: Tensor) -> Tensor:
+    """What the clipped rank is expected to be, from the largest probabilities (tokens, k) in falling order: all others have the
+    clip's rank. Of equal probabilities each has a rank of its own.
+    """
+    ranks = torch.arange(1, best.shape[1] + 1, device=best.device, dtype=best.dtype)
+    return best @ ranks + EXPECTED_UP_TO * (1 - best.sum(-1)).clamp(min=0)

@@ -1,46 +1,55 @@
-"""The token store: rank, surprisal and entropy of every response token, in shards.
+"""The token store: statistics of every response token, in shards.
 
-What the engine did not give, NaN in memory, is null on disk.
+What the engine did not give, NaN or None in memory, is null on disk; a column that an old store lacks is read as None.
 
 A shard holds `SHARD` trajectories in the order of the dataset, as one Parquet file that is either whole or not there: the
-unit of resuming, and of work where several processes score. Its content does not depend on how many there were.
+unit of resuming, and of work where several processes score. How many there were changes its numbers within rounding at most.
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from rsr.data.trajectories import dataset_name
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, reading
 from rsr.store.parquet import write_parquet
+from rsr.student.chat import Departures
 from rsr.tokens.tokens import Tokens
 
 T = TypeVar("T")
 STAGE = "tokens"
 THREADS = 4
 SHARD = 128
+DEPARTURES = [part.name for part in fields(Departures)]
 SCHEMA = pa.schema(
     {
         "id": pa.string(),
         "problem": pa.string(),
         "chat_tokens": pa.uint32(),  # of the whole chat, before truncation
         "truncated": pa.bool_(),
+        # Where what is scored departs from the trajectory (rsr.student.chat.Departures).
+        **{name: pa.uint32() for name in DEPARTURES},
         "reason": pa.string(),  # why it has no tokens, where it was left out
         "rank": pa.list_(pa.uint32()),
         "surprisal": pa.list_(pa.float32()),
         "entropy": pa.list_(pa.float32()),
+        "squares": pa.list_(pa.float32()),
+        "expected_rank": pa.list_(pa.float32()),
     }
 )
 # How columns are written, not what they hold: floats hardly repeat, but their upper bytes are alike.
 REPEATING = ["id", "problem", "reason", "rank.list.element"]
-FLOATS, SPLIT = ("surprisal.list.element", "entropy.list.element"), "BYTE_STREAM_SPLIT"
+LATER = ("squares", "expected_rank")  # columns that a store may lack
+FLOATS = [f"{name}.list.element" for name in ("surprisal", "entropy", *LATER)]
+SPLIT = "BYTE_STREAM_SPLIT"
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,15 @@ class Shard:
     chat_tokens: Sequence[int]
     truncated: Sequence[bool]
     reasons: Sequence[str | None]
+    departures: Sequence[Departures]
     tokens: Tokens
+
+    def part(self, start: int, stop: int) -> "Shard":
+        """Its trajectories from start to before stop."""
+        columns = {
+            column.name: getattr(self, column.name)[start:stop] for column in fields(self) if column.name != "tokens"
+        }
+        return Shard(**columns, tokens=self.tokens.part(start, stop))
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,7 @@ class TokenStore:
     teacher: str
     generation: str
     skipped: int = 0  # malformed records that the dataset was read without
-    unread: tuple[str, ...] = ()  # fields of its messages that were not read
+    unread: tuple[str, ...] = ()  # what was not read of it, in words
 
     @property
     def name(self) -> str:
@@ -115,14 +132,22 @@ def write_shard(artefact: Artefact, index: int, shard: Shard) -> None:
             pa.array(shard.problems, pa.string()),
             pa.array(shard.chat_tokens, pa.uint32()),
             pa.array(shard.truncated, pa.bool_()),
+            *(pa.array([getattr(one, name) for one in shard.departures], pa.uint32()) for name in DEPARTURES),
             pa.array(shard.reasons, pa.string()),
-            *(pa.ListArray.from_arrays(offsets, pa.array(values, from_pandas=True)) for values in statistics),
+            *(_lists(offsets, values) for values in statistics),
+            *(_lists(offsets, getattr(shard.tokens, name)) for name in LATER),
         ],
         schema=SCHEMA,
     )
     encoding = dict.fromkeys(FLOATS, SPLIT)
     path = artefact.path / shard_name(index)
     write_parquet(table, path, compression="zstd", use_dictionary=REPEATING, column_encoding=encoding)
+
+
+def _lists(offsets: pa.Array, values: NDArray[np.uint32] | NDArray[np.float32] | None) -> pa.Array:
+    if values is None:
+        return pa.nulls(len(offsets) - 1, pa.list_(pa.float32()))
+    return pa.ListArray.from_arrays(offsets, pa.array(values, from_pandas=True))
 
 
 def reasons(artefact: Artefact, index: int) -> dict[str, str]:
@@ -138,7 +163,11 @@ def read_shard(artefact: Artefact, index: int) -> Shard:
         InputError: it is damaged.
     """
     with reading(artefact.path / shard_name(index), pa.ArrowException):
-        table = pq.read_table(artefact.checked(shard_name(index))).combine_chunks().cast(SCHEMA)
+        on_disk = pq.read_table(artefact.checked(shard_name(index))).combine_chunks()
+        for name in LATER:
+            if name not in on_disk.column_names:
+                on_disk = on_disk.append_column(name, pa.nulls(len(on_disk), SCHEMA.field(name).type))
+        table = on_disk.cast(SCHEMA)
         lists = [table[name].combine_chunks() for name in ("rank", "surprisal", "entropy")]
         rank, surprisal, entropy = (values.flatten().to_numpy(zero_copy_only=False) for values in lists)
         lengths = lists[0].value_lengths().to_numpy()
@@ -147,6 +176,20 @@ def read_shard(artefact: Artefact, index: int) -> Shard:
             problems=table["problem"].to_pylist(),
             chat_tokens=table["chat_tokens"].to_pylist(),
             truncated=table["truncated"].to_pylist(),
+            departures=[Departures(**row) for row in table.select(DEPARTURES).to_pylist()],
             reasons=table["reason"].to_pylist(),
-            tokens=Tokens(rank, surprisal, entropy, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)),
+            tokens=Tokens(
+                rank,
+                surprisal,
+                entropy,
+                np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+                *(_column(table[name].combine_chunks()) for name in LATER),
+            ),
         )
+
+
+def _column(lists: pa.Array) -> NDArray[np.float32] | None:
+    if lists.null_count:
+        return None
+    values: NDArray[np.float32] = lists.flatten().to_numpy(zero_copy_only=False)
+    return values

@@ -1,7 +1,7 @@
 """Token statistics of many trajectories, flat."""
 
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from inspect import signature
 from typing import Concatenate, ParamSpec
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 P = ParamSpec("P")
+
+EXPECTED_UP_TO = 100  # the clip of the ranks whose expectation is kept: the paper's
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,17 @@ class Tokens:
         surprisal: float32 (tokens,), -ln p(token | what stands before it), nats.
         entropy: float32 (tokens,), of the predictive distribution, nats; NaN where the engine does not give it.
         offsets: int64 (n + 1,); trajectory i has the tokens offsets[i] to offsets[i + 1].
+        squares: float32 (tokens,), sum of the squared probabilities of the predictive distribution; None where they were not kept.
+        expected_rank: float32 (tokens,), what min(rank, 100) is expected to be of a token drawn from the predictive distribution;
+            None where it was not asked for.
     """
 
     rank: NDArray[np.uint32]
     surprisal: NDArray[np.float32]
     entropy: NDArray[np.float32]
     offsets: NDArray[np.int64]
+    squares: NDArray[np.float32] | None = None
+    expected_rank: NDArray[np.float32] | None = None
     _known: dict[Hashable, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -35,10 +42,24 @@ class Tokens:
         """Response tokens per trajectory."""
         return np.diff(self.offsets)
 
+    def parted(self, lengths: Sequence[int] | NDArray[np.int64]) -> "Tokens":
+        """The same tokens in parts of these lengths, each taken for a trajectory."""
+        return replace(self, offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
+    def part(self, start: int, stop: int) -> "Tokens":
+        """The trajectories from start to before stop."""
+        offsets = self.offsets[start : stop + 1]
+        tokens = slice(offsets[0], offsets[-1])
+        return self._at(tokens, offsets - offsets[0])
+
     def kept(self, mask: NDArray[np.bool_]) -> "Tokens":
         """The tokens under a mask of shape (tokens,); a trajectory may be left without any."""
         offsets = np.concatenate([[0], np.cumsum(mask)])[self.offsets]
-        return Tokens(self.rank[mask], self.surprisal[mask], self.entropy[mask], offsets)
+        return self._at(mask, offsets)
+
+    def _at(self, at: slice | NDArray[np.bool_], offsets: NDArray[np.int64]) -> "Tokens":
+        squares, expected = (None if kept is None else kept[at] for kept in (self.squares, self.expected_rank))
+        return Tokens(self.rank[at], self.surprisal[at], self.entropy[at], offsets, squares, expected)
 
     def sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums over each trajectory, in float64; 0 for one without tokens."""

@@ -15,7 +15,7 @@ import numpy as np
 from rsr.errors import InputError
 from rsr.student.chat import RenderedChat
 from rsr.student.device import weights_dtype
-from rsr.student.settings import Dtype
+from rsr.student.settings import BoundaryTokens, Dtype, Loading, Rendering
 from rsr.student.student import DescribedStudent, check, identity_of, load_config, load_renderer, positions_of
 from rsr.tokens.engine import NotFinite
 from rsr.tokens.settings import Scoring
@@ -34,6 +34,9 @@ class VllmScorer:
         model: see `rsr.student.student.load`, also of what is not said here.
         max_length: see `rsr.tokens.settings.Scoring`.
 
+    Attributes:
+        token_budget: tokens per forward pass, which vLLM fills by itself.
+
     Raises:
         InputError: vLLM is not installed; the student cannot be read; or max_length is beyond its positions.
     """
@@ -47,13 +50,16 @@ class VllmScorer:
         dtype: Dtype = "auto",
         template: str | None = None,
         template_variables: Mapping[str, Any] | None = None,
+        rendering: Rendering = "whole",
+        boundary_tokens: BoundaryTokens = "exclude",
         trust_remote_code: bool = False,
         max_length: int | None = None,
     ) -> None:
         check(model)
         self.vllm = _vllm()
         source: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-        renderer = load_renderer(model, template=template, template_variables=template_variables, **source)
+        chosen = Loading(template, template_variables or {}, rendering, boundary_tokens).of_chats
+        renderer = load_renderer(model, **chosen, **source)
         positions = positions_of(load_config(model, **source))
         place = import_module("vllm.platforms").current_platform.device_type
         weights = weights_dtype(dtype, place)
@@ -65,6 +71,7 @@ class VllmScorer:
             positions - 1 if positions else None,
         )
         self.max_length = Scoring(max_length=max_length).max_length_for(self.student)
+        self.token_budget = BATCHED_TOKENS
         self.settings = source | {"model": str(model), "dtype": weights}
 
     @cached_property
@@ -73,7 +80,7 @@ class VllmScorer:
         try:
             return self.vllm.LLM(
                 max_model_len=self.max_length + 1,
-                max_num_batched_tokens=BATCHED_TOKENS,
+                max_num_batched_tokens=self.token_budget,
                 enable_prefix_caching=False,  # of tokens in the cache there would be no log-probabilities
                 logprobs_mode="raw_logprobs",
                 **self.settings,

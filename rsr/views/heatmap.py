@@ -73,3 +73,15 @@ def shade(token: Token) -> str:
 def to_html(tokens: Sequence[Token]) -> Markup:
     """Tokens as HTML; values show on hover."""
     return render("rsr.views", "heatmap.jinja", tokens=tokens, shade=shade)
+
+
+def legend() -> Markup:
+    """Which colour stands for which ranks."""
+    firsts = (1, *(int(edge) + 1 for edge in EDGES))
+    lasts = [str(int(edge)) for edge in EDGES]
+    spans = [
+        first if first == last else f"{first} to {last}" for first, last in zip(map(str, firsts), lasts, strict=False)
+    ]
+    return render(
+        "rsr.views", "legend.jinja", shades=list(zip(SHADES, [*spans, f"{firsts[-1]} and more"], strict=True))
+    )

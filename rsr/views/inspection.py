@@ -5,16 +5,35 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.metrics.token import rsr
 from rsr.student.chat import RenderedChat
 from rsr.student.student import Student
-from rsr.views.heatmap import Token, to_html, tokens_of
+from rsr.tokens.tokens import Tokens
+from rsr.views.heatmap import Token, legend, to_html, tokens_of
 from rsr.views.html import render
+from rsr.views.page import page
 
 if TYPE_CHECKING:
     from rsr.tokens.engine import Scorer
+
+
+@dataclass(frozen=True)
+class TurnScore:
+    """One assistant turn.
+
+    Attributes:
+        message: index of its message in the chat.
+        rsr, mean_surprisal: None without response tokens.
+    """
+
+    message: int
+    tokens: int
+    rsr: float | None
+    mean_surprisal: float | None
 
 
 @dataclass(frozen=True)
@@ -23,7 +42,8 @@ class Inspection:
 
     Attributes:
         rsr, mean_surprisal: of the trajectory; None without response tokens.
-        segments: the rendered chat in order, as text and whether it is scored.
+        turns: the same of each assistant turn.
+        segments: the rendered chat in order, as text and whether it is scored; under rendering=turn one chat after the other.
         tokens: response tokens with rank and surprisal.
         length: tokens of the chat before truncation; kept: after.
     """
@@ -33,6 +53,7 @@ class Inspection:
     trajectory: str
     rsr: float | None
     mean_surprisal: float | None
+    turns: tuple[TurnScore, ...]
     segments: tuple[tuple[str, bool], ...]
     tokens: tuple[Token, ...]
     length: int
@@ -44,7 +65,8 @@ class Inspection:
 
     def to_html(self) -> str:
         """A self-contained page."""
-        return render("rsr.views", "inspection.jinja", inspection=self, tokens=to_html(self.tokens))
+        body = render("rsr.views", "inspection.jinja", inspection=self, tokens=to_html(self.tokens), legend=legend())
+        return page(f"{self.dataset}, {self.trajectory} under {self.student}", body)
 
     @property
     def summary(self) -> str:
@@ -58,21 +80,23 @@ class Inspection:
 
 
 def find(datasets: Sequence[Dataset], which: str) -> tuple[Dataset, Trajectory]:
-    """A trajectory by id, or by its place from 0; in the first dataset that has it.
+    """A trajectory by id, in the first dataset that has it, or by its place from 0 in the first; of a dataset of one's choice as
+    "DATASET:ID" or "DATASET:PLACE".
 
     Raises:
         InputError: there is none.
     """
-    for dataset in datasets:
+    named = [(dataset, which.removeprefix(f"{dataset.name}:")) for dataset in datasets]
+    for dataset, identity in [*((d, which) for d in datasets), *named]:
         for trajectory in dataset.trajectories:
-            if trajectory.id == which:
+            if trajectory.id == identity:
                 return dataset, trajectory
-    first = datasets[0]
-    if which.isascii() and which.isdigit() and int(which) < len(first.trajectories):
-        return first, first.trajectories[int(which)]
+    for dataset, place in [(datasets[0], which), *named]:
+        if place.isascii() and place.isdigit() and int(place) < len(dataset.trajectories):
+            return dataset, dataset.trajectories[int(place)]
     raise InputError(
-        f"no trajectory {which!r}: {first.name} holds {len(first.trajectories)}, by place from 0 or by id such as "
-        f"{first.trajectories[0].id!r}"
+        f"no trajectory {which!r}: by id such as {datasets[0].trajectories[0].id!r}, by place from 0, or DATASET:ID and DATASET:PLACE; "
+        + ", ".join(f"{dataset.name} holds {len(dataset.trajectories)}" for dataset in datasets)
     )
 
 
@@ -83,19 +107,30 @@ def inspect(scorer: "Scorer", dataset: Dataset, trajectory: Trajectory) -> Inspe
         InputError: it cannot be rendered verbatim, or not be scored.
     """
     student = scorer.student
-    chat = student.renderer.render(trajectory.messages, scorer.max_length)
-    scored = scorer.score([chat])
-    tokens = tokens_of(student.renderer, chat, scored, 0)
+    chats = student.renderer.chats(trajectory.messages, scorer.max_length, trajectory.tool_schemas)
+    scored = scorer.score(chats)
+    tokens = [token for i, chat in enumerate(chats) for token in tokens_of(student.renderer, chat, scored, i)]
     return Inspection(
         student=student.name,
         dataset=dataset.name,
         trajectory=trajectory.id,
-        rsr=float(rsr(scored).values[0]) if tokens else None,
+        rsr=float(rsr(scored.parted([len(tokens)])).values[0]) if tokens else None,
         mean_surprisal=float(scored.surprisal.mean()) if tokens else None,
-        segments=_segments(student, chat),
+        turns=_turns(chats, scored),
+        segments=tuple(segment for chat in chats for segment in _segments(student, chat)),
         tokens=tuple(tokens),
-        length=chat.length,
-        kept=len(chat.ids),
+        length=sum(chat.length for chat in chats),
+        kept=sum(len(chat.ids) for chat in chats),
+    )
+
+
+def _turns(chats: Sequence[RenderedChat], scored: Tokens) -> tuple[TurnScore, ...]:
+    turns = [turn for chat in chats for turn in chat.turns]
+    parts = scored.parted([turn.end - turn.start for turn in turns])
+    ratios, surprisals = rsr(parts).values, parts.mean(parts.surprisal.astype(np.float64))
+    return tuple(
+        TurnScore(turn.message, int(n), float(ratio), float(surprisal)) if n else TurnScore(turn.message, 0, None, None)
+        for turn, n, ratio, surprisal in zip(turns, parts.lengths, ratios, surprisals, strict=True)
     )
 
 

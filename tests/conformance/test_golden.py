@@ -9,7 +9,7 @@ import torch
 
 from experiments.app.shared_configs import PathsConfig, StudentConfig
 from experiments.stages.students import model_of
-from rsr.data import trajectories
+from rsr.data import places, trajectories
 from rsr.metrics.token import clipped_rank, rsr
 from rsr.student import student as students
 from rsr.student.chat import ChatRenderer
@@ -90,7 +90,7 @@ def test_bfloat16(shared, smollm2):
 def test_every_real_trajectory_is_rendered_verbatim(shared, smollm2):
     student = students.load_tokenizer(smollm2)
     renderer = ChatRenderer(student)
-    for teacher, generation, file in trajectories.find(shared / "data" / "trajectories"):
+    for teacher, generation, file in places.find(shared / "data" / "trajectories"):
         for t in trajectories.read(file, teacher, generation).trajectories:
             rendered = renderer.render(t.messages)
             spelt = student.decode([rendered.ids[p] for p in rendered.positions()])

@@ -13,7 +13,7 @@ from eval import benchmarks, performance, samples
 from eval.model import StudentLM
 from eval.sampling import NucleusSampling, noise
 from eval.settings import Evaluation
-from rsr.data.trajectories import Message
+from rsr.data.messages import Message
 from rsr.errors import InputError
 from rsr.student import student as students
 from tests.models import save

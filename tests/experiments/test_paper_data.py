@@ -13,7 +13,7 @@ from experiments.analysis import released
 from experiments.app.command_configs import SelectionConfig, SelectionSetting
 from experiments.app.shared_configs import ROOT
 from experiments.stages import teacher_data, training_sets
-from rsr.data.trajectories import RELEASED
+from rsr.data.places import RELEASED
 from rsr.errors import InputError
 from rsr.metrics import score_tables
 from rsr.selection.rules import Rule

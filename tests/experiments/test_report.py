@@ -1,6 +1,5 @@
 """The page, opened in a browser."""
 
-import os
 import shutil
 from html import unescape
 
@@ -11,7 +10,7 @@ from markupsafe import Markup
 from experiments.app.page import page
 from experiments.app.shared_configs import PathsConfig
 from experiments.miniature import words
-from rsr.data.trajectories import Message
+from rsr.data.messages import Message
 from rsr.student.chat import ChatRenderer
 from rsr.tokens.tokens import Tokens
 from rsr.views.heatmap import to_html, tokens_of
@@ -19,20 +18,6 @@ from tests.models import tokenizer
 
 pytestmark = pytest.mark.full
 HOSTILE = 'a <script>alert(1)</script> </textarea> </pre> & "quoted"'
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = shutil.which("chromium")
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is not installed")
-        pytest.skip("chromium is not installed")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        yield playwright.chromium.launch(executable_path=path, args=arguments)
 
 
 def hostile_tokens():

@@ -11,7 +11,7 @@ import pytest
 from experiments.app.conclusions import CONCLUSIONS
 from experiments.app.shared_configs import ROOT
 from experiments.miniature import words
-from rsr.data.trajectories import RELEASED
+from rsr.data.places import RELEASED
 from tests.models import save
 
 pytestmark = pytest.mark.full

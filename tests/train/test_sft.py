@@ -14,8 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rsr.data import trajectories
 from rsr.errors import InputError
 from rsr.student import student as students
+from rsr.student.chat import ChatRenderer
 from tests.models import add_adapter, rewrite, save
 from tests.rsr.tokens.test_engine import of_family
+from tests.templates import FAMILIES
 from train import sft
 from train.checkpoints import DIGESTS, last_whole
 from train.rows import IGNORED, training_rows
@@ -68,6 +70,23 @@ def test_the_prompt_of_a_row_is_the_prompt_of_an_evaluation(base):
     rows = training_rows(base.renderer, data, 600, Overlong.error)
     for prompt, trajectory in zip(rows.prompts, data.trajectories, strict=True):
         assert prompt == base.renderer.prompt_ids(trajectory.messages[:-1])
+
+
+def test_under_turn_every_turn_is_a_row_behind_the_prompt_that_the_student_will_meet():
+    """R1's template drops the thinking that its prompts open, so that on the whole chat a student would train on other prompts."""
+    of = FAMILIES["r1"]
+    whole, turn = (ChatRenderer(of.tokenizer(), rendering=rendering) for rendering in ("whole", "turn"))
+    reply = {"role": "assistant", "content": "<think>\nHm.\n</think>\n\nIt is 2."}
+    asked = [{"role": "user", "content": f"Problem {i}"} for i in range(3)]
+    record = {"messages": [message for question in asked for message in (question, reply)]}
+    data = trajectories.parse([("record 0", record)], "teacher", "gen1")
+    with pytest.raises(InputError, match=r"the student meets another prompt .* take student\.rendering=turn"):
+        training_rows(whole, data, 600, Overlong.error)
+    rows = training_rows(turn, data, 600, Overlong.error)
+    messages = data.trajectories[0].messages
+    assert rows.prompts == [turn.prompt_ids(messages[:i]) for i in (1, 3, 5)]
+    trained = [turn.tokenizer.decode([label for label in labels if label != IGNORED]) for labels in rows.labels]
+    assert trained == ["Hm.\n</think>\n\nIt is 2.<|end|>"] * 3
 
 
 def test_overlong_trajectories_follow_the_policy(base):
@@ -247,7 +266,7 @@ def test_the_saved_model_ends_its_turns(base, tmp_path):
     eot = tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert tokenizer.eos_token_id == eot == model.config.eos_token_id
     assert model.generation_config.eos_token_id[0] == eot
-    assert tokenizer.chat_template == base.renderer.template
+    assert tokenizer.chat_template == base.renderer.template.source
     assert not [path for path in folder.iterdir() if path.suffix == ".bin"]  # a pickle is code for whoever loads it
     assert trained.facts["stopped"]["prompts"] == 8 and 0 < trained.facts["stopped"]["rate"] <= 1
     again = fine_tune(base, dataset(), Training(**(SETTINGS | {"epochs": 20}), micro_batch=8), tmp_path)

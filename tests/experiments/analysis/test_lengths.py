@@ -13,7 +13,8 @@ from experiments.app.shared_configs import BootstrapConfig
 from experiments.miniature import lengths, words
 from experiments.miniature.teachers import TEACHERS, taste_of
 from experiments.miniature.world import problems
-from rsr.data.trajectories import Dataset, Message, Trajectory
+from rsr.data.messages import Message
+from rsr.data.trajectories import Dataset, Trajectory
 from rsr.metrics.aggregate import dataset_scores, trajectory_scores
 from rsr.metrics.token import rsr
 from rsr.student import student as students

@@ -14,7 +14,7 @@ from experiments.miniature import teachers, words
 from experiments.miniature.__main__ import CURRICULA
 from experiments.miniature.corpus import WORLDS, curriculum, documents
 from experiments.miniature.world import LARGEST, SEED, Problem, Taste, problems
-from rsr.data.trajectories import Message
+from rsr.data.messages import Message
 from rsr.errors import InputError
 from rsr.student.chat import ChatRenderer
 

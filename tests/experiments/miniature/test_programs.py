@@ -13,7 +13,7 @@ from experiments.miniature.programs import teachers
 from experiments.miniature.programs.corpus import CURRICULUM, documents
 from experiments.miniature.programs.world import OPERATIONS, Problem, applied, problems, vocabulary
 from experiments.miniature.world import Taste
-from rsr.data.trajectories import Message
+from rsr.data.messages import Message
 from rsr.grading.grader import extract
 from rsr.student.chat import ChatRenderer
 

@@ -220,3 +220,20 @@ def test_bad_input_gets_one_line(run, tmp_path, model, data, arguments, status, 
     assert result.returncode == status
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
     assert message in result.stderr
+
+
+def test_several_teachers_in_one_file_with_named_fields(run, tmp_path, model):
+    rows = [
+        {"model": teacher, "question": f"Problem {i}", "reply": f"{teacher} says {i}"}
+        for teacher in ("one", "two")
+        for i in range(3)
+    ]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "all.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "data" / "more.csv").write_text("x")
+    named = [f"+teachers.fields.{ours}" for ours in ("teacher=model", "problem=question", "solution=reply")]
+    result = run("score.py", f"student={model}", f"teachers={tmp_path / 'data'}", *named, "paths.outputs=out")
+    assert result.returncode == 0, result.stderr
+    _, datasets = tables(tmp_path / "out")
+    assert set(datasets["teacher"]) == {"one", "two"} and (datasets["n"] == 3).all()
+    assert "one: not read: more.csv beside it" in result.stdout

@@ -18,7 +18,8 @@ from experiments.app.shared_configs import ROOT
 from experiments.stages import metric_scores, random_selection, teacher_data, training_sets
 from experiments.stages.random_selection import GENERATION, RANDOM
 from experiments.stages.training_sets import NONE
-from rsr.data.trajectories import Dataset, Message, Trajectory
+from rsr.data.messages import Message
+from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.metrics import by_name
 from rsr.selection.rules import Rule

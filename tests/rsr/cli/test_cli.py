@@ -16,7 +16,7 @@ from experiments.app.shared_configs import ROOT
 from rsr.data import records as files
 from rsr.data import trajectories
 from rsr.metrics import METRICS, compare_scores, score_sets
-from rsr.student.chat import load_template
+from rsr.student.template import load_template
 from tests.clients import alpaca, chat, replies, sharegpt, teachers, write
 from tests.clients import rsr as run
 from tests.models import save
@@ -43,7 +43,7 @@ def test_help_imports_nothing_heavy(tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert all(verb in result.stdout for verb in ("score", "rank", "select", "inspect", "compare"))
+    assert all(verb in result.stdout for verb in ("score", "rank", "select", "report", "inspect", "compare"))
     assert run("--version", cwd=tmp_path).stdout == f"rsr, version {rsr.__version__}\n"
 
 
@@ -70,7 +70,9 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path, model, monkeypatch, capfd
     data = teachers(tmp_path / "data")
     found = json.loads(within(capfd, "score", "--student", model, data, "--dry-run", "--json", "--max-length", 90))
     assert not (tmp_path / "outputs").exists()
-    assert "12 trajectories" in within(capfd, "score", "--student", model, data, "--dry-run")
+    shown = within(capfd, "score", "--student", model, data, "--dry-run")
+    assert "12 trajectories" in shown
+    assert "of it: fits on cpu, which has " in shown
     scores = rsr.score(model, data, outputs=tmp_path / "out", settings=rsr.Settings(max_length=90))
     one = scores.trajectories.filter(metric="rsr", preset="")
     assert found["trajectories"] == len(one) == 12
@@ -133,13 +135,13 @@ def test_data_cannot_steer_a_terminal(tmp_path, model, monkeypatch, capfd):
 
 def test_nothing_scored_is_no_success(tmp_path, model, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    template = load_template("chatml").replace("message['content']", "message['content'] | trim")
-    (tmp_path / "trimming.jinja").write_text(template)
+    template = load_template("chatml").replace("message['content']", "message['content'] | upper")
+    (tmp_path / "shouting.jinja").write_text(template)
     write(tmp_path / "a.jsonl", [chat(0, "It is 2.\n")])
-    arguments = ["a.jsonl", "--student", str(model), "--template", "trimming.jinja", "--on-error", "skip"]
+    arguments = ["a.jsonl", "--student", str(model), "--template", "shouting.jinja", "--on-error", "skip"]
     assert rsr.cli.run(["score", *arguments]) == 1
     assert "no trajectory has a score: a, trajectory " in (err := capfd.readouterr().err)
-    assert "remove white space at the ends of the response" in err
+    assert "take another template" in err
 
 
 def test_a_page_of_a_trajectory(tmp_path, model, monkeypatch, capfd):
@@ -148,9 +150,58 @@ def test_a_page_of_a_trajectory(tmp_path, model, monkeypatch, capfd):
     shown = within(capfd, "inspect", "--student", model, "a.jsonl", "--trajectory", "it", "--html", "it.html")
     assert shown == "Written to it.html\n"
     page = (tmp_path / "it.html").read_text()
-    assert "<script" not in page
+    assert "<script>alert" not in page
     assert "<mark>1 &lt; 2 &lt;script&gt;" in page
     assert page.count('class="t"') == len(rsr.inspect(model, tmp_path / "a.jsonl", "it").tokens)
+
+
+def test_scores_of_each_turn(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    asked = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "It is 2."}]
+    write(
+        tmp_path / "a.jsonl",
+        [{"messages": [*asked, {"role": "user", "content": "Yes."}, {"role": "assistant", "content": "Fine."}]}],
+    )
+    turns = json.loads(within(capfd, "inspect", "--student", model, "a.jsonl", "--json", "--rendering", "turn"))[
+        "turns"
+    ]
+    assert [turn["message"] for turn in turns] == [1, 3]
+    both = rsr.inspect(model, tmp_path / "a.jsonl")
+    write(tmp_path / "b.jsonl", [{"messages": asked}])
+    first = rsr.inspect(model, tmp_path / "b.jsonl")
+    assert turns[0]["rsr"] == pytest.approx(first.rsr) and turns[0]["tokens"] == len(first.tokens)
+    assert turns[0]["tokens"] + turns[1]["tokens"] == len(both.tokens)
+
+
+def test_any_metric_of_a_student_and_data_ranks_and_selects(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    data = teachers(tmp_path / "data")
+    common = ["--student", model, data, "--dtype", "float32"]
+    shown = within(capfd, "score", *common, "--metrics", "rsr,rule_based_quality,steps")
+    assert "Rule-based quality ↑" in shown and "RSR [95 %]" in shown
+    rsr.cli.run(["rank", *map(str, common), "--metric", "rule_based_quality"])
+    out, err = capfd.readouterr()
+    assert "Rule-based quality, higher is better" in out
+    assert f"found: {model.name} in float32 with its own template, nothing is scored anew" in err
+    quality = ["--metric", "rule_based_quality", "--correct", "ignore"]
+    selected = json.loads(within(capfd, "select", *common, *quality, "-o", "new", "--json"))
+    assert (selected["selected"], selected["covered"], selected["problems"]) == (6, 6, 6)
+    chosen = pl.read_csv("new/selected.csv")
+    others = pl.read_csv("new/left_out.csv")
+    best = chosen.join(others, on="problem", suffix="_other")
+    assert (best["value"] >= best["value_other"]).all() and best["tokens"].null_count() == 0
+    assert rsr.cli.run(["score", *map(str, common), "--metrics", "influence_score"]) == 1
+    assert "influence_score needs more than a student and data" in capfd.readouterr().err
+
+
+def test_scores_in_another_dtype_are_named(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "a.jsonl", [chat(0, "x")])
+    told = []
+    for dtype in ("float32", "bfloat16", "bfloat16"):
+        assert rsr.cli.run(["score", str(path), "--student", str(model), "--dtype", dtype]) == 0
+        told.append("note: float32 scores of this exist: --dtype float32 takes them" in capfd.readouterr().err)
+    assert told == [False, True, False]
 
 
 # --- selecting ------------------------------------------------------------------------------------------------------
@@ -190,15 +241,69 @@ def test_progress_is_told_to_whoever_asks_and_nothing_is_printed(tmp_path, loade
     assert sum(n for _, n, _ in told) == sum(t.characters for d in datasets.values() for t in d.trajectories)
 
 
+def test_agents_of_several_teachers_in_one_file_are_ranked_within_a_field_and_trained_on(
+    tmp_path, model, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    call = {"function": {"name": "add", "arguments": '{"a": 40, "b": 2}'}}
+    rows = [
+        {
+            "model": teacher,
+            "origin": "book" if i < 4 else "forum",
+            "chat": [
+                *chat(i, "")["messages"][:1],
+                {"role": "assistant", "content": "", "reasoning": reply, "tool_calls": [call]},
+                {"role": "tool", "content": "42"},
+                {"role": "assistant", "content": f"It is {i}. {reply}"},
+            ],
+            "tools": [{"name": "add", "parameters": {"type": "object"}}],
+        }
+        for teacher in ("one", "two")
+        for i, reply in enumerate(replies(teacher, 7))
+    ]
+    named = ("--field", "teacher=model", "--field", "messages=chat")
+    asked = ("--student", model, write("all.jsonl", rows), *named, "--template", "chatml")
+    found = json.loads(within(capfd, "rank", *asked, "--by", "origin", "--json"))
+    assert [(group["name"], group["trajectories"], group["ranking"]["problems"]) for group in found["groups"]] == [
+        ("book", 8, 4),
+        ("forum", 6, 3),
+    ]
+    assert found["whole"]["problems"] == 7 and {p["dataset"] for p in found["whole"]["places"]} == {"one", "two"}
+    assert "within each origin" in within(capfd, "rank", *asked, "--by", "origin")
+    within(capfd, "select", *asked, "-o", "new", "--format", "messages")
+    written = [json.loads(line) for line in (tmp_path / "new" / "train.jsonl").read_text().splitlines()]
+    assert len(written) == 7 and all(record["tools"][0]["function"]["name"] == "add" for record in written)
+    assert written[0]["messages"][1]["tool_calls"][0]["function"]["arguments"] == {"a": 40, "b": 2}
+    assert written[0]["messages"][1]["content"].startswith("<think>\n")
+    info = json.loads((tmp_path / "new" / "dataset_info.json").read_text())["rsr_selection"]
+    assert info["columns"] == {"messages": "messages", "tools": "tools"} and info["formatting"] == "openai"
+
+
 def test_trl_trains_on_it_as_it_is(tmp_path, model):
     trl, datasets = pytest.importorskip("trl"), pytest.importorskip("datasets")
     data = teachers(tmp_path / "data", make=sharegpt)
     scores = rsr.score(model, data, outputs=tmp_path / "out")
-    file = rsr.select(scores, data).write(tmp_path / "new", as_messages=True)
+    file = rsr.select(scores, data).write(tmp_path / "new", form="messages")
     train = datasets.load_dataset("json", data_files=str(file), split="train", cache_dir=str(tmp_path / "cache"))
     config = trl.SFTConfig(str(tmp_path / "trained"), max_steps=1, use_cpu=True, bf16=False, report_to="none")
     result = trl.SFTTrainer(str(model), args=config, train_dataset=train).train()
     assert result.global_step == 1 and np.isfinite(result.training_loss)
+
+
+def test_teachers_are_included_and_excluded_and_one_file_is_written(tmp_path, loaded, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    data = teachers(tmp_path / "data")
+    scores = rsr.score(loaded, data, outputs=tmp_path / "out")
+    for chosen in (rsr.select(scores, data, teachers=["wordy"]), rsr.select(scores, data, without=["terse"])):
+        assert {*chosen.choice.chosen["teacher"]} == {"wordy"} and chosen.choice.left_out.is_empty()
+    with pytest.raises(rsr.InputError, match="no teacher is called 'worldy': there are terse, wordy"):
+        rsr.select(scores, data, teachers=["worldy"])
+    arguments = ["select", "--student", model, data, "--teachers", "wordy", "-o", "new.jsonl", "--format", "alpaca"]
+    for _ in range(2):  # the same file is found
+        assert "Written to new.jsonl" in within(capfd, *arguments)
+    assert len([*files.records(tmp_path / "new.jsonl")]) == 6
+    assert rsr.cli.run([*map(str, arguments), "--top", "1"]) == 1
+    assert "new.jsonl: holds something else already" in capfd.readouterr().err
 
 
 def test_names_are_text_not_markup(tmp_path, model, capfd):
@@ -230,7 +335,7 @@ def test_wrong_answers_are_taken_only_where_there_is_no_other_and_said(tmp_path,
     scores = rsr.score(loaded, tmp_path / "a.json", outputs=tmp_path / "out")
     chosen = rsr.select(scores, tmp_path / "a.json")
     assert chosen.choice.chosen["correct"].sum() == 1
-    assert "3 of 4 selected are wrong: correct=only leaves them out" in chosen.warnings
+    assert "3 of 4 selected are wrong: correct=only (--correct only) leaves them out" in chosen.warnings
     assert "3 of 4 problems with an answer have no correct candidate" in chosen.warnings
     assert len(rsr.select(scores, tmp_path / "a.json", correct="only").records) == 1
 
@@ -242,9 +347,12 @@ def test_malformed_records_and_records_as_text_are_said(tmp_path, loaded):
     scores = rsr.score(loaded, path, outputs=tmp_path / "out", on_error="skip")
     chosen = rsr.select(scores, path, on_error="skip")
     assert "1 malformed records were left out" in chosen.warnings
-    assert "the records keep messages as text, which trainers do not read: write them as messages" in chosen.warnings
+    assert (
+        "the records keep messages as text, which trainers do not read: write messages (--format messages)"
+        in chosen.warnings
+    )
     assert list(chosen.records) == [as_text[t.row] for t in chosen.trajectories]
-    written = [record for _, record in files.records(chosen.write(tmp_path / "new", as_messages=True))]
+    written = [record for _, record in files.records(chosen.write(tmp_path / "new", form="messages"))]
     assert [record["messages"] for record in written] == [records[t.row]["messages"] for t in chosen.trajectories]
 
 
@@ -266,7 +374,7 @@ def test_many_answers_to_a_prompt_in_one_file(tmp_path, loaded):
     scores = rsr.score(loaded, path, outputs=tmp_path / "out")
     apart, together = rsr.select(scores, path), rsr.select(scores, path, by_prompt=True)
     assert len(apart.records) == 8
-    assert "take them together by prompt" in apart.warnings[0]
+    assert "by_prompt (--by-prompt) takes them together" in apart.warnings[0]
     assert len(together.records) == 2
     assert together.warnings == ()
 

@@ -103,6 +103,8 @@ CASES = [
     ([*SCORE, "data", "--sample", "0"], 2, "0 is not in the range x>=1"),
     ([*SCORE, "data", "--sample", "many"], 2, "'many' is not a valid integer"),
     (["rank", "--scores", "scores", "data"], 2, "--scores says all"),
+    (["rank", "--scores", "scores", "--by", "source"], 2, "--by source: fields are in the records: give DATA, too"),
+    ([*SCORE, "data", "--field", "model"], 2, "--field 'model' is not OURS=THEIRS"),
     (["rank", "--scores", "scores", "--resamples", "5"], 2, "5 is not in the range"),
     (["select", "--scores", "scores", "data"], 2, "Missing option '--output'"),
     ([*SELECT, "--per-problem", "some"], 2, "neither a number nor 'all'"),
@@ -131,7 +133,7 @@ CASES = [
     ([*SCORE, "data", "--template-variable", "date"], 2, "'date' is not NAME=VALUE"),
     # files
     ([*SCORE, "nowhere"], 1, "nowhere: no such file or folder"),
-    ([*SCORE, "bare"], 1, "bare: holds no .json, .jsonl, .parquet file"),
+    ([*SCORE, "bare"], 1, "bare: holds no .json, .jsonl, .parquet, .arrow"),
     ([*SCORE, "text.txt"], 1, "text.txt: trajectories are read from"),
     ([*SCORE, "twins"], 1, "are the same teacher and generation"),
     ([*SCORE, "data", "data"], 1, "are both called 'terse/gen1': name them with NAME=FILE"),
@@ -139,7 +141,7 @@ CASES = [
     ([*SCORE, "empty.json"], 1, "a JSON file holds a list of records, this one starts with nothing"),
     ([*SCORE, "empty.jsonl"], 1, "empty.jsonl: is empty"),
     ([*SCORE, "no_records.json"], 1, "no_records.json: is empty"),
-    ([*SCORE, "object.json"], 1, "this one starts with '{}'"),
+    ([*SCORE, "object.json"], 1, "object.json: no 'messages', 'conversations'"),
     ([*SCORE, "cut.json"], 1, "cut.json, line 1: not valid JSON"),
     ([*SCORE, "open.json"], 1, "the list is not closed"),
     ([*SCORE, "more.json"], 1, "there is more text after the end of the list"),
@@ -161,10 +163,13 @@ CASES = [
     ([*SCORE, "surrogate.jsonl"], 1, "holds half a character"),
     ([*SCORE, "twice.jsonl"], 1, "a second record with the id 'a'"),
     ([*SCORE, "id.jsonl"], 1, "'id' is text or a number"),
-    ([*SCORE, "correct.jsonl"], 1, "'correct' is true or false, not text"),
-    ([*SCORE, "from.jsonl"], 1, "turn 0 is from 'bot'"),
+    ([*SCORE, "correct.jsonl"], 1, "'correct' is true or false, or 1 or 0, not text"),
+    ([*SCORE, "from.jsonl"], 1, "message 0 has the role 'bot'"),
     ([*SCORE, "--on-error", "skip", "role.jsonl"], 1, "all 1 records are malformed, the first"),
+    ([*SCORE, "data", "--field", "correct=verdict"], 1, "no record has a field 'verdict'"),
+    ([*SCORE, "data", "--field", "quality=x"], 1, "no field is read as 'quality'; those that are: teacher"),
     # ranking
+    (["rank", "--scores", "scores", "--by", "source", "data"], 1, "its record has no 'source' to group by"),
     (["rank", "--scores", "bare"], 1, "bare: holds no scores"),
     (["rank", "--scores", "half"], 1, "half/manifest.json: cannot be read"),
     (["rank", "--scores", "scores", "--metric", "rssr"], 1, "unknown metric 'rssr': did you mean 'rsr'?"),
@@ -189,7 +194,7 @@ CASES = [
         "nothing is selected: all of 3 candidates are not known to be correct",
     ),
     # inspecting and comparing
-    (["inspect", "--student", "model", "data", "--trajectory", "p99"], 1, "no trajectory 'p99': terse/gen1 holds 6"),
+    (["inspect", "--student", "model", "data", "--trajectory", "p99"], 1, "terse/gen1 holds 6, wordy/gen1 holds 6"),
     (["compare", "scores", "nowhere"], 1, "nowhere: no such file or folder"),
     (["compare", "scores", "bare"], 1, "bare: holds no scores"),
     (["compare", "scores", "samples.jsonl"], 1, "no sample of the reference implementation: resp_token_length"),
@@ -255,15 +260,16 @@ def limited(size):
 
 
 def test_a_file_that_may_not_grow(place, monkeypatch):
-    """A limit on the size of files fails as a full disk does: in the middle of a shard, then of a table."""
-    for stage, size in (("tokens", 1500), ("scores", 7000)):  # the tables are larger than the shards
-        result = rsr(*SCORE, "data", "--outputs", "limited", cwd=place, preexec_fn=limited(size))
+    """A limit on the size of files fails as a full disk does: in the middle of a shard, or of a table."""
+    monkeypatch.chdir(place)
+    for stage in ("tokens", "scores"):
+        shutil.rmtree(place / "limited" / "scores", ignore_errors=True)  # the shards are there by then
+        result = rsr(*SCORE, "data", "--outputs", "limited", cwd=place, preexec_fn=limited(1500))
         assert result.returncode == 1
         assert result.stderr.splitlines()[-1].startswith(f"error: limited/{stage}/")
         assert "File too large; what is finished is kept, the same command goes on" in result.stderr
-    monkeypatch.chdir(place)
-    assert rsr_here([*SCORE, "data", "--outputs", "limited"]) == 0
-    assert not list((place / "limited").rglob("*.partial"))
+        assert rsr_here([*SCORE, "data", "--outputs", "limited"]) == 0
+        assert not list((place / "limited").rglob("*.partial"))
 
 
 def test_a_training_set_that_may_not_grow(place, monkeypatch):
@@ -290,7 +296,8 @@ def test_interrupted_it_goes_on(place, moment, monkeypatch):
     data, outputs = place / f"long-{moment}", place / f"out-{moment}"
     given = replies("a", 128 * 4, "Let us add one and two. ")
     write(data / "a" / "gen1.jsonl", [chat(i, r, id=f"p{i}") for i, r in enumerate(given)])
-    command = [sys.executable, "-m", "rsr", *SCORE, str(data), "--outputs", outputs.name, "--dtype", "float32"]
+    few = ["--token-budget", "64"]  # so that shards are scored one by one
+    command = [sys.executable, "-m", "rsr", *SCORE, str(data), "--outputs", outputs.name, "--dtype", "float32", *few]
     process = subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while moment == "loading" and "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
         time.sleep(0.01)

@@ -1,8 +1,15 @@
 """What is typed on the command line means what it says."""
 
+import click
 import pytest
 
-from rsr.cli.options import settings_of
+from rsr.cli.options import settings_options
+
+
+@click.command()
+@settings_options
+def settings(settings):
+    return settings
 
 
 @pytest.mark.parametrize(
@@ -20,5 +27,6 @@ from rsr.cli.options import settings_of
     ],
 )
 def test_a_template_variable_is_what_it_says(given, value):
-    (variable,) = settings_of({"template_variables": [f"flag={given}"]}).template_variables.values()
+    told = settings(["--template-variable", f"flag={given}"], standalone_mode=False)
+    (variable,) = told.template_variables.values()
     assert variable == value and type(variable) is type(value)

@@ -37,8 +37,11 @@ def test_shorter_problems_must_be_held_whole_and_the_shortest_are_counted(evalua
 
 def test_chats_are_evaluation_sets_too(tmp_path):
     path = tmp_path / "chats.json"
-    path.write_text(json.dumps([{"messages": [{"role": "system", "content": "S"}, {"role": "user", "content": LONG}]}]))
-    assert contamination.overlapping([LONG], contamination.read(path)) == {f"{path}, line 1"}
+    asked = [{"role": "user", "content": [{"type": "text", "text": LONG}]}]
+    shared = [{"from": "system", "value": "S"}, {"from": "human", "value": LONG}]
+    for record in ({"messages": asked}, {"conversations": shared}, {"prompt": asked, "completion": asked}):
+        path.write_text(json.dumps([record]))
+        assert contamination.overlapping([LONG], contamination.read(path)) == {f"{path}, line 1"}
 
 
 @settings(max_examples=100, deadline=None)

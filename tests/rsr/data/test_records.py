@@ -1,5 +1,6 @@
 """Records of files: read again one at a time, and in memory only while they are."""
 
+import gzip
 import json
 import os
 import pickle
@@ -9,9 +10,10 @@ import polars as pl
 import pytest
 
 from rsr.data import discovery
-from rsr.data.records import SUFFIXES, FileRecords
+from rsr.data.records import FileRecords
 from rsr.errors import InputError
 
+SUFFIXES = (".json", ".jsonl", ".parquet", ".jsonl.gz")
 TEXTS = ["so", "naïve ∑ 𝔽", 'with "quotes"\nand lines', "", "last"]
 CHATS = [
     {
@@ -28,7 +30,8 @@ def write(path, chats, *, end="\n"):
     else:
         lines = [json.dumps(chat, ensure_ascii=False) for chat in chats]
         listed = "[" + f" ,{end}  ".join(lines) + end + "]"
-        path.write_bytes((listed if path.suffix == ".json" else end.join(["", *lines, ""])).encode())
+        content = (listed if path.suffix == ".json" else end.join(["", *lines, ""])).encode()
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     return path
 
 

@@ -2,17 +2,20 @@
 
 import contextlib
 import json
+from typing import Any
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsr.data.records import SUFFIXES
-from rsr.data.trajectories import RELEASED, Message, find, parse, read
+from rsr.data.files import SUFFIXES
+from rsr.data.messages import Message
+from rsr.data.places import RELEASED, find
+from rsr.data.trajectories import parse, read
 from rsr.errors import InputError
 
-CHAT = [
+CHAT: list[dict[str, Any]] = [
     {"role": "system", "content": "Think."},
     {"role": "user", "content": "1 + 1?"},
     {"role": "assistant", "content": "It is 2."},
@@ -55,13 +58,6 @@ def test_alpaca_joins_instruction_and_input():
     assert [m.content for m in t.messages] == ["Add.\n1 and 1", "2"]
 
 
-@pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "thinking"])
-def test_reasoning_of_api_exports_is_put_in_think_tags(field):
-    reply = {"role": "assistant", "content": "2", "thinking": None, field: "one and one"}
-    (t,) = dataset({"messages": [*CHAT[:2], reply]}).trajectories
-    assert t.messages[-1].content == "<think>\none and one\n</think>\n\n2"
-
-
 def test_the_history_of_alpaca_comes_before_its_question():
     (t,) = dataset({"history": [["1 + 1?", "2"]], "instruction": "And one more?", "output": "3"}).trajectories
     assert [(m.role, m.content) for m in t.messages] == [
@@ -73,8 +69,10 @@ def test_the_history_of_alpaca_comes_before_its_question():
 
 
 def test_what_a_message_holds_besides_is_known_by_name():
-    reply = CHAT[2] | {"reasoning_details": [{"text": "one and one"}], "name": "solver", "tool_calls": []}
-    assert dataset({"messages": [*CHAT[:2], reply]}).unread == ("name", "reasoning_details")
+    reply = CHAT[2] | {"annotations": [{"text": "one and one"}], "name": "solver", "tool_calls": []}
+    chats = [{"messages": [*CHAT[:2], reply]}, {"messages": CHAT, "prompt": "1 + 1?"}, {"messages": [*CHAT[:2], reply]}]
+    unread = ("annotations of messages (2)", "name of messages (2)", "prompt of records (1)")
+    assert dataset(*chats).unread == unread
 
 
 def test_files_of_every_format_read_alike(tmp_path):
@@ -121,17 +119,19 @@ def test_skipping_a_record_shifts_no_key():
     ("record", "message"),
     [
         ("text", "a record is an object with 'messages', not text"),
-        ({}, "no 'messages', 'conversations' or 'instruction' with 'output'; it has nothing"),
+        ({}, "no 'messages', 'conversations', 'steps', 'instruction' with 'output', 'prompt' with 'completion'"),
+        ({"chat": []}, "; it has chat (--field messages=NAME names a field)"),
+        ({"messages": CHAT, "conversations": CHAT}, "holds 'messages' and 'conversations': remove the one"),
         ({"messages": []}, "'messages' is empty"),
         ({"messages": 3}, "'messages' is a list, not a int"),
         ({"messages": "__import__('os').getcwd()"}, "neither JSON nor a Python literal"),
         ({"messages": CHAT[:2]}, "no assistant message"),
         ({"messages": [*CHAT[:2], {"role": "assistant", "content": ""}]}, "an assistant message is empty"),
         ({"messages": [*CHAT[:2], {"role": "assistant", "content": None}]}, "an assistant message is empty"),
-        ({"messages": [{"role": "tutor", "content": "x"}]}, "has the role 'tutor'; known are system, user, assistant"),
+        ({"messages": [{"role": "tutor", "content": "x"}]}, "has the role 'tutor'; known are system, developer, user"),
         ({"messages": [{"role": "user", "content": 3}]}, "the content of message 0 is text, not a int"),
         ({"messages": ["hello"]}, "message 0 is an object with 'role' and 'content', not text"),
-        ({"conversations": [{"from": "bot", "value": "x"}]}, "turn 0 is from 'bot'"),
+        ({"conversations": [{"from": "bot", "value": "x"}]}, "message 0 has the role 'bot'"),
         ({"messages": CHAT, "id": ["x"]}, "'id' is text or a number, not a list"),
         ({"messages": CHAT, "id": "\ud800"}, "'id' holds half a character"),
         ({"messages": [*CHAT[:2], {"role": "assistant", "content": "\ud800"}]}, "message 2 holds half a character"),
@@ -139,16 +139,21 @@ def test_skipping_a_record_shifts_no_key():
         ({"messages": f"[{'9' * 5000}]"}, "neither JSON nor a Python literal"),
         ({"messages": CHAT[2:]}, "the chat starts with the assistant"),
         ({"messages": CHAT, "system": "Hurry."}, "'system' and the system message of the chat differ"),
-        ({"messages": CHAT, "tools": [{"name": "search"}]}, "the record has 'tools', which is not read"),
+        ({"messages": CHAT, "tools": [{"title": "search"}]}, "a tool is an object with a name"),
+        ({"messages": CHAT, "images": ["a.png"]}, "the record has 'images', which is not read"),
+        ({"messages": CHAT, "correct": 0.5}, "'correct' is true or false, or 1 or 0, not 0.5"),
         ({"messages": CHAT, "history": [["1", "2"]]}, "the record has 'history', which is not read"),
         ({"instruction": "1 + 1?", "output": "2", "history": ["1"]}, "'history' is a list of pairs"),
-        ({"messages": [*CHAT[:2], CHAT[2] | {"tool_calls": [{"id": "1"}]}]}, "message 2 has 'tool_calls'"),
+        ({"messages": [*CHAT[:2], CHAT[2] | {"tool_calls": [{"id": "1"}]}]}, "a call of message 2 is an object with"),
         (
             {"messages": [*CHAT[:2], CHAT[2] | {"thinking": "a", "reasoning": "b"}]},
             "'reasoning' and 'thinking' of message 2",
         ),
-        ({"messages": [CHAT[0], CHAT[1] | {"thinking": "a"}, CHAT[2]]}, "message 1 is the user's and has 'thinking'"),
-        ({"messages": [*CHAT[:2], CHAT[2] | {"content": [{"type": "thinking", "text": "a"}]}]}, "message 2 is text"),
+        ({"messages": [CHAT[0], CHAT[1] | {"thinking": "a"}, CHAT[2]]}, "message 1 is the user's and has reasoning"),
+        (
+            {"messages": [*CHAT[:2], CHAT[2] | {"content": [{"type": "image", "url": "a"}]}]},
+            "message 2 has a part of type 'image', which is not read",
+        ),
     ],
 )
 def test_malformed_records_name_the_place_and_the_reason(record, message):
@@ -167,7 +172,12 @@ def test_duplicate_ids_are_refused():
     ("name", "content", "message"),
     [
         ("a.json", b"", "holds a list of records, this one starts with nothing"),
-        ("a.json", b"{}", "this one starts with '{}'"),
+        ("a.json", b"3", "this one starts with '3'"),
+        ("a.json", b"{}", "no 'messages'"),
+        ("a.json", b'{"id": 1}\n{oops', "a.json, line 1: no 'messages'"),
+        ("a.jsonl.gz", b"hello", "not a readable .gz file"),
+        ("a.jsonl.zst", b"hello", "not a readable .zst file"),
+        ("a.arrow", b"hello", "not a readable Arrow file"),
         ("a.json", b"[]", "is empty"),
         ("a.json", b'[\n\n{"mess', "a.json, line 3: not valid JSON"),
         ("a.json", b'[\n{"id": 1}\n', "a.json, line 2: "),
@@ -177,7 +187,7 @@ def test_duplicate_ids_are_refused():
         ("a.jsonl", b'{"a": 1}\n{oops\n', "a.jsonl, line 1: no 'messages'"),
         ("a.jsonl", b"\n{oops\n", "a.jsonl, line 2: not valid JSON"),
         ("a.parquet", b"PAR1", "not a readable Parquet file"),
-        ("a.txt", b"hello", "trajectories are read from .json, .jsonl, .parquet files"),
+        ("a.txt", b"hello", "trajectories are read from .json, .jsonl, .parquet, .arrow"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, name, content, message):
@@ -214,7 +224,7 @@ def test_shards_are_one_dataset_and_splits_are_none(tmp_path):
     for shard in (file, folder / "train-00001-of-00002.parquet"):
         assert [t.id for t in read(shard, "data").trajectories] == ["0", "1", "2", "3"]
     (folder / "test.jsonl").write_text("")
-    with pytest.raises(InputError, match="holds the splits test, train: give a file of the one that is meant"):
+    with pytest.raises(InputError, match="holds the splits test, train: give the file or folder of the one"):
         find(tmp_path / "hub")
     (folder / "test.jsonl").unlink()
     (folder / "train-00001-of-00002.parquet").unlink()
@@ -264,7 +274,7 @@ def test_no_record_ends_in_another_error(values):
 
 
 @settings(max_examples=200, deadline=None)
-@given(data=st.binary(max_size=80), suffix=st.sampled_from(SUFFIXES))
+@given(data=st.binary(max_size=80), suffix=st.sampled_from([*SUFFIXES]))
 def test_no_file_ends_in_another_error(tmp_path_factory, data, suffix):
     path = tmp_path_factory.mktemp("fuzz") / f"a{suffix}"
     path.write_bytes(data)

@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rsr.data.trajectories import Dataset, Message, Trajectory
+from rsr.data.messages import Message
+from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.features.extractor import Failed, NotRendered, extract_features
 from rsr.features.text import TextCounts

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rsr.data.trajectories import Dataset, Message, Trajectory
+from rsr.data.messages import Message
+from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.features import gradients
 from rsr.features.extractor import extract_features

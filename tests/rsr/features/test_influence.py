@@ -9,7 +9,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from rsr.data.trajectories import Dataset, Message, Trajectory
+from rsr.data.messages import Message
+from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.features import influence
 from rsr.features.extractor import extract_features

@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from rsr.data.trajectories import Dataset, Message, Trajectory
+from rsr.data.messages import Message
+from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.features.extractor import Failed, extract_features
 from rsr.features.judge import CRITERIA, Judge, JudgeSettings, read_answer

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsr.data.trajectories import Dataset, Message, Trajectory
+from rsr.data.messages import Message
+from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.features.extractor import extract_features
 from rsr.features.local_surprisal import (

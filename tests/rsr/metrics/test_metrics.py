@@ -3,17 +3,16 @@
 import math
 import subprocess
 import sys
-import tracemalloc
 
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from polars.testing import assert_frame_equal
+from scipy import stats
 
 from rsr.errors import InputError
-from rsr.metrics import METRICS, Parts, aggregate, by_name, metric, select
+from rsr.metrics import METRICS, Parts, by_name, metric, select
 from rsr.metrics.aggregate import dataset_scores, token_metrics
 from rsr.metrics.token import avg_rsr_token_filtered, rsr
 from rsr.tokens.tokens import Tokens
@@ -51,7 +50,23 @@ PLAIN = {
     ("rank_minus_surprisal", ""): lambda r, s, h: sum(min(x, 100) - y for x, y in zip(r, s, strict=True)) / len(r),
     ("rank_times_surprisal", ""): lambda r, s, h: sum(min(x, 100) * y for x, y in zip(r, s, strict=True)) / len(r),
     ("rank_entropy_ratio", ""): lambda r, s, h: sum(min(x, 100) for x in r) / sum(h),
+    ("lark_learnability", ""): lambda r, s, h: (
+        sum(1 - 2 * math.exp(-x) + squares(y) for x, y in zip(s, h, strict=True)) / sum(s)
+    ),
+    ("calibrated_rsr", ""): lambda r, s, h: (
+        (sum(min(x, 100) for x in r) / sum(expected_rank(y) for y in h)) / (sum(s) / sum(h))
+    ),
 }
+
+
+def squares(h):
+    """Some value of the column, in its precision."""
+    return float(np.float32(math.exp(-h)))
+
+
+def expected_rank(h):
+    return float(np.float32(math.exp(h / 5)))
+
 
 surprisals = st.floats(0, 20, width=32)
 trajectories = st.lists(
@@ -63,7 +78,14 @@ def tokens_of(lists):
     flat = [t for trajectory in lists for t in trajectory]
     offsets = np.concatenate([[0], np.cumsum([len(t) for t in lists])]).astype(np.int64)
     rank, surprisal, entropy = zip(*flat, strict=True) if flat else ((), (), ())
-    return Tokens(np.array(rank, np.uint32), np.array(surprisal, np.float32), np.array(entropy, np.float32), offsets)
+    return Tokens(
+        np.array(rank, np.uint32),
+        np.array(surprisal, np.float32),
+        np.array(entropy, np.float32),
+        offsets,
+        squares=np.array([squares(h) for h in entropy], np.float32),
+        expected_rank=np.array([expected_rank(h) for h in entropy], np.float32),
+    )
 
 
 def test_every_token_metric_and_preset_is_recomputed_here():
@@ -163,35 +185,21 @@ def test_missing_values_are_counted_and_never_zero():
     assert (row["value"], row["low"], row["error"], row["n"], row["missing"]) == (None, None, None, 0, 2)
 
 
-def test_the_interval_is_that_of_a_bootstrap_over_problems():
-    rng = np.random.default_rng(0)
-    x = rng.normal(5, 1, 60)
-    table = dataset_scores(rows("t", "avg_rank", x.tolist()), resamples=4000)
-    assert table["error"][0] == pytest.approx(x.std(ddof=1) / np.sqrt(60), rel=0.06)
+def test_the_interval_is_that_of_a_mean_over_problems():
+    x = np.random.default_rng(0).normal(5, 1, 6)
+    table = dataset_scores(rows("t", "avg_rank", x.tolist()))
+    error = x.std(ddof=1) / np.sqrt(6)
+    assert table["error"][0] == pytest.approx(error)
+    low, high = stats.t.interval(0.95, 5, x.mean(), error)
+    assert (table["low"][0], table["high"][0]) == pytest.approx((low, high))
     # Twice the same problems: no more certain than once.
-    twice = rows("t", "avg_rank", [*x, *x], problems=[f"p{i}" for i in range(60)] * 2)
-    assert dataset_scores(twice, resamples=4000)["error"][0] == pytest.approx(table["error"][0], rel=0.01)
+    twice = rows("t", "avg_rank", [*x, *x], problems=[f"p{i}" for i in range(6)] * 2)
+    assert dataset_scores(twice)["error"][0] == pytest.approx(error)
 
 
-def test_teachers_share_their_resampled_problems():
-    """Equal scores of two teachers stay equal in every resample, so that their difference is certain."""
-    x = np.random.default_rng(0).normal(5, 1, 20).tolist()
-    table = dataset_scores(pl.concat([rows("a", "avg_rank", x), rows("b", "avg_rank", x)]))
-    assert table["low"][0] == table["low"][1]
-    assert table["high"][0] == table["high"][1]
-
-
-def test_memory_of_resamples_does_not_grow_with_datasets(monkeypatch):
-    rng = np.random.default_rng(0)
-    table = pl.concat([rows(f"t{i:02d}", "avg_rank", rng.normal(5, 1, 10).tolist()) for i in range(60)])
-    whole = dataset_scores(table, resamples=5000)
-    monkeypatch.setattr(aggregate, "AT_A_TIME", 7)
-    tracemalloc.start()
-    in_parts = dataset_scores(table, resamples=5000)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert_frame_equal(in_parts, whole, rel_tol=1e-12)
-    assert peak < 60 * 2 * 5000 * 8 / 2  # half of what all resamples take
+def test_one_problem_has_no_interval():
+    (row,) = dataset_scores(rows("t", "rsr", [2.0, 4.0], [1.0, 1.0], problems=["p", "p"])).to_dicts()
+    assert (row["value"], row["low"], row["high"], row["error"]) == (3.0, None, None, None)
 
 
 # --- declarations ------------------------------------------------------------------------------------------------

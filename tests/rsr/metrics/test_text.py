@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsr.data.trajectories import Message, Trajectory
+from rsr.data.messages import Message
+from rsr.data.trajectories import Trajectory
 from rsr.features.text import TextCounts
 from rsr.metrics import METRICS
 from rsr.metrics.text import pool_statistics, rule_based_quality

@@ -18,6 +18,7 @@ rows = st.lists(
             "value": st.sampled_from([None, 1.0, 2.0, 2.5, math.nan]),
             "tokens": st.none() | st.integers(1, 9),
             "correct": st.sampled_from([None, True, False]),
+            "cluster": st.integers(0, 3),
         }
     ),
     min_size=1,
@@ -30,6 +31,9 @@ rules = st.builds(
     correct=st.sampled_from(["first", "only", "ignore"]),
     per_problem=st.sampled_from([None, 1, 2]),
     quota=st.sampled_from([None, 1, 2]),
+    min_response_tokens=st.sampled_from([None, 3]),
+    max_response_tokens=st.sampled_from([None, 7]),
+    distinct=st.booleans(),
 )
 directions = st.sampled_from(["lower", "higher"])
 
@@ -51,8 +55,10 @@ def names(frame):
 def plainly(frame, direction, rule):
     """The same in plain Python."""
     rows = [r for r in frame.iter_rows(named=True) if r["value"] is not None and not math.isnan(r["value"])]
-    if rule.tokens:
+    if rule.tokens or rule.min_response_tokens or rule.max_response_tokens:
         rows = [r for r in rows if r["tokens"] is not None]
+    rows = [r for r in rows if not rule.min_response_tokens or r["tokens"] >= rule.min_response_tokens]
+    rows = [r for r in rows if not rule.max_response_tokens or r["tokens"] <= rule.max_response_tokens]
     if rule.correct == "only":
         rows = [r for r in rows if r["correct"]]
     sign = 1 if direction == "lower" else -1
@@ -67,6 +73,8 @@ def plainly(frame, direction, rule):
                 kept.append(r)
         return kept
 
+    if rule.distinct:
+        rows = at_most(1, "cluster")
     if rule.per_problem:
         rows = at_most(rule.per_problem, "problem")
     if rule.quota:
@@ -115,7 +123,9 @@ def test_the_order_of_rows_changes_nothing(given, direction, rule, random):
 
 
 def of(*values, **columns):
-    given = [{"teacher": "a", "problem": "p", "value": v, "tokens": 1, "correct": None} for v in values]
+    given = [
+        {"teacher": "a", "problem": "p", "value": v, "tokens": 1, "correct": None, "cluster": None} for v in values
+    ]
     return table(given).with_columns(**{name: pl.Series(of) for name, of in columns.items()})
 
 

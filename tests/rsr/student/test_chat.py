@@ -5,10 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
-from rsr.data.trajectories import Message
+from rsr.data.messages import Message
 from rsr.errors import InputError
-from rsr.student.chat import ChatRenderer, load_template
+from rsr.student.chat import ChatRenderer, Departures
+from rsr.student.template import load_template
 from tests.models import tokenizer
+from tests.templates import keeping_line_ends
 
 TOKENIZER = tokenizer()
 CHATML = ChatRenderer(TOKENIZER)
@@ -64,14 +66,12 @@ def test_nothing_in_the_messages_moves_the_mask(messages):
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=12), st.text(min_size=1, max_size=30)), min_size=1, max_size=3))
-def test_the_mask_is_verbatim_or_refused(turns):
+def test_the_mask_is_verbatim_or_what_is_missing_is_counted(turns):
     messages = [m for user, reply in turns for m in (Message("user", user), Message("assistant", reply))]
-    try:
-        rendered = CHATML.render(messages)
-    except InputError as error:
-        assert "joins the response" in str(error)  # noqa: PT017
-        return
-    assert under_mask(CHATML, rendered) == "".join(reply for _, reply in turns)
+    rendered = CHATML.render(messages)
+    if rendered.departures == Departures():
+        assert under_mask(CHATML, rendered) == "".join(reply for _, reply in turns)
+    assert rendered.departures.dropped == rendered.departures.added == 0
 
 
 def test_truncation_is_on_the_right_and_flagged():
@@ -108,23 +108,14 @@ HISTORY = load_template("chatml").replace(
     ("template", "messages", "expected"),
     [
         (
-            TRIMMING,
-            chat(reply=" It is 2. "),
-            "trims the response: remove white space at the ends of the response",
+            load_template("chatml").replace("message['content']", "message['content'] | upper"),
+            chat(),
+            "expected 't is 2.'",
         ),
-        (REWRITING, chat(reply="<think>a</think>b"), "does not keep the response verbatim"),
-        (WRAPPING, chat(), "does not keep the response verbatim"),
-        (HISTORY, [*chat("one"), Message("user", "and?"), Message("assistant", "two")], "message 2: "),
+        ("{{ 'Hello!' }}", chat(), "writes nothing of the response: take another template"),
         ("{{ raise_exception('no system role') }}", chat(), "refuses the messages: no system role"),
         ("{{ messages[", chat(), "refuses the messages"),
         (DATED, chat(), "writes today's date"),
-        (
-            SPACED,
-            chat(),
-            "writes white space between its header and the response, which its generation prompt does not",
-        ),
-        (SPACED_PROMPT, chat(reply="final answer"), "(' final'): take the white space out of the template"),
-        (OPENED, chat(), r"prompt ends in '<think>\n', and the response does not begin with it"),
         ("{{ 1 // 0 }}", chat(), "the chat template fails: ZeroDivisionError: "),
         ("{% for i in range(999999) %}{% endfor %}", chat(), "the chat template fails: OverflowError: Range too big"),
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", chat(), "the chat template fails: RecursionError: "),
@@ -137,6 +128,48 @@ def test_templates_that_change_a_response_are_refused(template, messages, expect
     assert expected in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("template", "messages", "scored", "lost"),
+    [
+        (TRIMMING, chat(reply=" It is 2. "), ["It is 2."], Departures(dropped=2)),
+        (REWRITING, chat(reply="<think>a</think>b"), ["b"], Departures(dropped=16)),
+        (WRAPPING, chat(), ["It is 2."], Departures(added=19)),
+        (
+            HISTORY,
+            [*chat("one"), Message("user", "and?"), Message("assistant", "two")],
+            ["two"],
+            Departures(dropped=3, unseen=2),
+        ),
+        (SPACED, chat("final answer"), [" final answer"], Departures(added=1)),
+        (SPACED_PROMPT, chat("final answer"), [" answer"], Departures(boundary=1)),
+    ],
+)
+def test_what_a_template_changes_is_counted(template, messages, scored, lost):
+    renderer = ChatRenderer(TOKENIZER, template)
+    chat = renderer.render(messages)
+    assert [renderer.tokenizer.decode(list(chat.ids[turn.start : turn.end])) for turn in chat.turns] == scored
+    assert chat.departures == lost
+
+
+@pytest.mark.parametrize("template", [TRIMMING, REWRITING, OPENED])
+@pytest.mark.parametrize("reply", [" It is 2. ", "<think>\nOne.\n</think>\n\nIt is 2."])
+def test_a_turn_is_to_the_letter_whatever_the_template_drops(template, reply):
+    renderer = ChatRenderer(TOKENIZER, template, rendering="turn")
+    (chat_of_turn,) = renderer.chats(chat(reply))
+    assert under_mask(renderer, chat_of_turn) == (reply.removeprefix("<think>\n") if template == OPENED else reply)
+    assert chat_of_turn.departures == Departures()
+    assert list(chat_of_turn.ids[: chat_of_turn.turns[0].start]) == renderer.prompt_ids(chat()[:-1])
+
+
+def test_the_student_has_to_write_what_its_template_puts_before_an_answer():
+    """An evaluation ends its prompt before that, so that training has to teach it; scoring leaves it out."""
+    renderer = ChatRenderer(TOKENIZER, WRAPPING)
+    rendered = renderer.render(chat())
+    assert under_mask(renderer, rendered) == "It is 2."
+    assert under_mask(renderer, rendered, "response+eot") == "<think>\n\n</think>\n\nIt is 2.<|im_end|>"
+    assert list(rendered.ids[: rendered.turns[0].prompt]) == renderer.prompt_ids(chat()[:-1])
+
+
 ALWAYS_THINKING = "<think>\nOne and one.\n</think>\n\nIt is 2."
 
 
@@ -146,7 +179,7 @@ def test_a_student_whose_prompt_opens_its_thinking_goes_on_from_there():
     rendered = renderer.render(chat(reply=ALWAYS_THINKING))
     assert under_mask(renderer, rendered) == ALWAYS_THINKING.removeprefix("<think>\n")
     assert [*rendered.ids[: rendered.turns[0].start]] == renderer.prompt_ids(chat()[:-1])
-    assert rendered.turns[0].characters[0] == len("<think>\n")
+    assert rendered.turns[0].text == ALWAYS_THINKING.removeprefix("<think>\n") and rendered.turns[0].characters[0] == 0
     assert rendered.ids[rendered.positions("response+eot")[-1]] == renderer.eot_id() == TOKENIZER.eos_token_id
 
 
@@ -157,13 +190,14 @@ def test_the_end_of_turn_of_a_thinking_template_is_found(template):
 
 def test_the_end_of_turn_of_a_template_that_keeps_nothing_is_refused():
     with pytest.raises(InputError, match=r"the end-of-turn token of .* cannot be found"):
-        ChatRenderer(TOKENIZER, WRAPPING).eot_id()
+        ChatRenderer(TOKENIZER, "{{ 'Hello!' }}").eot_id()
 
 
 def test_of_named_templates_the_default_is_taken():
     named = tokenizer()
     named.chat_template = {"default": load_template("chatml"), "tool_use": "{{ messages }}"}
-    assert ChatRenderer(named).template == load_template("chatml")
+    assert ChatRenderer(named).template.source == load_template("chatml")
+    assert ChatRenderer(named).text(chat(), [{"name": "add"}]).startswith("[{'role'")
     named.chat_template = {"rag": "", "tool_use": ""}
     with pytest.raises(InputError, match=r"named rag, tool_use, and none named default: write .* into a \.jinja file"):
         ChatRenderer(named)
@@ -188,8 +222,8 @@ def test_a_default_system_prompt_is_reported():
         "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a helpful assistant<|im_end|>\n' }}"
         "{% endif %}" + load_template("chatml")
     )
-    assert ChatRenderer(TOKENIZER, template).prose() == ["You are a helpful assistant"]
-    assert CHATML.prose() == []
+    assert ChatRenderer(TOKENIZER, template).template.prose() == ["You are a helpful assistant"]
+    assert CHATML.template.prose() == []
 
 
 def begun_by_its_tokenizer():
@@ -210,9 +244,9 @@ def test_a_packaged_template_begins_as_the_tokenizer_does(name):
     assert ids[0] == fast.bos_token_id and fast.bos_token_id not in ids[1:]
     assert renderer.prompt_ids(chat()[:2])[:2] == list(ids[:2])
     assert renderer.lost_beginning(chat()) is None
-    fast.chat_template = renderer.template  # as a trained student is saved with
+    fast.chat_template = renderer.template.named  # as a trained student is saved with
     assert ChatRenderer(fast).render(chat()).ids == ids
-    assert ChatRenderer(TOKENIZER, load_template(name)).template == load_template(name)
+    assert ChatRenderer(TOKENIZER, load_template(name)).template.source == load_template(name)
 
 
 def test_a_template_that_loses_the_beginning_is_reported():
@@ -221,11 +255,19 @@ def test_a_template_that_loses_the_beginning_is_reported():
     assert CHATML.lost_beginning(chat()) is None
 
 
-def test_white_space_joined_with_the_header_is_refused():
-    raw = tokenizer()
-    raw.add_tokens(["\n\n"])  # a tokenizer that writes two line ends as one token, as many do
-    with pytest.raises(InputError, match="joins the response with the template's text"):
-        ChatRenderer(raw).render(chat(reply="\nIt is 2."))
+def test_a_turn_that_begins_with_a_line_end_is_kept_under_a_tokenizer_that_joins_them():
+    """The reference looks for its marker's tokens among the chat's. Joined, they are not there, and the whole turn is lost to it."""
+    fast = keeping_line_ends()
+    messages = [*chat("\nIt is 2."), Message("user", "and?"), Message("assistant", "It is 3.")]
+    renderer, marker = ChatRenderer(fast), fast.encode("<|im_start|>assistant\n", add_special_tokens=False)
+    chats = {choice: ChatRenderer(fast, boundary_tokens=choice).render(messages) for choice in ("exclude", "include")}
+    ids = chats["exclude"].ids
+    found = [i for i in range(len(ids)) if list(ids[i : i + len(marker)]) == marker]
+    assert len(found) == 1  # of two turns
+    assert under_mask(renderer, chats["exclude"]) == "It is 2.It is 3."
+    assert under_mask(renderer, chats["include"]) == "\n\nIt is 2.It is 3."
+    assert {chat.departures.boundary for chat in chats.values()} == {1}
+    assert ChatRenderer(fast, boundary_tokens="include").identity() != renderer.identity()
 
 
 def test_a_response_with_nothing_before_it_is_refused():

@@ -18,7 +18,7 @@ from transformers import (
     GraniteForCausalLM,
 )
 
-from rsr.data.trajectories import Message
+from rsr.data.messages import Message
 from rsr.errors import InputError
 from rsr.features.gradients import summed_loss
 from rsr.student import student as students
@@ -86,7 +86,7 @@ def test_a_prefix_that_runs_once_changes_nothing(student, budget):
 
 
 def test_the_worked_example():
-    rank, surprisal, _ = token_statistics(torch.tensor([[2.0, 1.0, 0.5, 0.1]]), torch.tensor([2]))
+    rank, surprisal, *_ = token_statistics(torch.tensor([[2.0, 1.0, 0.5, 0.1]]), torch.tensor([2]))
     assert rank.tolist() == [3]
     assert surprisal.item() == pytest.approx(2.054, abs=5e-4)
 
@@ -104,8 +104,12 @@ def test_statistics_agree_with_float64(seed, vocabulary, dtype, ties):
     logits = (logits.round() if ties else logits).to(dtype)
     targets = torch.randint(vocabulary, (5,), generator=generator)
     before = logits.clone()
-    rank, surprisal, entropy = (part.numpy() for part in token_statistics(logits, targets))
+    found = token_statistics(logits, targets, expectations=True)
+    rank, surprisal, entropy, squares, expected_rank = (part.numpy() for part in found)
     assert torch.equal(logits, before)
+    assert all(
+        torch.equal(one, other) for one, other in zip(found[:4], token_statistics(logits, targets), strict=False)
+    )
     wide = logits.double().numpy()
     log_p = (
         wide - np.log(np.exp(wide - wide.max(-1, keepdims=True)).sum(-1, keepdims=True)) - wide.max(-1, keepdims=True)
@@ -113,20 +117,24 @@ def test_statistics_agree_with_float64(seed, vocabulary, dtype, ties):
     at = np.arange(5), targets.numpy()
     assert (rank == 1 + (wide > wide[at][:, None]).sum(-1)).all()
     np.testing.assert_allclose(surprisal, -log_p[at], atol=1e-5)
-    np.testing.assert_allclose(entropy, -(np.exp(log_p) * log_p).sum(-1), atol=1e-4)
+    p = np.exp(log_p)
+    np.testing.assert_allclose(entropy, -(p * log_p).sum(-1), atol=1e-4)
+    np.testing.assert_allclose(squares, (p**2).sum(-1), rtol=1e-5)
+    ranks = np.minimum(np.arange(1, vocabulary + 1), 100)  # each of tied tokens has a rank of its own
+    np.testing.assert_allclose(expected_rank, (np.sort(p)[:, ::-1] * ranks).sum(-1), rtol=1e-5, atol=1e-4)
 
 
 def test_tied_logits_share_the_best_rank():
-    rank, _, entropy = token_statistics(torch.zeros(1, 50, dtype=torch.bfloat16), torch.tensor([49]))
+    rank, _, entropy, *_ = token_statistics(torch.zeros(1, 50, dtype=torch.bfloat16), torch.tensor([49]))
     assert rank.item() == 1
     assert entropy.item() == pytest.approx(np.log(50), abs=1e-5)
 
 
 def test_tokens_that_the_model_rules_out_weigh_nothing():
     logits = torch.tensor([[1.0, 2.0, -torch.inf]])
-    _, surprisal, entropy = token_statistics(logits, torch.tensor([0]))
-    _, alone, entropy_alone = token_statistics(logits[:, :2], torch.tensor([0]))
-    assert (surprisal.item(), entropy.item()) == pytest.approx((alone.item(), entropy_alone.item()))
+    found = token_statistics(logits, torch.tensor([0]), expectations=True)
+    alone = token_statistics(logits[:, :2], torch.tensor([0]), expectations=True)
+    assert [part.item() for part in found] == pytest.approx([part.item() for part in alone])
 
 
 def test_engine_agrees_with_the_models_own_logits(student):
@@ -296,13 +304,37 @@ def test_out_of_memory_halves_the_budget_and_goes_on(student, caplog, error):
     try:
         same(scorer.score(rendered, done.append), expected)
         assert sorted(done) == list(range(24))
-        assert longest < scorer.token_budget <= 3 * longest
-        assert f"out of memory: going on with {scorer.token_budget} tokens a batch" in caplog.text
+        assert longest < scorer.least_budget <= 3 * longest
+        assert f"out of memory: going on with {scorer.least_budget} tokens a batch" in caplog.text
         memory.tokens = longest - 1
         with pytest.raises(InputError, match=f"out of memory on one chat of {longest} tokens alone"):
             scorer.score(rendered)
     finally:
         memory.handle.remove()
+
+
+def test_the_budget_recovers_after_one_long_chat(student, caplog):
+    """Attention takes memory with the square of the length: a batch of long chats runs out, one of short ones does not."""
+    long = chats(student, ["1 + 2 = 3. " * 60] * 2)
+    longest = len(long[0].ids)
+    scorer, sizes = Scorer(student, Scoring(token_budget=2 * longest)), []
+
+    def allocate(module, args, given):
+        rows, length = given["input_ids"].shape
+        if rows * length**2 > 1.5 * longest**2:
+            raise OUT_OF_MEMORY[0]
+        sizes.append(rows * length)
+
+    handle = scorer.body.register_forward_pre_hook(allocate, with_kwargs=True)
+    try:
+        scorer.score(long)
+        assert max(sizes) == scorer.least_budget == longest
+        sizes.clear()
+        scorer.score(chats(student, ["x"] * 40))
+    finally:
+        handle.remove()
+    assert max(sizes) > scorer.least_budget
+    assert caplog.text.count("out of memory") == 1
 
 
 def test_max_length_beyond_the_models_positions(student):

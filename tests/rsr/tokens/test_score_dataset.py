@@ -6,21 +6,34 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rsr.data.trajectories import Dataset, Message, Trajectory
+from benchmarks import gpu
+from rsr.data.messages import Message
+from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
+from rsr.metrics import by_name
 from rsr.metrics.aggregate import dataset_scores, trajectory_scores
+from rsr.metrics.score_tables import of_metric
 from rsr.store import artefacts
 from rsr.student import student as students
+from rsr.student.chat import Departures
+from rsr.student.template import load_template
 from rsr.tokens import score_dataset as stage
 from rsr.tokens import token_store
-from rsr.tokens.engine import Scorer
+from rsr.tokens.engine import Scorer, batches
 from rsr.tokens.score_dataset import score_dataset
 from rsr.tokens.settings import Scoring
+from rsr.tokens.token_store import write_shard
 from tests.models import save, together
 
 
@@ -59,17 +72,65 @@ def same_content(one, other):
         assert np.array_equal(a, b)
 
 
+def near(one, other):
+    """Equal but for what batches of another shape round."""
+    assert (one.rank != other.rank).mean() <= 0.01
+    np.testing.assert_allclose(one.surprisal, other.surprisal, atol=2e-5)
+    np.testing.assert_allclose(one.entropy, other.entropy, atol=2e-5)
+
+
 def test_a_store_holds_what_the_engine_computes(scorer, tmp_path):
     token_store = score_dataset(scorer, DATASET, tmp_path)
     assert [len(s.ids) for s in token_store] == [4, 4, 2]
     rendered = [scorer.student.renderer.render(t.messages) for t in DATASET.trajectories]
-    parts = [scorer.score(rendered[i : i + 4]) for i in (0, 4, 8)]
+    tokens = scorer.score(rendered)
     ids, (rank, surprisal, entropy) = content(token_store)
     assert ids == [t.id for t in DATASET.trajectories]
-    assert np.array_equal(rank, np.concatenate([p.rank for p in parts]))
-    assert np.array_equal(surprisal, np.concatenate([p.surprisal for p in parts]))
-    assert np.array_equal(entropy, np.concatenate([p.entropy for p in parts]))
+    assert np.array_equal(rank, tokens.rank)
+    assert np.array_equal(surprisal, tokens.surprisal)
+    assert np.array_equal(entropy, tokens.entropy)
     assert token_store.artefact.facts["counts"]["trajectories"] == 10
+
+
+def test_expected_ranks_are_kept_by_choice_which_alone_has_a_key_of_its_own(scorer, tmp_path):
+    plain = score_dataset(scorer, DATASET, tmp_path)
+    asking = Scorer(scorer.student, Scoring(expectations=True))
+    kept = score_dataset(asking, DATASET, tmp_path)
+    assert kept.artefact.key["scoring"] == plain.artefact.key["scoring"] | {"expectations": True}
+    assert (plain.artefact.facts["columns"], kept.artefact.facts["columns"]) == (
+        ["squares"],
+        ["expected_rank", "squares"],
+    )
+    tokens = asking.score([scorer.student.renderer.render(t.messages) for t in DATASET.trajectories])
+    for name in ("squares", "expected_rank"):
+        values = np.concatenate([getattr(shard.tokens, name) for shard in kept])
+        assert np.array_equal(values, getattr(tokens, name))
+    assert tokens.expected_rank is not None and tokens.squares is not None
+    assert (tokens.expected_rank >= 1).all() and (tokens.squares > 0).all()
+    assert all(shard.tokens.expected_rank is None for shard in plain)
+    lark = trajectory_scores(plain, [by_name("lark_learnability")])["value"]
+    assert lark.null_count() == 0
+    assert trajectory_scores(plain, [by_name("calibrated_rsr")])["value"].null_count() == 10
+    with pytest.raises(InputError, match=r"calibrated_rsr needs expected_rank: score with expectations=true"):
+        by_name("calibrated_rsr")(next(iter(plain)).tokens)
+
+
+def test_a_store_from_before_the_columns_is_read_and_says_what_it_lacks(scorer, tmp_path):
+    store = score_dataset(scorer, DATASET, tmp_path)
+    path = store.artefact.path / token_store.shard_name(0)
+    shard = token_store.read_shard(store.artefact, 0)
+    old = pq.read_table(path).drop_columns(["squares", "expected_rank"])
+    pq.write_table(old, path)
+    before = {name: value for name, value in store.artefact.facts.items() if name != artefacts.FILES}
+    store = replace(store, artefact=replace(store.artefact, manifest=before))  # there were no digests then
+    assert np.array_equal(token_store.read_shard(store.artefact, 0).tokens.rank, shard.tokens.rank)
+    scores = trajectory_scores(store, [by_name("rsr"), by_name("lark_learnability")])
+    assert scores.filter(metric="rsr")["value"].null_count() == 0
+    assert scores.filter(metric="lark_learnability")["value"].null_count() == 4
+    with pytest.raises(
+        InputError, match=r"needs squares: its token store was made before .*: remove it and score anew"
+    ):
+        of_metric(scores.filter(pl.col("value").is_null()), "lark_learnability")
 
 
 def test_scoring_again_computes_nothing(scorer, tmp_path, monkeypatch):
@@ -80,8 +141,13 @@ def test_scoring_again_computes_nothing(scorer, tmp_path, monkeypatch):
     assert again.teacher == "another name"
 
 
-@pytest.mark.parametrize("interrupted_at", [0, 1, 2])
-def test_resuming_in_the_middle_gives_the_unbroken_content(scorer, tmp_path, monkeypatch, interrupted_at):
+def windows(monkeypatch, shards):
+    monkeypatch.setattr(stage, "_window", lambda scorer, dataset, most: min(shards, most))
+
+
+@pytest.mark.parametrize(("window", "interrupted_at"), [(1, 0), (1, 1), (1, 2), (2, 1), (3, 0)])
+def test_resuming_in_the_middle_gives_the_unbroken_content(scorer, tmp_path, monkeypatch, window, interrupted_at):
+    windows(monkeypatch, window)
     unbroken = content(score_dataset(scorer, DATASET, tmp_path / "unbroken"))
     real, calls = Scorer.score, []
 
@@ -95,8 +161,65 @@ def test_resuming_in_the_middle_gives_the_unbroken_content(scorer, tmp_path, mon
     with pytest.raises(KeyboardInterrupt):
         score_dataset(scorer, DATASET, tmp_path / "broken")
     resumed = score_dataset(scorer, DATASET, tmp_path / "broken")
-    assert len(calls) == 1 + 3  # the shard in flight is all that was lost
+    assert len(calls) == 1 + -(-3 // window)  # the window in flight is all that was lost
     same_content(content(resumed), unbroken)
+
+
+def test_a_window_of_which_some_shards_are_there_gives_the_unbroken_content(scorer, tmp_path, monkeypatch):
+    windows(monkeypatch, 2)
+    unbroken = content(score_dataset(scorer, DATASET, tmp_path / "unbroken"))
+    (killed_while_completing(scorer, tmp_path / "killed", monkeypatch) / "shard-00001.parquet").unlink()
+    written = []
+
+    def write(artefact, index, shard):
+        written.append(index)
+        write_shard(artefact, index, shard)
+
+    monkeypatch.setattr(stage, "write_shard", write)
+    same_content(content(score_dataset(scorer, DATASET, tmp_path / "killed")), unbroken)
+    assert written == [1]
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 40), min_size=1, max_size=14), window=st.integers(1, 4), budget=st.integers(1, 900)
+)
+def test_shards_are_the_same_whatever_the_window(folder, tmp_path_factory, lengths, window, budget):
+    data = replace(DATASET, trajectories=tuple(trajectory(i, "1 + 2 = 3. " * n + "x") for i, n in enumerate(lengths)))
+    student = students.load(folder, name="tiny", dtype="float32", device="cpu")
+    scorer, stores = Scorer(student, Scoring(token_budget=budget)), []
+    for shards in (1, window):
+        with pytest.MonkeyPatch.context() as patch:
+            windows(patch, shards)
+            stores.append(score_dataset(scorer, data, tmp_path_factory.mktemp("store")))
+    for one, other in zip(*stores, strict=True):
+        assert replace(one, tokens=None) == replace(other, tokens=None)
+        assert np.array_equal(one.tokens.offsets, other.tokens.offsets)
+        near(one.tokens, other.tokens)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "budget", "count", "in_shards"),
+    [
+        (gpu.WORK["135M"].lengths, 29_127, 5_000, 0.3),
+        (gpu.WORK["1.5B"].lengths, 10_922, 5_000, 0.002),
+        (gpu.WORK["7B"].lengths, 4_681, 5_000, 0.0),
+        (gpu.WORK["135M"].lengths, 2_048, 5_000, 0.02),
+    ],
+)
+def test_padding_stays_under_three_percent(monkeypatch, lengths, budget, count, in_shards):
+    monkeypatch.setattr(stage, "SHARD", token_store.SHARD)
+    drawn = replace(lengths, chats=count).draw()
+
+    def padding(trajectories):
+        parts = [drawn[i : i + trajectories] for i in range(0, count, trajectories)]
+        padded = sum(len(g) * max(p[i] for i in g) for p in parts for g in batches(p, budget))
+        return 1 - sum(drawn) / padded
+
+    data = replace(DATASET, trajectories=tuple(trajectory(i, "x" * stage.CHARACTERS * n) for i, n in enumerate(drawn)))
+    window = stage._window(SimpleNamespace(token_budget=budget, max_length=32_768), data, 40)
+    assert in_shards <= padding(token_store.SHARD)
+    assert padding(token_store.SHARD * window) < 0.03
 
 
 def test_memory_that_runs_out_is_recorded_and_changes_nothing(scorer, tmp_path):
@@ -114,7 +237,7 @@ def test_memory_that_runs_out_is_recorded_and_changes_nothing(scorer, tmp_path):
         handle.remove()
     np.testing.assert_allclose(content(store)[1][1], unbroken[1][1], atol=2e-5)
     recorded = store.artefact.facts["computed_with"]
-    assert recorded["token_budget_left"] == tight.token_budget < recorded["token_budget"]
+    assert recorded["token_budget_left"] == tight.least_budget < recorded["token_budget"]
 
 
 def test_a_shard_that_cannot_be_written_ends_the_run(scorer, tmp_path, monkeypatch):
@@ -127,7 +250,7 @@ def test_a_shard_that_cannot_be_written_ends_the_run(scorer, tmp_path, monkeypat
 
 
 def test_processes_share_the_work_and_change_nothing(scorer, tmp_path):
-    unbroken = content(score_dataset(scorer, DATASET, tmp_path / "one"))
+    one = score_dataset(scorer, DATASET, tmp_path / "one")
     tokens = [0, 0]
 
     def run(process, barrier):
@@ -137,7 +260,11 @@ def test_processes_share_the_work_and_change_nothing(scorer, tmp_path):
         return score_dataset(scorer, DATASET, tmp_path / "two", process=process, barrier=barrier, progress=count)
 
     for shared in together(run):
-        same_content(content(shared), unbroken)
+        assert [shard.ids for shard in shared] == [
+            [f"t{i}" for i in shard] for shard in (range(4), range(4, 8), (8, 9))
+        ]
+        for shard, alone in zip(shared, one, strict=True):
+            near(shard.tokens, alone.tokens)
     assert all(tokens)
 
 
@@ -185,12 +312,14 @@ def test_truncation_is_flagged_and_a_cut_away_response_is_null(scorer, tmp_path)
 
 
 def test_what_cannot_be_rendered_is_refused_or_left_out_and_listed(folder, tmp_path, monkeypatch):
-    trimming = students.load(folder, name="tiny", dtype="float32", device="cpu")
-    trimming.renderer.template = trimming.renderer.template.replace("message['content']", "message['content'] | trim")
-    scorer = Scorer(trimming, Scoring())
-    data = replace(DATASET, trajectories=(*DATASET.trajectories[:3], trajectory(3, " It is 2. ")))
+    rewriting = students.load(folder, name="tiny", dtype="float32", device="cpu")
+    template = rewriting.renderer.template
+    template.source = template.source.replace("message['content']", "message['content'] | replace('2.', 'two.')")
+    scorer = Scorer(rewriting, Scoring())
+    data = replace(DATASET, trajectories=(*DATASET.trajectories[:3], trajectory(3, "It is 2.")))
     with pytest.raises(
-        InputError, match=r"teacher/gen1, trajectory t3: message 1: the chat template trims the response"
+        InputError,
+        match=r"teacher/gen1, trajectory t3: message 1: the chat template does not keep the response verbatim",
     ):
         score_dataset(scorer, data, tmp_path)
     token_store = score_dataset(scorer, data, tmp_path, on_error="skip")
@@ -203,6 +332,38 @@ def test_what_cannot_be_rendered_is_refused_or_left_out_and_listed(folder, tmp_p
     killed_while_completing(scorer, tmp_path / "killed", monkeypatch, data, on_error="skip")
     with pytest.raises(InputError, match="teacher/gen1, trajectory t3"):
         score_dataset(scorer, data, tmp_path / "killed")
+
+
+def test_where_the_chats_depart_from_the_trajectories_is_in_the_manifest(folder, tmp_path):
+    student = students.load(folder, name="tiny", dtype="float32", device="cpu")
+    student.renderer.template.source = student.renderer.template.source.replace("['content']", "['content'] | trim")
+    data = replace(DATASET, trajectories=(*DATASET.trajectories[:3], trajectory(3, " It is 2. ")))
+    facts = score_dataset(Scorer(student, Scoring()), data, tmp_path).artefact.facts
+    assert facts["rendering"] == "whole" and facts["counts"]["rendering_dropped"] == 2
+    assert any("drops 2 characters of responses" in note for note in facts["notes"])
+
+
+def test_turns_of_a_rewriting_template_are_scored_as_they_are_met(folder, tmp_path):
+    """Every turn has the statistics that it has alone, behind its own prefix; the keys of the renderings differ."""
+    thought = "<think>\nHm.\n</think>\n\n"
+    replies = [thought + "It is 3.", thought + "It is 42.", "Yes."]
+    messages = [m for i, r in enumerate(replies) for m in (Message("user", f"Problem {i}"), Message("assistant", r))]
+    data = Dataset("teacher", "gen1", (trajectory(0), Trajectory("c", "c", tuple(messages)), trajectory(1)))
+    rewriting = load_template("chatml").replace(
+        "message['content']", "(message['content'] if loop.last else message['content'].split('</think>')[-1].lstrip())"
+    )
+    (tmp_path / "rewriting.jinja").write_text(rewriting)
+    stores, loaded = {}, dict[str, Any](dtype="float32", device="cpu", template=str(tmp_path / "rewriting.jinja"))
+    for rendering in ("whole", "turn"):
+        student = students.load(folder, name="tiny", rendering=rendering, **loaded)
+        stores[rendering] = score_dataset(Scorer(student, Scoring()), data, tmp_path)
+    assert stores["whole"].artefact.key["student"] | {"rendering": "turn"} == stores["turn"].artefact.key["student"]
+    (shard,) = stores["turn"]
+    own = shard.tokens.surprisal[shard.tokens.offsets[1] : shard.tokens.offsets[2]]
+    alone = [Scorer(student, Scoring()).score([chat]).surprisal for chat in student.renderer.turns(messages)]
+    assert np.allclose(own, np.concatenate(alone), atol=1e-4)
+    assert stores["turn"].artefact.facts["counts"]["rendering_dropped"] == 0
+    assert stores["whole"].artefact.facts["counts"]["rendering_dropped"] == 2 * len(thought)
 
 
 def test_a_missing_shard_of_a_complete_store_is_named(scorer, tmp_path):
@@ -264,14 +425,15 @@ def test_shards_round_trip(tmp_path):
         np.array([0, 11], np.float32),
         np.array([0, 0, 2, 2]),
     )
+    departures = [Departures(), Departures(1, 2, 3, 4), Departures()]
     shard = token_store.Shard(
-        ["a", "b", "c"], ["p", "q", "r"], [1, 2, 3], [False, True, False], [None, None, "why"], tokens
+        ["a", "b", "c"], ["p", "q", "r"], [1, 2, 3], [False, True, False], [None, None, "why"], departures, tokens
     )
     artefact = artefacts.find_or_begin(tmp_path, "tokens", "x", {"a": 1})
     token_store.write_shard(artefact, 0, shard)
     back = token_store.read_shard(artefact, 0)
     assert (back.ids, back.problems, back.chat_tokens) == (shard.ids, shard.problems, shard.chat_tokens)
-    assert (back.truncated, back.reasons) == (shard.truncated, shard.reasons)
+    assert (back.truncated, back.reasons, back.departures) == (shard.truncated, shard.reasons, departures)
     for name in ("rank", "surprisal", "entropy", "offsets"):
         assert np.array_equal(getattr(back.tokens, name), getattr(tokens, name))
 
@@ -291,6 +453,8 @@ from pathlib import Path
 from rsr.store import artefacts
 from rsr.tokens import token_store
 from rsr.errors import InputError
+from rsr.student.chat import Departures
+from rsr.student.template import load_template
 from rsr.tokens.tokens import Tokens
 root = Path(sys.argv[1])
 if len(sys.argv) > 2:
@@ -305,7 +469,7 @@ try:
     n = 200_000
     rng = np.random.default_rng(0)
     tokens = Tokens(rng.integers(1, 99, n).astype(np.uint32), *rng.random((2, n)).astype(np.float32), np.array([0, n]))
-    token_store.write_shard(artefact, 0, token_store.Shard(["t"], ["p"], [n], [False], [None], tokens))
+    token_store.write_shard(artefact, 0, token_store.Shard(["t"], ["p"], [n], [False], [None], [Departures()], tokens))
 except InputError as error:
     print(error)
 """

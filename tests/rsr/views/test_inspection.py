@@ -1,0 +1,37 @@
+"""A trajectory is found in whatever dataset it is."""
+
+import pytest
+
+from rsr.data.messages import Message
+from rsr.data.trajectories import Dataset, Trajectory
+from rsr.errors import InputError
+from rsr.views.inspection import find
+
+
+def dataset(name, *ids):
+    said = (Message("user", "1 + 1?"), Message("assistant", "2"))
+    return Dataset(name, "", tuple(Trajectory(i, i, said) for i in ids))
+
+
+DATASETS = [dataset("a", "p1", "p2"), dataset("b", "p2", "p3")]
+
+
+@pytest.mark.parametrize(
+    ("which", "found"),
+    [
+        ("p2", ("a", "p2")),
+        ("p3", ("b", "p3")),
+        ("b:p2", ("b", "p2")),
+        ("1", ("a", "p2")),
+        ("b:1", ("b", "p3")),
+    ],
+)
+def test_by_id_or_place_in_any_dataset(which, found):
+    dataset, trajectory = find(DATASETS, which)
+    assert (dataset.name, trajectory.id) == found
+
+
+@pytest.mark.parametrize("which", ["p4", "b:p1", "2", "b:2", "c:p1", "-1"])
+def test_what_is_not_there_is_said(which):
+    with pytest.raises(InputError, match=f"no trajectory '{which}': .*a holds 2, b holds 2"):
+        find(DATASETS, which)
