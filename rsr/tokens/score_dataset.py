@@ -26,6 +26,7 @@ VERSION = 3
 # Trajectories are sorted by length over the tokens of so many batches, in whole shards: over fewer, the few long ones of a heavy
 # tail are padded to one another (docs/scoring.md).
 WINDOW_BATCHES = 128
+SMALL = 4096  # tokens of a batch, as on a CPU: so few find their like within a shard, and a kill is to lose little there
 CHARACTERS = 3  # of a token, roughly: it settles the window alone, and the same one in every run
 
 T = TypeVar("T")
@@ -146,6 +147,8 @@ def score_dataset(
 
 def _window(scorer: Backend, dataset: Dataset, most: int) -> int:
     """Shards whose trajectories are sorted by length together, at most so many: every process has its share."""
+    if scorer.token_budget <= SMALL:
+        return 1
     lengths = [min(t.characters // CHARACTERS, scorer.max_length) for t in dataset.trajectories]
     tokens_of_a_shard = max(1, SHARD * sum(lengths) // max(1, len(lengths)))
     return max(1, min(WINDOW_BATCHES * scorer.token_budget // tokens_of_a_shard, most))

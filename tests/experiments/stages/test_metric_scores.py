@@ -37,7 +37,7 @@ def manifests(outputs):
 
 
 def test_every_metric_that_can_be_had_is_in_the_tables(run, tmp_path, arguments):
-    result = run("score.py", *arguments, "metrics=all")
+    result = run("score.py", *arguments, "metrics=all", "scoring.expectations=true")
     assert result.returncode == 0, result.stderr
     trajectories, datasets = tables(tmp_path / "out")
     assert set(datasets["metric"]) == MEASURED
@@ -73,7 +73,7 @@ def test_every_metric_that_can_be_had_is_in_the_tables(run, tmp_path, arguments)
     assert float(ratios["gradients: G-Norm, GRACE"]) > 0
 
     before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
-    again = run("score.py", *arguments, "metrics=all")
+    again = run("score.py", *arguments, "metrics=all", "scoring.expectations=true")
     assert (again.returncode, again.stdout) == (0, result.stdout)
     assert {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()} == before
 

@@ -57,7 +57,7 @@ def shards(outputs):
 
 
 def test_scores_and_tables(run, tmp_path, model, data):
-    arguments = [f"student={model}", f"teachers={data}", "paths.outputs=out"]
+    arguments = [f"student={model}", f"teachers={data}", "paths.outputs=out", "scoring.expectations=true"]
     result = run("score.py", *arguments)
     assert result.returncode == 0, result.stderr
     assert f"tiny-qwen, {weights_dtype('auto')}, max_length 2048" in result.stdout
