@@ -26,7 +26,9 @@ VERSION = 3
 # Trajectories are sorted by length over the tokens of so many batches, in whole shards: over fewer, the few long ones of a heavy
 # tail are padded to one another (docs/scoring.md).
 WINDOW_BATCHES = 128
-SMALL = 4096  # tokens of a batch, as on a CPU: so few find their like within a shard, and a kill is to lose little there
+SMALL = (
+    4096  # tokens of a batch, as on a CPU: so few find their like within a shard, and a kill is to lose little there
+)
 CHARACTERS = 3  # of a token, roughly: it settles the window alone, and the same one in every run
 
 T = TypeVar("T")

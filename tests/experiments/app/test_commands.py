@@ -69,7 +69,7 @@ def test_a_path_of_any_name_stands_for_a_student(tmp_path, monkeypatch):
 
 
 def test_what_is_no_text_is_refused_in_one_line(tmp_path):
-    command = [sys.executable, str(ROOT / "experiments" / "tables.py"), b"paths.results=\xff"]
+    command: list[str | bytes] = [sys.executable, str(ROOT / "experiments" / "tables.py"), b"paths.results=\xff"]
     ended = subprocess.run(command, capture_output=True, cwd=tmp_path)
     assert ended.returncode == 1 and ended.stderr.count(b"\n") == 1 and b"no UTF-8 text" in ended.stderr
     assert not list(tmp_path.iterdir())
