@@ -12,6 +12,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+import experiments.score
+import experiments.tables  # noqa: F401  registers its schema, as the other does
 from experiments.app.entry import _brought, _open, _quoted
 from experiments.app.shared_configs import ROOT
 
