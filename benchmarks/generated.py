@@ -17,7 +17,7 @@ import polars as pl
 from experiments.app.shared_configs import ROOT
 from rsr.store.artefacts import Artefact
 from rsr.student.chat import Departures
-from rsr.tokens.token_store import SHARD, Shard, TokenStore, shard_path, write_shard
+from rsr.tokens.token_store import SHARD, Shard, TokenStore, shard_name, write_shard
 from rsr.tokens.tokens import Tokens
 
 GENERATIONS = ("gen1", "gen2", "gen3")
@@ -57,7 +57,7 @@ def stores(folder: Path, shards: int = SHARDS) -> list[TokenStore]:
 def generate(folder: Path, shards: int) -> None:
     """Write the shards that are not there yet."""
     wanted = [(store, i) for store in stores(folder) for i in range(shards)]
-    missing = [(store, i) for store, i in wanted if not shard_path(store.artefact, i).exists()]
+    missing = [(store, i) for store, i in wanted if not (store.artefact.path / shard_name(i)).exists()]
     for store in {id(store): store for store, _ in missing}.values():
         store.artefact.path.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -91,4 +91,4 @@ def _write(store: TokenStore, index: int) -> None:
     shard = Shard(
         names, names, (lengths + PROMPT).tolist(), (lengths == LONGEST).tolist(), [None] * n, [Departures()] * n, tokens
     )
-    write_shard(shard_path(store.artefact, index), shard)
+    write_shard(store.artefact, index, shard)

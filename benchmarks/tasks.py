@@ -22,16 +22,13 @@ import polars as pl
 from benchmarks.generated import PROMPT, stores
 from experiments.app.command_configs import Ablation
 from experiments.app.shared_configs import ROOT
-from rsr.tokens.token_store import SHARD, shard_path
+from rsr.tokens.token_store import SHARD, shard_name
 
 Run = Callable[[], Iterable[Path]]  # what is timed
 
 
 def scoring(folder: Path, size: int) -> Run:
     """A dataset scored by a tiny student, and its token store."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     from experiments.miniature import words
     from rsr.data import trajectories
     from rsr.student import student as students
@@ -40,10 +37,7 @@ def scoring(folder: Path, size: int) -> Run:
     from rsr.tokens.settings import Scoring
 
     root = _fresh(folder / f"scoring-{size}")
-    torch.manual_seed(0)
-    shape: dict[str, Any] = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2)
-    LlamaForCausalLM(LlamaConfig(vocab_size=len(words.vocabulary()), **shape)).save_pretrained(root / "student")
-    words.tokenizer(words.vocabulary()).save_pretrained(root / "student")
+    tiny_student(root / "student")
     rng = np.random.default_rng(0)
     chats = [
         [
@@ -57,6 +51,20 @@ def scoring(folder: Path, size: int) -> Run:
     return lambda: score_dataset(scorer, data, root).artefact.path.glob("*.parquet")
 
 
+def tiny_student(folder: Path) -> Path:
+    """A model folder of random weights that reads the miniature's words."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from experiments.miniature import words
+
+    torch.manual_seed(0)
+    shape: dict[str, Any] = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2)
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(words.vocabulary()), **shape)).save_pretrained(folder)
+    words.tokenizer(words.vocabulary()).save_pretrained(folder)
+    return folder
+
+
 def ablation(folder: Path, size: int) -> Run:
     """Every variant of Tables 5 and 14 over the store, and what it reads."""
     from experiments.analysis.ablation import measured
@@ -65,7 +73,7 @@ def ablation(folder: Path, size: int) -> Run:
 
     def run() -> Iterable[Path]:
         measured(token_stores, Ablation(), seed=0)
-        return [shard_path(store.artefact, i) for store in token_stores for i in range(size)]
+        return [store.artefact.path / shard_name(i) for store in token_stores for i in range(size)]
 
     return run
 
@@ -178,7 +186,7 @@ def tokens(folder: Path, size: int) -> int:
     """Response tokens in so many shards of each dataset."""
     import pyarrow.parquet as pq
 
-    paths = [shard_path(store.artefact, i) for store in stores(folder) for i in range(size)]
+    paths = [store.artefact.path / shard_name(i) for store in stores(folder) for i in range(size)]
     chats = (pq.read_table(path, columns=["chat_tokens"])["chat_tokens"].to_numpy() for path in paths)
     return sum(int(lengths.sum()) - PROMPT * len(lengths) for lengths in chats)
 

@@ -78,21 +78,21 @@ def draw(
     if artefact.manifest is not None:
         return artefact
     began, drawn = time.perf_counter(), 0
-    paths = []
+    names = []
     for i in range(0, len(benchmark.documents), SHARD):
         documents = benchmark.documents[i : i + SHARD]
-        path = artefact.path / f"shard-{i // SHARD:05d}.parquet"
-        if not path.exists():
+        name = _shard(i // SHARD)
+        if not artefact.holds(name):
             rows = _answers(lm, benchmark, documents, evaluation)
-            write_parquet(rows, path)
+            write_parquet(rows, artefact.path / name)
             drawn += int(rows["tokens"].list.len().sum())
         else:
             lm.advance(len(documents) * evaluation.samples)
-        paths.append(path)
-    rows = pl.concat(map(read_parquet, paths))
+        names.append(name)
+    rows = pl.concat(read_parquet(artefact, name) for name in names)
     _refuse_copies(rows, benchmark, evaluation)
     return artefact.complete(
-        shards=len(paths),
+        shards=len(names),
         problems=len(benchmark.documents),
         samples=len(rows),
         answer_pattern=benchmark.answer_pattern,
@@ -109,7 +109,11 @@ def read(artefact: Artefact) -> pl.DataFrame:
     Raises:
         InputError: a shard is missing or damaged.
     """
-    return pl.concat(read_parquet(artefact.path / f"shard-{i:05d}.parquet") for i in range(artefact.facts["shards"]))
+    return pl.concat(read_parquet(artefact, _shard(i)) for i in range(artefact.facts["shards"]))
+
+
+def _shard(index: int) -> str:
+    return f"shard-{index:05d}.parquet"
 
 
 def _answers(

@@ -27,6 +27,8 @@ class Evaluation:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"evaluation.{name}={value} is too small: the least is 1")
+        if not self.benchmarks:
+            raise InputError("evaluation.benchmarks=[] is empty: it needs one value at least")
         if self.seed < 0:
             raise InputError(f"evaluation.seed={self.seed} is too small: the least is 0")
         if not 0 <= self.temperature < inf or not 0 < self.top_p <= 1:

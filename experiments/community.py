@@ -5,8 +5,8 @@
 Checks every folder in results/community/ by its manifest; see docs/community.md.
 """
 
-import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import polars as pl
 from experiments.app.shared_configs import PathsConfig
 from rsr.errors import InputError
 from rsr.metrics.score_tables import STAGE
-from rsr.store.artefacts import MANIFEST, digest
+from rsr.store.artefacts import MANIFEST, digest, of_folder
 
 COLUMNS = ("student", "teacher", "generation", "metric", "preset", "value", "low", "high", "error", "n", "missing")
 GROUP = ["student", "teacher", "generation", "metric", "preset"]
@@ -32,9 +32,11 @@ def check(folder: Path) -> int:
     if names != DOCUMENTS:
         raise InputError(f"{folder}: holds {', '.join(sorted(names))}, not {', '.join(sorted(DOCUMENTS))}")
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        key, datasets = manifest["key"], manifest["datasets"]
-        table = pl.read_csv(folder / "datasets.csv", schema_overrides={"generation": pl.String, "preset": pl.String})
+        artefact = of_folder(folder)
+        key, datasets = artefact.key, artefact.facts["datasets"]
+        table = pl.read_csv(
+            artefact.checked("datasets.csv"), schema_overrides={"generation": pl.String, "preset": pl.String}
+        )
         _check_key(folder, key)
         _check_rows(folder, table.with_columns(pl.col("generation", "preset").fill_null("")), key, datasets)
     except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
@@ -44,7 +46,7 @@ def check(folder: Path) -> int:
     return len(table)
 
 
-def _check_key(folder: Path, key: dict[str, Any]) -> None:
+def _check_key(folder: Path, key: Mapping[str, Any]) -> None:
     if key["stage"] != STAGE:
         raise InputError(f"{folder}: holds {key['stage']}, not scores")
     if not folder.name.endswith(f"-{digest(key)[:8]}"):
@@ -53,7 +55,7 @@ def _check_key(folder: Path, key: dict[str, Any]) -> None:
         )
 
 
-def _check_rows(folder: Path, table: pl.DataFrame, key: dict[str, Any], datasets: list[dict[str, Any]]) -> None:
+def _check_rows(folder: Path, table: pl.DataFrame, key: Mapping[str, Any], datasets: list[dict[str, Any]]) -> None:
     if missing := [name for name in COLUMNS if name not in table.columns]:
         raise InputError(f"{folder}: datasets.csv has no {', '.join(missing)}")
     presets = [(metric, preset) for metric, metric_presets in key["metrics"].items() for preset in metric_presets]

@@ -31,7 +31,6 @@ from experiments.stages.evaluation import (
 from rsr.errors import InputError
 from rsr.stats.effect import estimate_text
 from rsr.store.artefacts import Artefact
-from train.sft import MODEL
 
 
 @entry("evaluate", EvaluateConfig, open_groups=True)
@@ -39,26 +38,26 @@ def main(config: EvaluateConfig) -> None:
     tracking.prepare(config.tracking, config.paths.outputs)
     base = students.base_of(config.student, config.scoring, config.paths)
     wanted = load_benchmarks(config)
-    models = {BASE: (base.model, identity_of_base(config, base))}
+    models: dict[str, tuple[Artefact | None, dict[str, Any]]] = {BASE: (None, identity_of_base(config, base))}
     untrained: list[str] = []
     rows: list[dict[str, Any]] = []
     teachers = config.teachers
     has_data = teachers.data is not None or teachers.recipe is not None  # teachers=none: the student alone
     for dataset in teacher_data.load(teachers, config.scoring, config.paths) if has_data else []:
         trained = training.find(config, base, dataset)
-        models[dataset.name] = (str(trained.path / MODEL), identity_of_trained(config, trained))
+        models[dataset.name] = (trained, identity_of_trained(config, trained))
         if trained.manifest is None:
             untrained.append(dataset.name)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        for name, (model, identity) in models.items():
+        for name, (weights, identity) in models.items():
             label = f"{base.name}-{name}"
             artefacts = find_samples(config, label, identity, [benchmark.identity() for benchmark in wanted])
             if name in untrained and any(artefact.manifest is None for artefact in artefacts):
                 continue
             total = sum(len(benchmark.documents) for benchmark in wanted) * config.evaluation.samples
             bar = progress.add_task(f"evaluating {name}", total=total)
-            grades = evaluate(config, label, base, model, identity, partial(progress.advance, bar))
+            grades = evaluate(config, label, base, weights, identity, partial(progress.advance, bar))
             progress.remove_task(bar)
             for artefact in grades:
                 print(_line(name, artefact))

@@ -1,6 +1,7 @@
-"""The one exception for what a user can mend, and text that is safe to print."""
+"""The one exception for what a user can mend, what is said of others, and text that is safe to print."""
 
 import re
+import sys
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but newline and tab
 
@@ -18,3 +19,25 @@ class InputError(ValueError):
 
     def __str__(self) -> str:
         return printable(super().__str__())
+
+
+def in_one_line(error: BaseException) -> str | None:
+    """What is said of an error that is of the input or the machine; None of one that is a fault of this program."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory: a lower token budget or maximum length needs less"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for its name
+        return "out of memory on the device: a lower token budget or maximum length needs less"
+    if isinstance(error, UnicodeEncodeError):
+        return printable(f"{error.object!r} is no UTF-8 text: give it a name that is")
+    if isinstance(error, OSError):
+        return printable(f"{error.filename or 'standard output'}: {error.strerror or error}")
+    return None
+
+
+def show_any_text() -> None:
+    """Show what a terminal's encoding lacks as its escape, where printing it would be an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Raised when what a reinforced model of the same key is changes.
 VERSION = 2
-STAGE = "reinforced"
+STAGE, WORK = "reinforced", "trainer"
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,7 @@ def reinforce(
         write_text(artefact.path / HISTORY, json.dumps(history, indent=1) + "\n")
     tenth = max(1, len(steps) // 10)
     return artefact.complete(
+        WORK,
         student=base.name,
         steps=len(steps),
         reward={"first": fmean(e["reward"] for e in steps[:tenth]), "last": fmean(e["reward"] for e in steps[-tenth:])},
@@ -184,7 +185,7 @@ def _arguments(settings: Reinforcement, folder: Path) -> "GRPOConfig":
     from trl.trainer.grpo_config import GRPOConfig
 
     return GRPOConfig(
-        output_dir=str(folder / "trainer"),
+        output_dir=str(folder / WORK),
         max_steps=settings.steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant",

@@ -1,6 +1,7 @@
 """Supervised fine-tuning of a student on one dataset, with TRL."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -19,7 +20,7 @@ from rsr.store.locks import locking
 from rsr.student import student as students
 from rsr.student.chat import ChatRenderer
 from rsr.student.settings import BoundaryTokens, Rendering
-from train.checkpoints import last_whole
+from train.checkpoints import PREFIX, last_whole, note_digests
 from train.rows import Rows, training_rows
 from train.settings import Training
 
@@ -33,6 +34,7 @@ VERSION = 2
 STAGE = "trained"
 STOP_WITHIN = 512  # tokens of an answer, by which it is seen whether a student has learned to end one
 MODEL, HISTORY, CHECKPOINTS = "model", "history.json", "checkpoints"
+ARGUMENTS = "training_args.bin"  # the trainer's own record: a pickle, with the paths of this machine
 # Attention that keeps packed trajectories apart by their position ids; the tests show it of the first two.
 KEEPS_PACKED_APART = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
 
@@ -151,7 +153,8 @@ def fine_tune(
     # In the first of several processes alone it could not load weights that are spread, and would keep the others waiting.
     stops = _stop_rate(base, artefact.path / MODEL, rows, training) if state.num_processes == 1 else None
     write_text(artefact.path / HISTORY, json.dumps(run.history, indent=1) + "\n")
-    complete = artefact.complete(
+    return artefact.complete(
+        CHECKPOINTS,
         student=base.name,
         teacher=dataset.teacher,
         generation=dataset.generation,
@@ -169,8 +172,6 @@ def fine_tune(
         },
         versions={name: version(name) for name in ("torch", "transformers", "trl", "peft")},
     )
-    _remove(complete.path / CHECKPOINTS)  # not before: killed in between, the weights would be trained anew
-    return complete
 
 
 @dataclass(frozen=True)
@@ -238,13 +239,18 @@ def _trainer(
     from transformers.utils import logging
     from trl.trainer.sft_trainer import SFTTrainer
 
+    devices = PartialState().num_processes
+
     class Report(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             progress(state.global_step, state.max_steps)
 
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if devices == 1:  # of several, the others may still be writing
+                note_digests(folder / CHECKPOINTS / f"{PREFIX}{state.global_step}")
+
     logging.disable_progress_bar()
     disable_progress_bars()
-    devices = PartialState().num_processes
     _check(training, training.attention or str(base.identity()["attention"]), devices)
     lora = None
     if training.lora.rank:
@@ -356,7 +362,9 @@ def _save(trainer: "SFTTrainer", base: Base, rows: Rows, training: Training, fol
     import torch
 
     if trainer.is_world_process_zero():
-        _remove(folder / MODEL)  # what was half written is not written over: whoever wrote it may be asleep
+        shutil.rmtree(
+            folder / MODEL, ignore_errors=True
+        )  # what was half written is not written over: whoever wrote it may be asleep
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
     if training.lora.rank:
         model = model.merge_and_unload()
@@ -370,6 +378,7 @@ def _save(trainer: "SFTTrainer", base: Base, rows: Rows, training: Training, fol
         if not trainer.is_fsdp_enabled and not trainer.is_deepspeed_enabled:
             model.to(dtype)
         trainer.save_model(str(folder / MODEL))
+        (folder / MODEL / ARGUMENTS).unlink(missing_ok=True)
     if trainer.is_world_process_zero():
         tokenizer_of(base.renderer, rows.eot).save_pretrained(folder / MODEL)
 
@@ -412,9 +421,3 @@ def _stop_rate(base: Base, model_folder: Path, rows: Rows, training: Training) -
         pad_token_id=pad,
     )[:, width:]
     return float((answers == rows.eot).any(dim=1).float().mean())
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)

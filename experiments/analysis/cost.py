@@ -7,7 +7,7 @@ from typing import Any
 from experiments.app.shared_configs import PathsConfig
 from rsr.metrics import METRICS
 from rsr.metrics.base import Need
-from rsr.store.artefacts import MANIFEST
+from rsr.store.artefacts import MANIFEST, of_folder
 
 # Folders of measurements, and the need of the metrics that are computed from them.
 STAGES: dict[str, Need] = {
@@ -49,7 +49,7 @@ def measured_rows(paths: PathsConfig) -> list[list[str]]:
 
 def _runs(paths: PathsConfig, stage: str) -> Iterator[dict[str, Any]]:
     for path in sorted((paths.outputs / stage).glob(f"*/{MANIFEST}")):
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = of_folder(path.parent).facts
         identity = facts["key"].get("student", {})
         if facts["tokens_in_those_seconds"] or stage == "text":
             yield {

@@ -16,6 +16,8 @@ from experiments.app.shared_configs import (
     StudyConfig,
     TeachersConfig,
     at_least,
+    at_most,
+    some,
 )
 from rsr.errors import InputError
 from train.settings import Reinforcement
@@ -33,6 +35,11 @@ class SelectionSetting(Enum):
 METHODS = ["random", "rsr", "avg_surprisal", "g_norm", "avg_token_length", "rule_based_quality", "llm_judged_quality"]
 
 
+def _check_share(name: str, share: float) -> None:
+    if not 0 < share <= 1:
+        raise InputError(f"{name}={share} is no share: it lies above 0 and up to 1")
+
+
 @dataclass
 class SelectionSettings:
     """Training sets selected problem by problem."""
@@ -44,8 +51,7 @@ class SelectionSettings:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
 
     def __post_init__(self) -> None:
-        if not (self.settings and self.methods and self.seeds):
-            raise InputError("selection needs at least one of settings, methods and seeds each")
+        some(settings=self.settings, methods=self.methods, seeds=self.seeds)
 
 
 @dataclass
@@ -64,6 +70,7 @@ class Validation:
 
     def __post_init__(self) -> None:
         at_least(3, count=self.count)
+        some(seeds=self.seeds)
 
 
 @dataclass
@@ -79,6 +86,11 @@ class Within:
     teachers: list[str] = field(default_factory=list)  # [] takes all
     shares: list[float] = field(default_factory=lambda: [0.25, 0.5])  # of the problems
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
+
+    def __post_init__(self) -> None:
+        some(shares=self.shares, seeds=self.seeds)
+        for share in self.shares:
+            _check_share("shares", share)
 
 
 @dataclass
@@ -122,6 +134,9 @@ class SimulationConfig:
 
     def __post_init__(self) -> None:
         at_least(2, vocabulary=self.vocabulary)
+        at_most(10_000, vocabulary=self.vocabulary)
+        at_most(1_000_000, tokens=self.tokens, length=self.length)
+        at_most(100, zipf=self.zipf)
         at_least(1, support=self.support, tokens=self.tokens, length=self.length)
         at_least(0, seed=self.seed)
         at_least(0.01, zipf=self.zipf)
@@ -149,8 +164,7 @@ class Ablation:
         for size in self.sample_size:
             at_least(1, sample_size=size)
         for share in self.filter_share:
-            if not 0 < share <= 1:
-                raise InputError(f"filter_share={share} is no share: it lies above 0 and up to 1")
+            _check_share("filter_share", share)
 
 
 @dataclass
@@ -183,6 +197,10 @@ class MismatchConfig(CorrelationConfig):
     others: list[str] = field(default_factory=list)  # students beside the configured one, where they are measured
     dtypes: list[Dtype] = field(default_factory=lambda: [dtype for dtype in Dtype if dtype is not Dtype.auto])
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        some(dtypes=self.dtypes)
+
 
 @dataclass
 class FailuresConfig:
@@ -195,6 +213,7 @@ class FailuresConfig:
 
     def __post_init__(self) -> None:
         at_least(2, examples=self.examples)
+        some(appended=self.appended)
         for tokens in self.appended:
             at_least(1, appended=tokens)
 
@@ -206,6 +225,8 @@ class LengthConfig(StudyConfig):
     bins: int = 4  # by length, of equal size, that the trajectories of each dataset are divided into
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(2, bins=self.bins)
+        some(prefixes=self.prefixes)
         for tokens in self.prefixes:
             at_least(1, prefixes=tokens)

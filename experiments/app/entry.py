@@ -5,23 +5,26 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from experiments.app.shared_configs import ROOT
-from rsr.errors import InputError
+from experiments.app.shared_configs import ROOT, refuse_senseless
+from rsr.errors import InputError, in_one_line, show_any_text
 from rsr.store.locks import worker
 from rsr.student import threads
 
 C = TypeVar("C")
 
 REPEAT, CONFIG = "--repeat", "config"  # the option, and the name of the file that it reads
+OF_FILES = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")  # Hydra's options before a name
 LAUNCHERS = ("submitit", "ray")  # modules of what they raise when a job is killed or never starts
 
 # Groups whose value may also be a folder, a file or a hub name, and the configuration that it then stands for.
@@ -49,9 +52,8 @@ def entry(
         def fail(error: Exception) -> None:
             if os.environ.get("RSR_TRACEBACK") == "1":
                 raise error
-            bad_input = isinstance(error, InputError)
-            print(f"error: {error if bad_input else _one_line(error)}", file=sys.stderr)
-            failures.append(1 if bad_input else 2)
+            print(f"error: {_said(error)}", file=sys.stderr)
+            failures.append(2 if isinstance(error, (HydraException, OmegaConfBaseException)) else 1)
 
         @hydra.main(version_base="1.3", config_path=str(ROOT / "configs"), config_name=config_name)
         def task(config: DictConfig) -> None:
@@ -59,44 +61,62 @@ def entry(
             _running = config_name, config
             # Errors that the user can mend are not raised through Hydra, which would add lines of its own.
             try:
-                # Merging into the bare schema refuses what `+key=value` has added to it.
-                plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-                run(cast(C, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))))
-            except (InputError, OmegaConfBaseException) as error:
-                if worker() != here:  # a launcher's job elsewhere: Hydra takes its error back to the command
+                run(settings_of(config, schema))
+            except Exception as error:
+                # An error in a launcher's job elsewhere Hydra takes back to the command.
+                if _said(error) is None or worker() != here:
                     raise
                 fail(error)
 
         @wraps(run)
         def command() -> None:
             threads.set_policy()
+            show_any_text()
             failures.clear()
             try:
+                "".join(sys.argv).encode()  # what cannot be written is refused before anything is
                 sys.argv[1:] = _repeated(sys.argv[1:], config_name)
                 if open_groups:
                     sys.argv[1:] = [_open(argument) for argument in sys.argv[1:]]
+                sys.argv[1:] = [_quoted(a) if before not in OF_FILES else a for before, a in pairwise(sys.argv)]
                 # Beside the others: Hydra reads options of one stretch, before or after its flags.
                 first = next((i for i, argument in enumerate(sys.argv) if i and _is_option(argument)), 1)
                 sys.argv[first:first] = _brought(sys.argv[1:], config_name)
-            except InputError as error:
+            except (InputError, UnicodeEncodeError) as error:
                 fail(error)
                 sys.exit(max(failures))
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what goes wrong before the task
             try:
                 task()
-            except (HydraException, OmegaConfBaseException, InputError) as error:
-                fail(error)
             except Exception as error:
-                if not type(error).__module__.startswith(LAUNCHERS):
+                if type(error).__module__.startswith(LAUNCHERS):
+                    line = str(error).strip().partition("\n")[0]
+                    error = InputError(f"a job of the launcher ended before its time, the same command goes on: {line}")
+                if isinstance(error, AssertionError) and _running is None:  # Hydra's own, of a part of what is null
+                    error = InputError("an override is of a part of a setting that is null: give the whole of it")
+                if _said(error) is None:
                     raise
-                lines = str(error).strip().splitlines()
-                fail(InputError(f"a job of the launcher ended before its time, the same command goes on: {lines[0]}"))
+                fail(error)
             if failures:
                 sys.exit(max(failures))
 
         return command
 
     return decorate
+
+
+def settings_of(config: DictConfig, schema: type[C]) -> C:
+    """A composed configuration as its dataclass.
+
+    Raises:
+        InputError: a setting is out of its range.
+        OmegaConfBaseException: one is unknown, missing or of another type.
+    """
+    # Merging into the bare schema refuses what `+key=value` has added to it.
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+    refuse_senseless(settings)
+    return cast(C, settings)
 
 
 def _open(argument: str) -> str:
@@ -109,12 +129,26 @@ def _open(argument: str) -> str:
         known = (ROOT / "configs" / group / f"{value}.yaml").is_file()
         if known or not ("/" in value or value.startswith("hub:") or Path(value).exists()):
             return value
-        readable = "".join(c if c.isalnum() else "-" for c in value)
+        readable = "".join(c if c.isascii() and c.isalnum() else "-" for c in value)
         name = f"given-{hashlib.sha256(value.encode()).hexdigest()[:8]}-{readable}"
         ConfigStore.instance().store(group=group, name=name, node=OPEN_GROUPS[group](value))
         return name
 
-    return f"{group}={','.join(option(value) for value in values.split(','))}"
+    given = [values] if Path(values).exists() else values.split(",")  # a comma may be part of a name
+    return f"{group}={','.join(map(option, given))}"
+
+
+def _quoted(argument: str) -> str:
+    """An override whose value Hydra's grammar cannot read (letters of other alphabets, brackets that are open), as a quoted text."""
+    name, equals, value = argument.partition("=")
+    if not _is_option(argument) or not equals:
+        return argument
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"{name}='{escaped}'"
+    return argument
 
 
 def _is_option(argument: str) -> bool:
@@ -194,7 +228,10 @@ def command_line() -> str:
     return " ".join(["python", name, *(f"'{a}'" if set(a) & set(' []{}()*?$&|;<>"') else a for a in arguments)])
 
 
-def _one_line(error: Exception) -> str:
+def _said(error: Exception) -> str | None:
+    """The line for an error that the user can mend; None of a fault of this program."""
+    if not isinstance(error, (HydraException, OmegaConfBaseException)):
+        return in_one_line(error)
     if isinstance(error, MissingMandatoryValue):
         return f"missing value: give {getattr(error, 'full_key', None) or error}=..."
     cause: Any = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error

@@ -5,7 +5,6 @@ source and the versions of what it was computed with. Where any of these is anot
 """
 
 import hashlib
-import json
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rsr.errors import InputError
-from rsr.store.artefacts import digest, write_text, writing
+from rsr.store.artefacts import digest, read_signed, write_signed, writing
 
 STAGE = "known"
 PACKAGES = ("rsr", "train", "eval", "experiments")
@@ -42,17 +41,17 @@ def memoised(root: Path, name: str, inputs: Mapping[str, Any], compute: Callable
 
 
 def read(root: Path, name: str, inputs: Mapping[str, Any]) -> Any:
-    """The result of an earlier run; None where there is none.
+    """The result of an earlier run; None where there is none, or a damaged one: what it says can be found again.
 
     Raises:
         InputError: it cannot be read.
     """
     path = _path(root, name, inputs)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return read_signed(path).get("result")
+    except (FileNotFoundError, ValueError):
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise InputError(f"{path}: cannot be read ({error}); remove it, what it says is found again") from error
 
 
@@ -65,7 +64,7 @@ def write(root: Path, name: str, inputs: Mapping[str, Any], result: Any) -> None
     path = _path(root, name, inputs)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        write_signed(path, {"result": result})
 
 
 def _path(root: Path, name: str, inputs: Mapping[str, Any]) -> Path:

@@ -3,8 +3,10 @@
 What belongs to one experiment alone is in experiments/app/command_configs.py.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,40 @@ def at_least(least: float, **values: float | None) -> None:
     for name, value in values.items():
         if value is not None and value < least:
             raise InputError(f"{name}={value} is too small: the least is {least:g}")
+
+
+def at_most(most: float, **values: float | None) -> None:
+    """Refuse a setting above what a machine holds."""
+    for name, value in values.items():
+        if value is not None and value > most:
+            raise InputError(f"{name}={value} is too large: the most is {most:,}")
+
+
+def some(**values: Sequence[Any]) -> None:
+    """Refuse an empty list where nothing would be left to do."""
+    for name, value in values.items():
+        if not value:
+            raise InputError(f"{name}={value} is empty: it needs one value at least")
+
+
+def refuse_senseless(settings: Any, name: str = "") -> None:
+    """Refuse what no number of any setting may be: below 0, not finite, or whole and beyond 32 bits.
+
+    What is passed on to a template or a server, a mapping, is left to them.
+
+    Raises:
+        InputError: the name of the first.
+    """
+    if is_dataclass(settings):
+        for of in fields(settings):
+            refuse_senseless(getattr(settings, of.name), f"{name}.{of.name}".removeprefix("."))
+    elif isinstance(settings, list):
+        for value in settings:
+            refuse_senseless(value, name)
+    elif isinstance(settings, int | float) and not 0 <= settings < (2**32 if isinstance(settings, int) else inf):
+        raise InputError(
+            f"{name}={settings} is out of range: numbers here are finite, from 0, and whole ones below 2**32"
+        )
 
 
 def _names(value: Any, setting: str) -> list[str]:
@@ -185,6 +221,7 @@ class BootstrapConfig:
 
     def __post_init__(self) -> None:
         at_least(100, resamples=self.resamples)
+        at_most(1_000_000, resamples=self.resamples)
         at_least(0, seed=self.seed)
 
 

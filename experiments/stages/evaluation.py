@@ -13,7 +13,7 @@ from experiments.stages.students import dtype_of
 from rsr.store.artefacts import Artefact, begin, digest
 from rsr.store.locks import locking
 from rsr.student import student as students
-from train.sft import Base
+from train.sft import MODEL, Base
 
 BASE = "base"  # the student before training, in the place of a teacher's name
 
@@ -90,7 +90,7 @@ def evaluate(
     config: EvaluateConfig,
     label: str,
     base: Base,
-    model: str,
+    trained: Artefact | None,
     identity: Mapping[str, Any],
     advance: Callable[[int], None] = lambda answers: None,
 ) -> list[Artefact]:
@@ -98,10 +98,10 @@ def evaluate(
 
     Args:
         base: the student that it was trained from, whose chats it understands.
-        model: its folder or hub name.
+        trained: as what; None is the base itself.
 
     Raises:
-        InputError: see `eval.samples.draw` and `eval.performance.grade`.
+        InputError: see `eval.samples.draw` and `eval.performance.grade`; or the trained weights are damaged.
     """
     wanted = load_benchmarks(config)
     identities_of_wanted = [benchmark.identity() for benchmark in wanted]
@@ -110,9 +110,9 @@ def evaluate(
         from eval.model import StudentLM
 
         student = students.load(
-            model,
+            base.model if trained is None else str(trained.checked(MODEL)),
             name=label,
-            revision=base.revision if model == base.model else None,
+            revision=base.revision if trained is None else None,
             dtype=dtype_of(config.student, config.scoring),
             attention=config.evaluation.attention,
             device=config.scoring.device,

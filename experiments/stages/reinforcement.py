@@ -55,7 +55,7 @@ def reinforce(
         InputError: see `experiments.stages.training.train` and `train.grpo.reinforce`.
     """
     base = students.base_of(config.student, config.scoring, config.paths)
-    model = base.model if dataset is None else str(training.train(config, dataset).path / MODEL)
+    model = base.model if dataset is None else str(training.train(config, dataset).checked(MODEL))
     return grpo.reinforce(
         base,
         model,

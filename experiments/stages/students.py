@@ -86,7 +86,7 @@ def model_of(student: StudentConfig, paths: PathsConfig) -> str:
         with writing(artefact.path):
             RECIPES[student.recipe](artefact.path / "model")
         artefact = artefact.complete(seconds=round(time.perf_counter() - began, 3))
-    return str(artefact.path / "model")
+    return str(artefact.checked("model"))
 
 
 def is_made(student: StudentConfig, paths: PathsConfig) -> bool:

@@ -44,7 +44,7 @@ def made(teachers: TeachersConfig, paths: PathsConfig) -> Path:
         with writing(artefact.path):
             write_problems(artefact.path, SEED)
         artefact = artefact.complete(train=miniature.TRAIN, test=miniature.TEST)
-    return artefact.path
+    return artefact.checked()
 
 
 def place(teachers: TeachersConfig, paths: PathsConfig) -> str:

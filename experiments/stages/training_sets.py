@@ -142,7 +142,7 @@ class Selection:
     @property
     def chosen(self) -> pl.DataFrame:
         """One row per trajectory: columns `rsr.selection.training_set.SCORE_COLUMNS`."""
-        return pl.read_csv(self.artefact.path / FOLDER / "selected.csv", schema_overrides={"trajectory": pl.String})
+        return pl.read_csv(self.artefact.checked(f"{FOLDER}/selected.csv"), schema_overrides={"trajectory": pl.String})
 
     @property
     def ties(self) -> int:
@@ -184,7 +184,7 @@ def select(
         made = put_together(rows, sources, rule, direction, metric=method, scores={"artefact": scores.artefact.id})
         made.write(artefact.path / FOLDER)
         artefact = artefact.complete(selected=len(made.records), ties=made.choice.ties, left_out=made.reasons)
-    file = artefact.path / FOLDER / f"{export.TRAIN}.jsonl"
+    file = artefact.checked(f"{FOLDER}/{export.TRAIN}.jsonl")
     return Selection(method, pool.label, artefact, trajectories.read(file, name or method, pool.label))
 
 

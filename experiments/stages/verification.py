@@ -73,6 +73,6 @@ def _of_dataset(dataset: Dataset, answer: str | None, kind: Kind, outputs: Path)
         )
         write_parquet(table, artefact.path / TABLE)
         artefact = artefact.complete(trajectories=len(dataset.trajectories), known=len(known))
-    return read_parquet(artefact.path / TABLE).select(
+    return read_parquet(artefact, TABLE).select(
         pl.lit(dataset.teacher).alias("teacher"), pl.lit(dataset.generation).alias("generation"), pl.all()
     )

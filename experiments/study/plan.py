@@ -1,6 +1,5 @@
 """What is said of a study before it runs: its cells, and an estimate of what it takes."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from experiments.study.cost_model import Budget
 from experiments.study.study import cells
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
-from rsr.store.artefacts import MANIFEST
+from rsr.store.artefacts import MANIFEST, of_folder
 from train import memory
 from train.memory import Memory, Spread
 from train.sft import STAGE as TRAINED
@@ -150,6 +149,6 @@ def announce(config: StudyConfig, data: Sequence[Dataset], seeds: int) -> None:
     print(said, file=sys.stderr, flush=True)
 
 
-def _manifests(config: StudyConfig, stage: str) -> list[dict[str, Any]]:
+def _manifests(config: StudyConfig, stage: str) -> list[Mapping[str, Any]]:
     files: list[Path] = sorted((config.paths.outputs / stage).glob(f"{config.student.name}-*/{MANIFEST}"))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    return [of_folder(path.parent).facts for path in files]

@@ -14,7 +14,7 @@ from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact
 from train.grpo import STAGE
-from train.sft import MODEL, Base
+from train.sft import Base
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,6 @@ def _reinforce(config: BeyondSftConfig, dataset: Dataset | None, advance: Any) -
     base = students.base_of(config.student, config.scoring, config.paths)
     artefact, label = reinforcement.reinforce(config, dataset, advance), reinforcement.label_of(base, dataset)
     identity = evaluation.identity_of_trained(config, artefact)
-    if not evaluation.evaluate(config, label, base, str(artefact.path / MODEL), identity):
+    if not evaluation.evaluate(config, label, base, artefact, identity):
         raise InputError(f"{label}: no benchmark to evaluate on")
     return {"seconds": artefact.facts["seconds"]}

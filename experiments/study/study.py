@@ -20,9 +20,9 @@ from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.metrics.score_tables import DATASETS
 from rsr.metrics.teacher import VERIFIED_ACCURACY
-from rsr.store.artefacts import MANIFEST, Artefact
+from rsr.store.artefacts import MANIFEST, Artefact, of_folder
 from rsr.store.parquet import read_parquet
-from train.sft import MODEL, Base
+from train.sft import Base
 
 # Settings that say what becomes of scores, not what they are.
 AFTER_SCORES = ("source", "metric", "run", "study", "plan", "evaluation", "tracking", "paths")
@@ -218,7 +218,7 @@ class _Study:
                 memo.write(self.config.paths.outputs, "scores", self._score_inputs, result)
 
     def _read_scores(self, result: dict[str, Any]) -> None:
-        self.scores = read_parquet(self.config.paths.outputs / result["made"][0] / DATASETS)
+        self.scores = read_parquet(of_folder(self.config.paths.outputs / result["made"][0]), DATASETS)
 
 
 def _refuse_twins(data: Sequence[Dataset]) -> None:
@@ -269,7 +269,7 @@ def _evaluate(
     config: StudyConfig, label: str, dataset: Dataset | None, identity: dict[str, Any], advance: Any
 ) -> dict[str, float]:
     base = students.base_of(config.student, config.scoring, config.paths)
-    model = base.model if dataset is None else str(training.find(config, base, dataset).path / MODEL)
+    trained = None if dataset is None else training.find(config, base, dataset)
     wanted = evaluation.load_benchmarks(config)
     total, done = sum(len(b.documents) for b in wanted) * config.evaluation.samples, 0
 
@@ -278,5 +278,5 @@ def _evaluate(
         done += answers
         advance(done, total)
 
-    grades = evaluation.evaluate(config, label, base, model, identity, advanced)
+    grades = evaluation.evaluate(config, label, base, trained, identity, advanced)
     return {"seconds": sum(artefact.facts["seconds"] for artefact in grades)}

@@ -103,6 +103,6 @@ class TrainedStudents:
 
     def _tables(self) -> dict[str, list[pl.DataFrame]]:
         return {
-            name: [read_parquet(artefact.path / performance.GRADES) for artefact in artefacts]
+            name: [read_parquet(artefact, performance.GRADES) for artefact in artefacts]
             for name, artefacts in self.grades.items()
         }

@@ -14,7 +14,7 @@ from rsr import __version__
 from rsr.cli.commands import compare, inspect, rank, score
 from rsr.cli.reporting import report
 from rsr.cli.selecting import select
-from rsr.errors import InputError, printable
+from rsr.errors import in_one_line, printable, show_any_text
 from rsr.student import threads
 
 BAD_INPUT, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit status."""
     threads.set_policy()
+    show_any_text()
     try:
         # Not `cli.main`, which would end a broken pipe its own way.
         with cli.make_context("rsr", list(sys.argv[1:] if arguments is None else arguments)) as context:
@@ -58,22 +59,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return ended.exit_code
     except click.ClickException as error:
         return _fail(USAGE, f"error: {error.format_message()}")
-    except InputError as error:
-        return _fail(BAD_INPUT, f"error: {error}")
     except KeyboardInterrupt:
         return _fail(INTERRUPTED, "interrupted: what is finished is kept, the same command goes on")
     except BrokenPipeError:
         _close_output()
         return BROKEN_PIPE
-    except MemoryError:
-        return _fail(BAD_INPUT, "error: out of memory: a lower --token-budget or --max-length needs less")
-    except OSError as error:
-        _close_output()
-        return _fail(BAD_INPUT, f"error: {error.filename or 'standard output'}: {error.strerror or error}")
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for its name
+    except Exception as error:
+        if (said := in_one_line(error)) is None:
             raise
-        return _fail(BAD_INPUT, "error: out of memory on the device: a lower --token-budget or --max-length needs less")
+        if isinstance(error, OSError):
+            _close_output()
+        return _fail(BAD_INPUT, f"error: {said}")
 
 
 def _fail(status: int, line: str) -> int:

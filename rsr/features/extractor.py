@@ -150,7 +150,7 @@ def extract_features(
         artefact = artefact.complete(**names, counts=_counts(_merge(extractor, artefact, dataset)), **timed)
     barrier()
     artefact = locate(root, extractor.stage, label, key)
-    rows = _finished(extractor, artefact, dataset) if unfinished else read_parquet(artefact.path / ROWS)
+    rows = _finished(extractor, artefact, dataset) if unfinished else read_parquet(artefact, ROWS)
     if on_error == "error":
         for identity, reason in rows.filter(pl.col("reason").is_not_null()).select("id", "reason").iter_rows():
             raise InputError(f"{dataset.name}, trajectory {identity}: {reason}")
@@ -177,8 +177,7 @@ def _extract_part(
 ) -> tuple[int, dict[str, str]]:
     """Tokens read for a part, and what failed in it; a part with failures is not kept."""
     trajectories = dataset.trajectories[start : start + extractor.part]
-    path = _part(artefact, start)
-    if path.exists():
+    if artefact.holds(_part(start)):
         progress(sum(t.characters for t in trajectories), 0)
         return 0, {}
     rows, failed = [], {}
@@ -195,7 +194,7 @@ def _extract_part(
         rows.append(row)
         progress(t.characters, row.get("processed") or 0)
     if not failed:
-        write_parquet(_frame(extractor, rows), path)
+        write_parquet(_frame(extractor, rows), artefact.path / _part(start))
     return sum(row.get("processed") or 0 for row in rows), failed
 
 
@@ -214,39 +213,37 @@ def _counts(rows: pl.DataFrame) -> dict[str, int]:
 
 
 def _merge(extractor: FeatureExtractor, artefact: Artefact, dataset: Dataset) -> pl.DataFrame:
-    path = artefact.path / ROWS
-    if not path.exists():
-        write_parquet(_finished(extractor, artefact, dataset), path)
-    for part in artefact.path.glob("part-*.parquet"):
+    if not artefact.holds(ROWS):
+        write_parquet(_finished(extractor, artefact, dataset), artefact.path / ROWS)
+    for part in artefact.path.glob("part-*.parquet*"):  # and their digests
         part.unlink()
-    return read_parquet(path)
+    return read_parquet(artefact, ROWS)
 
 
 def _unfinished(extractor: FeatureExtractor, artefact: Artefact, dataset: Dataset) -> list[tuple[Trajectory, ...]]:
     """The trajectories of the parts that are not there."""
-    if (artefact.path / ROWS).exists():
+    if artefact.manifest is not None or artefact.holds(ROWS):
         return []
     parts = {start: dataset.trajectories[start : start + extractor.part] for start in _starts(extractor, dataset)}
-    return [part for start, part in parts.items() if not _part(artefact, start).exists()]
+    return [part for start, part in parts.items() if not artefact.holds(_part(start))]
 
 
 def _starts(extractor: FeatureExtractor, dataset: Dataset) -> range:
     return range(0, len(dataset.trajectories), extractor.part)
 
 
-def _part(artefact: Artefact, start: int) -> Path:
-    return artefact.path / f"part-{start:06d}.parquet"
+def _part(start: int) -> str:
+    return f"part-{start:06d}.parquet"
 
 
 def _finished(extractor: FeatureExtractor, artefact: Artefact, dataset: Dataset) -> pl.DataFrame:
     """Rows of the parts that are there, and null rows for the others."""
     frames = [_frame(extractor, [])]
     for start in _starts(extractor, dataset):
-        path = _part(artefact, start)
         missing = dataset.trajectories[start : start + extractor.part]
         frames.append(
-            read_parquet(path)
-            if path.exists()
+            read_parquet(artefact, _part(start))
+            if artefact.holds(_part(start))
             else _frame(extractor, [{"id": t.id, "problem": t.problem} for t in missing])
         )
     return pl.concat(frames)

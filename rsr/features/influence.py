@@ -6,7 +6,6 @@ trajectory's own gradient, so that each trajectory costs one backward pass whate
 over response tokens; a positive influence lowers the queries' loss.
 """
 
-import shutil
 import sys
 import time
 import warnings
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from rsr.tokens.engine import Scorer
 
 STAGE = "curvature"
-DIRECTION = "direction.safetensors"
+DIRECTION, FACTORS = "direction.safetensors", "kronfluence"
 COLUMNS: Columns = {"influence": pl.Float64()}
 HEURISTIC_DAMPING = 0.1  # of the mean eigenvalue: kronfluence's choice for language models
 
@@ -71,7 +70,7 @@ class Influence:
 
     def __init__(self, scorer: "Scorer", direction: Artefact) -> None:
         self.scorer, self.artefact = scorer, direction
-        self.direction = load_file(direction.path / DIRECTION)
+        self.direction = load_file(direction.checked(DIRECTION))
         modules = {name: scorer.student.model.get_submodule(name) for name in self.direction}
         self.weights = {name: _weight(module) for name, module in modules.items()}
         self.direction = {name: of.to(self.weights[name].device) for name, of in self.direction.items()}
@@ -136,14 +135,14 @@ def query_direction(
     began = time.perf_counter()
     examples, asked = _rendered(scorer, [pool[i] for i in sorted(drawn)]), _rendered(scorer, queries.trajectories)
     gradient = _mean_gradient(scorer, modules, asked)
-    factors = _factors(scorer, list(modules), examples, settings.seed, artefact.path / "kronfluence")
+    factors = _factors(scorer, list(modules), examples, settings.seed, artefact.path / FACTORS)
     direction = {
         name: _divide(g, {kind: matrices[name] for kind, matrices in factors.items()}) for name, g in gradient.items()
     }
     with writing(artefact.path):
         save_file(direction, artefact.path / DIRECTION)
-        shutil.rmtree(artefact.path / "kronfluence")
     return artefact.complete(
+        FACTORS,
         student=scorer.student.name,
         modules=list(modules),
         counts={"examples": len(examples), "queries": len(asked)},

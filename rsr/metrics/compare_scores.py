@@ -10,7 +10,7 @@ from rsr.metrics import score_tables
 from rsr.metrics.score_sets import KEYS, METRICS, ScoreSet
 from rsr.metrics.score_tables import of_metric
 from rsr.stats.correlation import correlate
-from rsr.store.artefacts import MANIFEST
+from rsr.store.artefacts import MANIFEST, of_folder
 from rsr.store.parquet import read_parquet
 from rsr.tokens.token_store import STAGE as TOKENS
 from rsr.tokens.token_store import read_shard
@@ -168,13 +168,14 @@ def _token_rows(score_set: ScoreSet) -> dict[tuple[str, str], tuple[np.ndarray, 
     if score_set.folder is None:
         return None
     rows = {}
-    table = of_metric(read_parquet(score_set.folder / score_tables.TRAJECTORIES), "rsr")
+    table = of_metric(read_parquet(of_folder(score_set.folder), score_tables.TRAJECTORIES), "rsr")
     for dataset, artefact in table.select("dataset", "artefact").unique().iter_rows():
         store = score_set.folder.parent.parent / TOKENS / artefact
         if not (store / MANIFEST).is_file():
             return None
-        for path in sorted(store.glob("shard-*.parquet")):
-            shard = read_shard(path)
+        found = of_folder(store)
+        for index in range(found.facts["shards"]):
+            shard = read_shard(found, index)
             for i, identity in enumerate(shard.ids):
                 part = slice(shard.tokens.offsets[i], shard.tokens.offsets[i + 1])
                 rows[identity, dataset] = (shard.tokens.rank[part], shard.tokens.surprisal[part])

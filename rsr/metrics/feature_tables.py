@@ -191,4 +191,4 @@ def tabulate(
         facts = {} if tokens is None else tokens.artefact.facts
         of_tokens_facts = {name: facts.get(name) for name in ("student", "scoring", "datasets")}
         artefact = artefact.complete(**of_tokens_facts, **baselines.facts)
-    return Scores(artefact, *(read_parquet(artefact.path / path.name) for path in paths))
+    return Scores(artefact, *(read_parquet(artefact, path.name) for path in paths))

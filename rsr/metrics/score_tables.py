@@ -1,6 +1,5 @@
 """From datasets to score tables: the stage that `rsr score` and the experiments share."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ from rsr.data.trajectories import Dataset, OnError
 from rsr.errors import InputError
 from rsr.metrics.aggregate import DATASET_SCHEMA, SCHEMA, dataset_scores, token_metrics, trajectory_scores
 from rsr.metrics.base import MEND, Metric, by_name
-from rsr.store.artefacts import MANIFEST, Artefact, digest, find_or_begin, reading, writing
+from rsr.store.artefacts import MANIFEST, Artefact, digest, find_or_begin, of_folder, reading, writing
 from rsr.store.locks import in_turn, locking
 from rsr.store.parquet import read_parquet, write_parquet
 from rsr.tokens.token_store import TokenStore, of_each
@@ -167,8 +166,8 @@ def _refuse_empty(stores: Sequence[TokenStore]) -> None:
 
 def _of(artefact: Artefact) -> Scores:
     """The tables of a complete artefact."""
-    trajectories = read_parquet(artefact.path / TRAJECTORIES, SCHEMA)
-    return Scores(artefact, trajectories, read_parquet(artefact.path / DATASETS, DATASET_SCHEMA))
+    trajectories = read_parquet(artefact, TRAJECTORIES, SCHEMA)
+    return Scores(artefact, trajectories, read_parquet(artefact, DATASETS, DATASET_SCHEMA))
 
 
 def _unread(store: TokenStore) -> list[str]:
@@ -199,13 +198,13 @@ def read(folder: Path) -> Scores:
     """
     if not (folder / MANIFEST).is_file():
         raise InputError(f"{folder}: holds no scores; it is a folder in outputs/{STAGE}/, as `rsr score` names it")
-    with reading(folder / MANIFEST, KeyError, TypeError):
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["key"]["stage"] != STAGE:
-            raise InputError(f"{folder}: holds {manifest['key']['stage']}, not scores")
-        if missing := [name for name in ("student", "scoring", "datasets") if name not in manifest]:
+    artefact = of_folder(folder)
+    with reading(folder / MANIFEST, KeyError):
+        if artefact.key["stage"] != STAGE:
+            raise InputError(f"{folder}: holds {artefact.key['stage']}, not scores")
+        if missing := [name for name in ("student", "scoring", "datasets") if name not in artefact.facts]:
             raise KeyError(*missing)
-    return _of(Artefact(folder, manifest["key"], manifest))
+    return _of(artefact)
 
 
 def of_metric(trajectories: pl.DataFrame, metric: str, preset: str = "") -> pl.DataFrame:

@@ -3,11 +3,15 @@
 A folder is named <label>-<8 hex digits of its key>, the key being everything that shapes the content. It is written as
 <name>.partial, its manifest last, then renamed: a folder without ".partial" is complete. Running a stage again finds the
 complete folder, or goes on in the partial one, which only one process at a time may (rsr.store.locks).
+
+The manifest holds the digest of every file and its own. A file is read by way of `Artefact.checked`, which sees damage. Of a partial
+folder a part is gone on with where `Artefact.holds` it whole. Artefacts that were completed without digests are read as they are.
 """
 
 import hashlib
 import json
 import re
+import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,10 +20,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rsr.errors import InputError
-from rsr.store import locks
+from rsr.store import digests, locks
 
 KEY, MANIFEST = "key.json", "manifest.json"
-PARTIAL = ".partial"
+DAMAGED = "its content is not what was written"
+FILES, OWN = "files", "sha256"  # in a manifest: what is known of its files, and the digest of the manifest itself
+PARTIAL, HALF_WRITTEN = ".partial", ".tmp"
 NETWORK = ("urllib", "requests", "huggingface_hub")  # libraries whose errors are of connections, and OSErrors
 
 
@@ -51,18 +57,52 @@ class Artefact:
         assert self.manifest is not None, f"{self.path} is not complete"
         return _Facts(self.path, self.manifest)
 
-    def complete(self, **facts: Any) -> "Artefact":
+    def checked(self, name: str = "") -> Path:
+        """The path of a file or folder in it, or its own, after a look whether the content is what was written.
+
+        Raises:
+            InputError: it is not, or is gone; what to remove.
+        """
+        for file, written in self._written(name).items():
+            with reading(self.path / file, folder=self.path):
+                if digests.of_file(self.path / file) != written:
+                    raise ValueError(DAMAGED)
+        return self.path / name
+
+    def _written(self, name: str) -> dict[str, str]:
+        """The files of that name or below it that a digest is known of, with their digests."""
+        if self.manifest is None or FILES not in self.manifest:
+            noted = digests.noted(self.path / name)
+            return {} if noted is None else {name: noted}
+        files = self.manifest[FILES]
+        return {file: of["sha256"] for file, of in files.items() if not name or f"{file}/".startswith(f"{name}/")}
+
+    def holds(self, name: str) -> bool:
+        """Whether a part of an incomplete one is there and whole; one that is not can be made anew, in its place."""
+        path = self.path / name
+        return path.is_file() and digests.noted(path) == digests.of_file(path)
+
+    def complete(self, *scratch: str, **facts: Any) -> "Artefact":
         """Write the manifest and give the folder its final name.
+
+        Args:
+            scratch: folders in it that are of no use from then on, and are removed.
 
         Raises:
             InputError: it cannot be written.
         """
         assert self.manifest is None
-        manifest = {"key": self.key, **facts}
         final = self.path.with_name(self.id)
         with writing(self.path):
-            write_text(self.path / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+            files = digests.of_folder(self.path, (KEY, MANIFEST, *scratch))
+            manifest = json.loads(json.dumps({"key": self.key, **facts, FILES: files}))
+            write_signed(self.path / MANIFEST, manifest)
             self.path.rename(final)
+        # Not before: killed in between, what they hold would be made anew.
+        for name in scratch:
+            shutil.rmtree(final / name, ignore_errors=True)
+        for file in files:
+            digests.beside(final / file).unlink(missing_ok=True)
         locks.release(self._lock)
         return Artefact(final, self.key, manifest)
 
@@ -115,10 +155,23 @@ def path_safe(label: str) -> str:
 def _complete(folder: Path, key: Mapping[str, Any]) -> Artefact | None:
     # The label is for people: what another label names is found by its key as well.
     for path in sorted(folder.glob(f"*-{digest(key)[:8]}")):
-        manifest = _load(path / MANIFEST)
-        _check(path, manifest.get("key"), key)
-        return Artefact(path, key, manifest)
+        artefact = of_folder(path)
+        _check(path, artefact.key, key)
+        return artefact
     return None
+
+
+def of_folder(folder: Path) -> Artefact:
+    """The complete artefact in a folder.
+
+    Raises:
+        InputError: its manifest is damaged.
+    """
+    with reading(folder / MANIFEST):
+        manifest = read_signed(folder / MANIFEST)
+        if not isinstance(manifest.get("key"), dict):
+            raise ValueError("it says no key")
+    return Artefact(folder, manifest["key"], manifest)
 
 
 def begin(artefact: Artefact) -> Artefact:
@@ -140,8 +193,12 @@ def begin(artefact: Artefact) -> Artefact:
         locks.release(artefact._lock)
         return found
     with writing(found.path):
+        for half_written in found.path.glob(f".*{HALF_WRITTEN}"):  # by a process that was killed
+            half_written.unlink(missing_ok=True)
         if (found.path / KEY).exists():
-            _check(found.path, _load(found.path / KEY), found.key)
+            with reading(found.path / KEY):
+                saved = read_signed(found.path / KEY)
+            _check(found.path, saved, found.key)
         else:
             found.path.mkdir(parents=True, exist_ok=True)
             write_text(found.path / KEY, json.dumps(found.key, indent=2) + "\n")
@@ -174,20 +231,38 @@ def find_or_begin(
     return begun or locate(root, stage, label, key)
 
 
-def _load(path: Path) -> Any:
-    with reading(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError(f"it holds a {type(content).__name__}")
-        return content
+def write_signed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write plain values as JSON, the digest of the others among them; the file is either whole or not there."""
+    write_text(path, json.dumps({**content, OWN: _digest_of(content)}, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_signed(path: Path) -> dict[str, Any]:
+    """What `write_signed` has written; values without a digest are of earlier versions, and taken as they are.
+
+    Raises:
+        OSError, ValueError: it is damaged.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}")
+    own = content.pop(OWN, None)
+    if own is not None and own != _digest_of(content):
+        raise ValueError(DAMAGED)
+    return content
+
+
+def _digest_of(content: Mapping[str, Any]) -> str:
+    """Unlike a key, it may hold what is no number."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
-def reading(path: Path, *errors: type[Exception]) -> Iterator[None]:
+def reading(path: Path, *errors: type[Exception], folder: Path | None = None) -> Iterator[None]:
     """Turn a failure to read a file of an artefact into one line that says what to remove.
 
     Args:
         errors: of the library that reads it, besides OSError and ValueError.
+        folder: of the artefact, where the file does not lie in it itself.
     """
     damages: tuple[type[Exception], ...] = (OSError, ValueError, *errors)
     try:
@@ -196,14 +271,15 @@ def reading(path: Path, *errors: type[Exception]) -> Iterator[None]:
         raise
     except damages as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error).partition("\n")[0]
-        raise InputError(f"{path}: cannot be read ({reason}); remove {path.parent} to make it anew") from error
+        raise InputError(
+            f"{path}: cannot be read ({reason}); remove {folder or path.parent} to make it anew"
+        ) from error
 
 
-def _check(path: Path, saved: Any, requested: Mapping[str, Any]) -> None:
+def _check(path: Path, saved: Mapping[str, Any], requested: Mapping[str, Any]) -> None:
     if saved == requested:
         return
-    names = sorted({*requested, *(saved if isinstance(saved, dict) else {})})
-    both = [(n, saved.get(n) if isinstance(saved, dict) else None, requested.get(n)) for n in names]
+    both = [(n, saved.get(n), requested.get(n)) for n in sorted({*requested, *saved})]
     differences = "; ".join(f"{n}: saved {_canonical(s)}, requested {_canonical(r)}" for n, s, r in both if s != r)
     raise InputError(f"{path} was made with other settings: {differences}; remove it or take another output folder")
 
@@ -234,7 +310,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """The same of any content."""
-    temporary = path.with_name(f".{path.name}.{locks.worker()}")
+    temporary = path.with_name(f".{path.name}.{locks.worker()}{HALF_WRITTEN}")
     try:
         temporary.write_bytes(content)
         temporary.replace(path)

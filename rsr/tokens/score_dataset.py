@@ -18,7 +18,7 @@ from rsr.store.locks import locking
 from rsr.student.chat import Departures, RenderedChat
 from rsr.student.student import AnyStudent
 from rsr.tokens.engine import NotFinite
-from rsr.tokens.token_store import LATER, SHARD, STAGE, Shard, TokenStore, read_shard, reasons, shard_path, write_shard
+from rsr.tokens.token_store import LATER, SHARD, STAGE, Shard, TokenStore, read_shard, reasons, shard_name, write_shard
 from rsr.tokens.tokens import Tokens
 
 # Raised when what a token store holds for the same key changes its meaning.
@@ -122,11 +122,11 @@ def score_dataset(
     size = _window(scorer, dataset, -(-shards // processes))
     windows = [range(i, min(i + size, shards)) for i in range(0, shards, size)][index::processes]
     # A window is scored whole, though some of its shards are there: in other batches its numbers would round otherwise.
-    wanted = [w for w in windows if not all(shard_path(artefact, i).exists() for i in w)]
+    wanted = [w for w in windows if not all(artefact.holds(shard_name(i)) for i in w)]
     for window in windows:
         if window not in wanted:
             for i in window if on_error == "error" else ():
-                _refuse_left_out(dataset, reasons(shard_path(artefact, i)))
+                _refuse_left_out(dataset, reasons(artefact, i))
             progress(sum(t.characters for t in _within(dataset, window)), 0)
     with ThreadPoolExecutor(1) as writer:
         written: Future[None] | None = None
@@ -163,9 +163,9 @@ def _within(dataset: Dataset, window: range) -> Sequence[Trajectory]:
 def _write(artefact: Artefact, window: range, scored: Shard) -> None:
     """Write the shards of a window that are not there yet, in their order."""
     for i in window:
-        if not (path := shard_path(artefact, i)).exists():
+        if not artefact.holds(shard_name(i)):
             start = (i - window.start) * SHARD
-            write_shard(path, scored.part(start, start + SHARD))
+            write_shard(artefact, i, scored.part(start, start + SHARD))
 
 
 def _refuse_left_out(dataset: Dataset, left_out: Mapping[str, str]) -> None:
@@ -241,7 +241,7 @@ def _facts(
     """What the manifest says besides the key; seconds and speed are of the last run alone."""
     counts = {"trajectories": 0, "response_tokens": 0, "truncated": 0, "without_response_tokens": 0, "left_out": 0}
     left_out, departures, columns = [], Departures(), set(LATER)
-    for shard in (read_shard(shard_path(artefact, i)) for i in range(shards)):
+    for shard in (read_shard(artefact, i) for i in range(shards)):
         counts["trajectories"] += len(shard.ids)
         counts["response_tokens"] += len(shard.tokens.rank)
         counts["truncated"] += sum(shard.truncated)

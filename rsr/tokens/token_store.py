@@ -6,13 +6,10 @@ A shard holds `SHARD` trajectories in the order of the dataset, as one Parquet f
 unit of resuming, and of work where several processes score. How many there were changes its numbers within rounding at most.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import numpy as np
@@ -32,7 +29,6 @@ STAGE = "tokens"
 THREADS = 4
 SHARD = 128
 DEPARTURES = [part.name for part in fields(Departures)]
-DIGEST = "sha256"  # of a shard's content, among the metadata of its file
 SCHEMA = pa.schema(
     {
         "id": pa.string(),
@@ -100,7 +96,7 @@ class TokenStore:
         """
         rows = 0
         for index in range(self.artefact.facts["shards"]):
-            shard = read_shard(shard_path(self.artefact, index))
+            shard = read_shard(self.artefact, index)
             rows += len(shard.ids)
             yield shard
         if rows != (scored := self.artefact.facts["counts"]["trajectories"]):
@@ -117,11 +113,12 @@ def of_each(compute: Callable[[TokenStore], T], stores: Iterable[TokenStore]) ->
         return list(threads.map(compute, stores))
 
 
-def shard_path(artefact: Artefact, index: int) -> Path:
-    return artefact.path / f"shard-{index:05d}.parquet"
+def shard_name(index: int) -> str:
+    """The name of a shard's file."""
+    return f"shard-{index:05d}.parquet"
 
 
-def write_shard(path: Path, shard: Shard) -> None:
+def write_shard(artefact: Artefact, index: int, shard: Shard) -> None:
     """Write a shard as a file that is either whole or not there.
 
     Raises:
@@ -143,7 +140,7 @@ def write_shard(path: Path, shard: Shard) -> None:
         schema=SCHEMA,
     )
     encoding = dict.fromkeys(FLOATS, SPLIT)
-    table = table.replace_schema_metadata({DIGEST: _digest(shard)})
+    path = artefact.path / shard_name(index)
     write_parquet(table, path, compression="zstd", use_dictionary=REPEATING, column_encoding=encoding)
 
 
@@ -153,33 +150,20 @@ def _lists(offsets: pa.Array, values: NDArray[np.uint32] | NDArray[np.float32] |
     return pa.ListArray.from_arrays(offsets, pa.array(values, from_pandas=True))
 
 
-def _digest(shard: Shard) -> str:
-    """SHA-256 of all that a shard holds: the format alone lets a flipped bit pass."""
-    columns = [shard.ids, shard.problems, shard.chat_tokens, shard.truncated, shard.reasons, shard.tokens.lengths]
-    columns += zip(*map(astuple, shard.departures), strict=True)
-    hasher = hashlib.sha256(json.dumps([np.asarray(column, object).tolist() for column in columns]).encode())
-    for statistic in (shard.tokens.rank, shard.tokens.surprisal, shard.tokens.entropy):
-        hasher.update(np.nan_to_num(statistic, nan=-1).tobytes())
-    for name in LATER:
-        if (values := getattr(shard.tokens, name)) is not None:
-            hasher.update(name.encode() + values.tobytes())
-    return hasher.hexdigest()
-
-
-def reasons(path: Path) -> dict[str, str]:
+def reasons(artefact: Artefact, index: int) -> dict[str, str]:
     """Trajectories that a shard leaves out, and why."""
-    shard = read_shard(path)
+    shard = read_shard(artefact, index)
     return {i: reason for i, reason in zip(shard.ids, shard.reasons, strict=True) if reason is not None}
 
 
-def read_shard(path: Path) -> Shard:
+def read_shard(artefact: Artefact, index: int) -> Shard:
     """Read a shard.
 
     Raises:
         InputError: it is damaged.
     """
-    with reading(path, pa.ArrowException):
-        on_disk = pq.read_table(path).combine_chunks()
+    with reading(artefact.path / shard_name(index), pa.ArrowException):
+        on_disk = pq.read_table(artefact.checked(shard_name(index))).combine_chunks()
         for name in LATER:
             if name not in on_disk.column_names:
                 on_disk = on_disk.append_column(name, pa.nulls(len(on_disk), SCHEMA.field(name).type))
@@ -187,7 +171,7 @@ def read_shard(path: Path) -> Shard:
         lists = [table[name].combine_chunks() for name in ("rank", "surprisal", "entropy")]
         rank, surprisal, entropy = (values.flatten().to_numpy(zero_copy_only=False) for values in lists)
         lengths = lists[0].value_lengths().to_numpy()
-        shard = Shard(
+        return Shard(
             ids=table["id"].to_pylist(),
             problems=table["problem"].to_pylist(),
             chat_tokens=table["chat_tokens"].to_pylist(),
@@ -202,9 +186,6 @@ def read_shard(path: Path) -> Shard:
                 *(_column(table[name].combine_chunks()) for name in LATER),
             ),
         )
-        if (on_disk.schema.metadata or {}).get(DIGEST.encode()) != _digest(shard).encode():
-            raise ValueError("its content is not what was written")
-    return shard
 
 
 def _column(lists: pa.Array) -> NDArray[np.float32] | None:

@@ -17,6 +17,7 @@ from rsr.selection import conclusions
 from rsr.selection.ranking import Ranking
 from rsr.selection.training_set import TrainingSet
 from rsr.stats.rounding import number, percent, share, with_interval
+from rsr.store.artefacts import of_folder
 from rsr.student.chat import ChatRenderer
 from rsr.tokens.token_store import STAGE, read_shard
 from rsr.views.heatmap import Token, legend, to_html, tokens_of
@@ -206,8 +207,9 @@ def _tokens(material: Material, row: Mapping[str, Any], trajectory: Trajectory) 
     )
     store = material.scores.artefact.path.parent.parent / STAGE / rows["artefact"][0]
     chat = material.renderer.render(trajectory.messages, facts["scoring"]["max_length"])
-    for path in sorted(store.glob("shard-*.parquet")):
-        shard = read_shard(path)
+    artefact = of_folder(store)
+    for index in range(artefact.facts["shards"]):
+        shard = read_shard(artefact, index)
         if row["trajectory"] in shard.ids:
             return tokens_of(material.renderer, chat, shard.tokens, list(shard.ids).index(row["trajectory"]))
     raise AssertionError("what is scored lies in its token store")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import shutil
+from itertools import product
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from tests.models import add_adapter, rewrite, save
 from tests.rsr.tokens.test_engine import of_family
 from tests.templates import FAMILIES
 from train import sft
-from train.checkpoints import last_whole
+from train.checkpoints import DIGESTS, last_whole
 from train.rows import IGNORED, training_rows
 from train.settings import LoRA, Overlong, Training
 from train.sft import Base, fine_tune
@@ -223,6 +224,12 @@ def _cut(name):
     return cut
 
 
+def _flipped(checkpoint):
+    content = bytearray((checkpoint / "model.safetensors").read_bytes())
+    content[-9] ^= 1
+    (checkpoint / "model.safetensors").write_bytes(content)
+
+
 @pytest.mark.full
 def test_a_checkpoint_that_is_not_whole_is_passed_over(base, tmp_path):
     """As a kill, a full disk or a lost power leaves it: the one before it is taken, or none."""
@@ -235,8 +242,11 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over(base, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fine_tune(base, dataset(), settings, tmp_path / "broken", progress=stop)
     (whole,) = (tmp_path / "broken").rglob("checkpoint-6")
-    for damage in (_without_state, *map(_cut, ("trainer_state.json", "model.safetensors", "optimizer.pt"))):
+    damages = [_without_state, *map(_cut, ("trainer_state.json", "model.safetensors", "optimizer.pt"))]
+    for damage, noted in product([*damages, _flipped], (True, False)):
         shutil.copytree(whole, half := whole.with_name("checkpoint-9"))
+        if not noted and damage is not _flipped:  # killed before the digests were
+            (half / DIGESTS).unlink()
         damage(half)
         assert last_whole(whole.parent) == whole and not half.exists()
     steps = list[int]()
@@ -257,6 +267,7 @@ def test_the_saved_model_ends_its_turns(base, tmp_path):
     assert tokenizer.eos_token_id == eot == model.config.eos_token_id
     assert model.generation_config.eos_token_id[0] == eot
     assert tokenizer.chat_template == base.renderer.template.source
+    assert not [path for path in folder.iterdir() if path.suffix == ".bin"]  # a pickle is code for whoever loads it
     assert trained.facts["stopped"]["prompts"] == 8 and 0 < trained.facts["stopped"]["rate"] <= 1
     again = fine_tune(base, dataset(), Training(**(SETTINGS | {"epochs": 20}), micro_batch=8), tmp_path)
     assert again == trained
@@ -289,7 +300,7 @@ def test_a_loss_that_diverges_is_an_error(base, tmp_path):
 def test_merged_lora_equals_its_adapter(base, tmp_path, monkeypatch):
     from peft import PeftModel
 
-    monkeypatch.setattr(sft, "_remove", lambda folder: None)
+    monkeypatch.setattr(shutil, "rmtree", lambda folder, ignore_errors=False: None)
     trained = fine_tune(base, dataset(), Training(**SETTINGS, micro_batch=8, lora=LoRA(rank=4, alpha=8)), tmp_path)
     merged = AutoModelForCausalLM.from_pretrained(trained.path / sft.MODEL)
     last = max((trained.path / sft.CHECKPOINTS).glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))

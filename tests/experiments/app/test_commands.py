@@ -12,7 +12,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments.app.entry import _brought, _open
+import experiments.score
+import experiments.tables  # noqa: F401  registers its schema, as the other does
+from experiments.app.entry import _brought, _open, _quoted
 from experiments.app.shared_configs import ROOT
 
 COMMANDS = sorted(path for path in (ROOT / "experiments").glob("*.py") if path.name != "__init__.py")
@@ -49,6 +51,30 @@ def test_what_a_docstring_shows_composes(path, words):
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         OmegaConf.to_object(compose(name, overrides=[*jobs, *_brought(jobs, name)]))
     assert "-m" in words or all(value.startswith("[") or "," not in value for _, value in choices)
+
+
+@pytest.mark.parametrize("name", ["модель", "学生 [v2]", "a[b", "it's", "{x", "plain"])
+def test_any_name_is_a_value(name):
+    """Hydra's grammar has no letters but those of ASCII, and takes brackets for its own."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        composed = compose("tables", overrides=[_quoted(f"paths.results={name}")])
+    assert str(composed.paths.results) == name
+
+
+def test_a_path_of_any_name_stands_for_a_student(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("модель", "gpt[v2]", "one, two"):
+        (tmp_path / name).mkdir()
+        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+            composed = compose("score", overrides=[_open(f"student={name}")])
+        assert composed.student.model == name
+
+
+def test_what_is_no_text_is_refused_in_one_line(tmp_path):
+    command: list[str | bytes] = [sys.executable, str(ROOT / "experiments" / "tables.py"), b"paths.results=\xff"]
+    ended = subprocess.run(command, capture_output=True, cwd=tmp_path)
+    assert ended.returncode == 1 and ended.stderr.count(b"\n") == 1 and b"no UTF-8 text" in ended.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.full

@@ -1,6 +1,7 @@
 """Measurements of datasets: resuming, failures, what is left out."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -60,11 +61,12 @@ def test_interrupted_and_resumed_is_unbroken(tmp_path, stop):
     assert resumed.artefact.path.name == unbroken.artefact.path.name
 
 
-def test_killed_while_it_was_completed_it_completes(tmp_path):
-    first = extract_features(Counts(), DATASET, tmp_path, "s")
-    path = first.artefact.path
-    (path / "manifest.json").unlink()
-    path.rename(path.with_name(f"{path.name}.partial"))
+def test_killed_while_it_was_completed_it_completes(tmp_path, monkeypatch):
+    first = extract_features(Counts(), DATASET, tmp_path / "first", "s")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            extract_features(Counts(), DATASET, tmp_path, "s")
     again = Counts()
     assert extract_features(again, DATASET, tmp_path, "s").rows.equals(first.rows)
     assert again.seen == []

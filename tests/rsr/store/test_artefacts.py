@@ -1,5 +1,6 @@
 """A label names a folder, a key finds it; a file is whole or not there."""
 
+import json
 import urllib.request
 
 import polars as pl
@@ -27,29 +28,81 @@ def test_a_table_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     )
     with pytest.raises(InputError, match=r"t\.parquet: cannot be written: No space left"):
         write_parquet(second, path)
-    assert [p.name for p in tmp_path.iterdir()] == ["t.parquet"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["t.parquet", "t.parquet.sha256"]
     assert pl.read_parquet(path).equals(first)
+
+
+def made(root, names=("t.parquet",)):
+    """A complete artefact of tables, and of a folder with a text."""
+    artefact = find_or_begin(root, "thing", "x", KEY)
+    for name in names:
+        write_parquet(pl.DataFrame({"a": [1, 2]}), artefact.path / name)
+    (artefact.path / "model").mkdir(parents=True)
+    (artefact.path / "model" / "text").write_text("the weights")
+    return artefact.complete()
 
 
 @pytest.mark.parametrize("name", ["gpt[v2].parquet", "a*.parquet", "what?.parquet"])
 def test_the_name_of_a_table_is_no_pattern(tmp_path, name):
-    table = pl.DataFrame({"a": [1]})
-    write_parquet(table, tmp_path / name)
-    assert read_parquet(tmp_path / name).equals(table)
+    assert read_parquet(made(tmp_path, [name]), name)["a"].to_list() == [1, 2]
 
 
-@pytest.mark.parametrize("content", [b"PAR1", None])
-def test_a_damaged_table_is_one_line_that_says_what_to_remove(tmp_path, content):
-    if content:
-        (tmp_path / "t.parquet").write_bytes(content)
-    with pytest.raises(InputError, match=rf"t\.parquet: cannot be read \(.*\); remove {tmp_path} to make it anew"):
-        read_parquet(tmp_path / "t.parquet")
+def test_a_manifest_knows_every_file(tmp_path):
+    artefact = made(tmp_path)
+    files, folder = artefact.facts["files"], artefact.path
+    assert sorted(files) == ["model/text", "t.parquet"]
+    assert files["t.parquet"]["rows"] == 2 and files["model/text"]["bytes"] == len("the weights")
+    assert sorted(p.name for p in folder.iterdir()) == ["key.json", "manifest.json", "model", "t.parquet"]
 
 
-@pytest.mark.parametrize("manifest", ["[]", "1", "{", ""])
-def test_a_damaged_manifest_is_one_line_too(tmp_path, manifest):
-    made = find_or_begin(tmp_path, "thing", "x", KEY).complete()
-    (made.path / "manifest.json").write_text(manifest)
+def read_all(root):
+    found = find_or_begin(root, "thing", "x", KEY)
+    read_parquet(found, "t.parquet")
+    found.checked("model")
+
+
+DAMAGES = {
+    "cut": lambda content: content[: len(content) // 2],
+    "emptied": lambda content: b"",
+    "flipped": lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+    "removed": None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["t.parquet", "model/text", "manifest.json"])
+def test_damage_is_one_line_that_says_what_to_remove(tmp_path, name, damage):
+    folder = made(tmp_path).path
+    path, change = folder / name, DAMAGES[damage]
+    if change is None:
+        path.unlink()
+    else:
+        path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(InputError, match=rf"{name}: cannot be read \(.*\); remove {folder} to make it anew") as error:
+        read_all(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_part_that_is_not_whole_is_made_anew(tmp_path):
+    begun = find_or_begin(tmp_path, "thing", "x", KEY)
+    assert not begun.holds("t.parquet")
+    for damage in [change for change in DAMAGES.values() if change]:
+        write_parquet(pl.DataFrame({"a": [1]}), begun.path / "t.parquet")
+        assert begun.holds("t.parquet")
+        (begun.path / "t.parquet").write_bytes(damage((begun.path / "t.parquet").read_bytes()))
+        assert not begun.holds("t.parquet")
+
+
+def test_an_artefact_of_before_digests_is_read_as_it_is(tmp_path):
+    manifest = made(tmp_path).path / "manifest.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({name: content[name] for name in content if name not in ("files", "sha256")}))
+    assert read_parquet(find_or_begin(tmp_path, "thing", "x", KEY), "t.parquet")["a"].to_list() == [1, 2]
+
+
+@pytest.mark.parametrize("manifest", ["[]", "1", "{", "", "{}", '{"key": 1}'])
+def test_a_manifest_of_another_kind_is_damaged(tmp_path, manifest):
+    (made(tmp_path).path / "manifest.json").write_text(manifest)
     with pytest.raises(InputError, match=r"manifest\.json: cannot be read \(.*\); remove .* to make it anew"):
         find_or_begin(tmp_path, "thing", "x", KEY)
 

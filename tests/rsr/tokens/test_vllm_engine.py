@@ -28,7 +28,7 @@ from rsr.student import student as students
 from rsr.tokens.engine import NotFinite, Scorer
 from rsr.tokens.score_dataset import score_dataset
 from rsr.tokens.settings import Scoring
-from rsr.tokens.token_store import shard_path
+from rsr.tokens.token_store import shard_name
 from rsr.tokens.vllm_engine import VllmScorer
 from tests import vllm_stand_in as stand_in
 from tests.models import save
@@ -74,7 +74,7 @@ def test_stores_agree_and_what_vllm_does_not_give_is_missing(folder, tmp_path):
     assert len(rank) > 100 and np.array_equal(vllm_rank, rank)
     np.testing.assert_allclose(vllm_surprisal, surprisal, atol=1e-5)
     assert np.isnan(missing).all() and not np.isnan(entropy).any()
-    on_disk = pq.read_table(shard_path(other.artefact, 0))["entropy"].combine_chunks().flatten()
+    on_disk = pq.read_table(other.artefact.path / shard_name(0))["entropy"].combine_chunks().flatten()
     assert on_disk.null_count == len(on_disk) == len(missing)
     assert other.artefact.facts["computed_with"] == {"vllm": stand_in.__version__, "device": "cpu"}
 
