@@ -98,6 +98,7 @@ def _places(material: Material) -> list[dict[str, Any]]:
                 "wrong": int((~verdicts).sum()),
                 "unknown": verdicts.null_count(),
                 "length": "not known" if place.length is None else f"{place.length:.0f}",
+                "repetition": "not known" if place.repetition is None else share(place.repetition),
             }
         )
     return found
