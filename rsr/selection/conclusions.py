@@ -1,7 +1,7 @@
 """What follows from a ranking, in sentences."""
 
 from rsr.metrics import METRICS
-from rsr.selection.groups import Group, GroupedRanking
+from rsr.selection.groups import GroupedRanking
 from rsr.selection.ranking import Ranking
 
 WITHOUT_REPEATS = "rsr_without_repeats"
