@@ -74,6 +74,7 @@ class Trajectory:
         row: place of its record among the records that were read, from 0.
         tools: JSON text of each tool that the assistant may call, as chat templates want it:
             {"type": "function", "function": {"name", "description", "parameters"}}.
+        images: number of images in its messages.
     """
 
     id: str
@@ -83,6 +84,7 @@ class Trajectory:
     correct: bool | None = None
     row: int = 0
     tools: tuple[str, ...] = ()
+    images: int = 0
 
     @property
     def tool_schemas(self) -> list[Any]:
@@ -356,7 +358,8 @@ class _Reader:
         answer = record.get("answer")
         answer = None if answer is None else str(answer)
         correct = _correct(record.get("correct"))
-        return Trajectory(identity, identity, tuple(chat.messages), answer, correct, row, tools)
+        images = sum(len(message.images) for message in chat.messages)
+        return Trajectory(identity, identity, tuple(chat.messages), answer, correct, row, tools, images)
 
 
 def prompt_hash(messages: Iterable[Message], tools: Sequence[str]) -> str:

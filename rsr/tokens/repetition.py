@@ -1,6 +1,6 @@
 """Which response tokens of a trajectory repeat it: those in a run of tokens that its responses held before.
 
-Loops score well: what was said before has low ranks, and surprisals that fall faster (docs/agent_traces.md).
+Loops move RSR, first down and then up: what is said again has low ranks, and with each time less surprisal (docs/agent_traces.md).
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rsr.student.chat import RenderedChat
 
 # Tokens of a run: about the five or six words from which on pre-training filters take duplicates for repetition (arXiv
-# 2112.11446, Table A1). Runs of four, as in seq-rep-4 (arXiv 1908.04319), recur in any chain of equations.
+# 2112.11446, Table A1). Runs of four, as in seq-rep-4 (arXiv 1908.04319), recur more often in what is no loop.
 RUN = 8
 
 

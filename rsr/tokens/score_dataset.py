@@ -60,12 +60,14 @@ class Backend(Protocol):
 
 def store_key(scorer: Backend, dataset: Dataset) -> dict[str, object]:
     """Everything that shapes a token store."""
+    processor = scorer.student.renderer.processor if any(t.images for t in dataset.trajectories) else None
     return {
         "stage": STAGE,
         "version": VERSION,
         "student": dict(scorer.student.identity),
         "scoring": scorer.identity,
         "data": dataset.digest(),
+        **({} if processor is None else {"processor_sha256": processor.identity()}),
     }
 
 

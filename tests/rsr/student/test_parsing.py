@@ -1,14 +1,18 @@
-"""What is rendered is parsed back by the field's parser: transformers' `parse_response`, on the templates that TRL ships."""
+"""What is rendered is parsed back by the field's parser: transformers' `parse_response`, on the templates that TRL ships.
 
-import json
+Held: the words of thought and content, and the calls, are those of the message wherever nothing of it is counted as dropped. White space
+at the ends is the parser's to strip, so that it is not compared; `test_conversations.py` compares it, by positions.
+"""
+
 import re
 from functools import cache
 
 import pytest
 from trl import chat_template_utils as trl
 
+from rsr.data.messages import Message
 from rsr.student.chat import ChatRenderer
-from tests.rsr.student.test_conversations import CALLS, TEXTS, TOOL, answers
+from tests.rsr.student.test_conversations import CALLS, TEXTS, TOOL
 from tests.templates import keeping_line_ends
 
 FAMILIES = {
@@ -20,6 +24,20 @@ FAMILIES = {
     "r1": trl.deepseek_r1_distill_chat_template,
 }
 MARKER = re.compile(r"<[|｜][^<>'\"]+[|｜]>")
+# What the parser takes otherwise: a marker that is typed ends a message, and a thought without an end goes on to the last token.
+BEYOND_THE_PARSER = ("markers typed", "an unfinished thought")
+# Qwen3 ends a thought without an answer in white space; R1's parser knows no tools; gpt-oss refuses a thought beside a call and an answer.
+BEYOND_THE_TEMPLATE = {
+    ("qwen3", "only thinks"),
+    ("gpt-oss", "thoughts apart"),
+    *(("r1", name) for name in CALLS),
+}
+PAIRS = [
+    (family, name)
+    for family in FAMILIES
+    for name in (*TEXTS, *CALLS)
+    if name not in BEYOND_THE_PARSER and (family, name) not in BEYOND_THE_TEMPLATE
+]
 
 
 @cache
@@ -38,3 +56,35 @@ def parsed(family, chat, tools):
     return tokenizer.parse_response(
         tokenizer.decode([chat.ids[at] for at in written]), prefix=tokenizer.decode(chat.ids[: written[0]]), tools=tools
     )
+
+
+def words(*texts):
+    """What is said, without white space and the tags of thinking."""
+    return "".join(re.sub("</?think>", "", "".join(texts)).split())
+
+
+@pytest.mark.parametrize(("family", "name"), PAIRS)
+def test_parsing_undoes_rendering(family, name):
+    messages, tools = (TEXTS | CALLS)[name], [TOOL] if name in CALLS else []
+    for chat in renderer(family).turns(messages, None, tools):
+        message = messages[chat.turns[0].message]
+        found = parsed(family, chat, tools)
+        calls = [(call["function"]["name"], call["function"]["arguments"]) for call in found.get("tool_calls", [])]
+        assert calls == [(call.name, call.value) for call in message.tool_calls]
+        thought, said = found.get("reasoning_content", found.get("thinking", "")), found.get("content", "")
+        if not chat.departures.dropped:
+            assert words(thought, said) == words(message.reasoning or "", message.content)
+        if family.startswith("qwen"):
+            apart = message.reasoning or message.content.rpartition("</think>")[0]
+            assert words(thought) == words(apart) and not chat.departures.dropped
+
+
+@pytest.mark.parametrize("space", ["\n", " ", "\n\n", "\t"])
+def test_white_space_costs_no_header(space):
+    """gpt-oss writes a channel between prompt and answer: it stays, whatever the answer begins with."""
+    of = renderer("gpt-oss")
+    for reply in (space + "One.", "One." + space):
+        (chat,) = of.turns([*TEXTS["one turn"][:1], Message("assistant", reply)])
+        turn = chat.turns[0]
+        assert of.tokenizer.decode(chat.ids[turn.prompt : turn.start]) == "<|channel|>final<|message|>"
+        assert turn.text == reply and chat.departures.dropped == 0

@@ -33,7 +33,8 @@ def test_a_run_goes_on_from_turn_to_turn_and_ends_with_the_trajectory():
     """Prompts and ends of turns between the responses are no part of it; neither are other trajectories."""
 
     def chat(*turns):
-        ids, found = [], []
+        ids: list[int] = []
+        found = []
         for response in turns:
             ids += [90, 91, len(ids)]
             found.append(Turn(len(ids), len(ids) + len(response), None))

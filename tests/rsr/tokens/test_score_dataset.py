@@ -101,7 +101,7 @@ def test_a_store_holds_what_a_trajectory_repeats(folder, tmp_path, rendering):
     data = Dataset("teacher", "", (Trajectory("once", "p", again[:2]), Trajectory("twice", "p", again)))
     store = score_dataset(Scorer(student, Scoring()), data, tmp_path)
     (shard,) = store
-    once = len(student.tokenizer(reply)["input_ids"])
+    once = len(student.renderer.tokenizer(reply)["input_ids"])
     assert shard.tokens.repeated is not None
     assert shard.tokens.repeated.tolist() == [False] * once + [False] * once + [True] * once
     scores = trajectory_scores(store, [by_name("repetition"), by_name("rsr_without_repeats"), by_name("rsr")])
