@@ -18,7 +18,7 @@ from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
 from rsr.store.artefacts import MANIFEST, writing
 
-TRAIN, INFO = "train", "dataset_info.json"
+TRAIN, SELECTED, INFO = "train", "selected", "dataset_info.json"
 NAME = "rsr_selection"  # of the entry in dataset_info.json
 # What LLaMA-Factory finds turns by, the words of whom it may hear, and the usual ones.
 SPOKEN_BY = {
@@ -46,7 +46,8 @@ def as_messages(trajectory: Trajectory) -> dict[str, Any]:
     messages = [_as_dict(message) for message in trajectory.messages]
     answer = {} if trajectory.answer is None else {"answer": trajectory.answer}
     tools = {"tools": trajectory.tool_schemas} if trajectory.tools else {}
-    return {"id": trajectory.id, "messages": messages} | tools | answer
+    weight = {} if trajectory.weight is None else {"weight": trajectory.weight}
+    return {"id": trajectory.id, "messages": messages} | tools | answer | weight
 
 
 def _as_dict(message: Message) -> dict[str, Any]:
