@@ -17,6 +17,15 @@ from rsr.metrics.score_tables import Scores, of_metric
 from rsr.stats.effect import Effect
 
 
+COMPARED = {  # what arms may differ in: the column of `by_method`, and how it is written
+    "trajectories": ("trajectories", ",.0f"),
+    "problems that they answer": ("problems", ",.0f"),
+    "response tokens": ("response_tokens", ",.0f"),
+    "mean length in tokens": ("tokens", ".1f"),
+    "right answers in percent": ("verified_accuracy", ".1f"),
+}
+
+
 @dataclass(frozen=True)
 class SelectionResult:
     """Selections and what was learned from them.
@@ -127,29 +136,19 @@ def what_differs(table: pl.DataFrame, won: pl.DataFrame) -> str:
     Args:
         table, won: the rows of one setting of `by_method` and of `winners`.
     """
-    shares = won.pivot("method", index="teacher", values="share").fill_null(0.0).drop("teacher").to_numpy()
-    apart = round(max(abs(one - other).sum() / 2 for one in shares.T for other in shares.T), 1)
-    ranges = {
-        "trajectories": (table["trajectories"], ",.0f"),
-        "problems that they answer": (table["problems"], ",.0f"),
-        "response tokens": (table["response_tokens"], ",.0f"),
-        "mean length in tokens": (table["tokens"], ".1f"),
-        "right answers in percent": (table["verified_accuracy"].drop_nulls(), ".1f"),
-    }
     equal, different = [], []
-    for name, (values, form) in ranges.items():
-        low, high = (f"{value:{form}}" for value in (values.min(), values.max())) if len(values) else ("", "")
-        if low != high:
-            different.append(f"{name} ({low} to {high})")
-        elif low:
-            equal.append(f"{name} ({low})")
-    if apart:
-        different.append(f"teachers (of up to {apart:.1f} % of the trajectories of two arms)")
-    else:
-        equal.append("shares of teachers")
+    for name, (column, form) in COMPARED.items():
+        values = table[column].drop_nulls().to_list()
+        if values:
+            low, high = min(values), max(values)
+            texts = dict.fromkeys([f"{low:{form}}", f"{high:{form}}"])
+            (equal if high - low <= 0.01 * high else different).append(f"{name} ({' to '.join(texts)})")
+    shares = won.pivot("method", index="teacher", values="share").fill_null(0.0).drop("teacher").to_numpy().T
+    apart = max(abs(one - other).sum() / 2 for one in shares for other in shares)
+    (equal if apart <= 1 else different).append(f"teachers (of at most {apart:.1f} % of the trajectories of two arms)")
     return (
         f"Each arm keeps {table['kept'].min():.1f} to {table['kept'].max():.1f} % of its trajectories. "
-        f"Equal: {', '.join(equal) or 'nothing to the digit'}. Different: {', '.join(different) or 'nothing of this'}."
+        f"Equal within 1 %: {', '.join(equal) or 'nothing'}. Different: {', '.join(different) or 'nothing'}."
     )
 
 

@@ -212,8 +212,9 @@ class TrainingSet:
             )
         places = [place for place, keep in enumerate(kept) if keep]
         reason = f"beyond the {by.replace('_', ' ')} of {Path(folder).name}"
-        out = chosen.filter(~kept).with_columns(reason=pl.lit(reason))
-        left_out = pl.concat([self.choice.left_out, out]).sort("problem", maintain_order=True)
+        before = self.choice.left_out
+        out = chosen.filter(~kept).with_columns(reason=pl.lit(reason)).select(before.columns)
+        left_out = pl.concat([before, out]).sort("problem", maintain_order=True)
         return replace(
             self,
             choice=replace(self.choice, chosen=chosen.filter(kept), left_out=left_out),
