@@ -16,7 +16,6 @@ from rsr.metrics import by_name
 from rsr.metrics.score_tables import Scores, of_metric
 from rsr.stats.effect import Effect
 
-
 COMPARED = {  # what arms may differ in: the column of `by_method`, and how it is written
     "trajectories": ("trajectories", ",.0f"),
     "problems that they answer": ("problems", ",.0f"),
