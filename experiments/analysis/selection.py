@@ -135,18 +135,19 @@ def what_differs(table: pl.DataFrame, won: pl.DataFrame) -> str:
     Args:
         table, won: the rows of one setting of `by_method` and of `winners`.
     """
-    equal, different = [], []
+    equal, different = list[str](), list[str]()
     for name, (column, form) in COMPARED.items():
-        values = table[column].drop_nulls().to_list()
-        if values:
-            low, high = min(values), max(values)
+        values = table[column].drop_nulls().to_numpy()
+        if len(values):
+            low, high = values.min(), values.max()
             texts = dict.fromkeys([f"{low:{form}}", f"{high:{form}}"])
             (equal if high - low <= 0.01 * high else different).append(f"{name} ({' to '.join(texts)})")
     shares = won.pivot("method", index="teacher", values="share").fill_null(0.0).drop("teacher").to_numpy().T
     apart = max(abs(one - other).sum() / 2 for one in shares for other in shares)
     (equal if apart <= 1 else different).append(f"teachers (of at most {apart:.1f} % of the trajectories of two arms)")
+    kept = table["kept"].to_numpy()
     return (
-        f"Each arm keeps {table['kept'].min():.1f} to {table['kept'].max():.1f} % of its trajectories. "
+        f"Each arm keeps {kept.min():.1f} to {kept.max():.1f} % of its trajectories. "
         f"Equal within 1 %: {', '.join(equal) or 'nothing'}. Different: {', '.join(different) or 'nothing'}."
     )
 

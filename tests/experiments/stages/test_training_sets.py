@@ -157,7 +157,7 @@ def test_matched_selections_are_parts_of_one_size(study, by):
     assert by is not Matching.rows or {rows for rows, _ in sizes} == {min(len(w.chosen) for w in whole)}
     for part, of in zip(parts, whole, strict=True):
         assert (part.method, part.whole, part.label) == (of.method, of, f"6-to-1, {training_sets.EQUAL[by]}")
-        assert part.chosen.join(of.chosen, on=training_sets.KEYS, how="anti").is_empty()
+        assert part.chosen.join(of.chosen, on=random_selection.KEYS, how="anti").is_empty()
         texts = {t.id: t.messages[-1].content for t in of.dataset.trajectories}
         assert [t.id for t in part.dataset.trajectories] == part.chosen["trajectory"].to_list()
         assert all(texts[t.id] == t.messages[-1].content for t in part.dataset.trajectories)
