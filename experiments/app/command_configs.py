@@ -57,8 +57,8 @@ class SelectionSettings:
         default_factory=lambda: [SelectionSetting.all, SelectionSetting.one_generation]
     )
     methods: list[str] = field(default_factory=lambda: list(METHODS))  # random, none (all candidates), or metrics
-    match: Matching | None = None  # besides, what the methods select is cut to one size and trained on
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
+    match: Matching | None = None  # besides, what the methods select is cut to one size and trained on
 
     def __post_init__(self) -> None:
         some(settings=self.settings, methods=self.methods, seeds=self.seeds)

@@ -18,7 +18,7 @@ from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
 from rsr.store.artefacts import MANIFEST, writing
 
-TRAIN, SELECTED, INFO = "train", "selected", "dataset_info.json"
+TRAIN, INFO = "train", "dataset_info.json"
 NAME = "rsr_selection"  # of the entry in dataset_info.json
 # What LLaMA-Factory finds turns by, the words of whom it may hear, and the usual ones.
 SPOKEN_BY = {

@@ -67,8 +67,8 @@ class TrainingSet:
     suffix: str
     sources: tuple[Mapping[str, Any], ...]
     warnings: tuple[str, ...]
-    overlaps: tuple[Overlap, ...] = ()
     match: Mapping[str, str] | None = None  # what it is equal in, and to which set
+    overlaps: tuple[Overlap, ...] = ()
 
     @property
     def composition(self) -> pl.DataFrame:
@@ -158,12 +158,11 @@ class TrainingSet:
             "left_out": self.reasons,
             "warnings": list(self.warnings),
             "overlaps": [asdict(o) for o in self.overlaps],
+            **({"match": dict(self.match)} if self.match else {}),
             "scores": dict(self.scores),
             "sources": [dict(source) for source in self.sources],
         }
-        tables = {export.SELECTED: chosen.select(SCORE_COLUMNS), "left_out": left_out.select(*SCORE_COLUMNS, "reason")}
-        if self.match:
-            facts["match"] = dict(self.match)
+        tables = {"selected": chosen.select(SCORE_COLUMNS), "left_out": left_out.select(*SCORE_COLUMNS, "reason")}
         return export.write(
             folder, self.content(form), suffix, tables, facts, beside=self._beside(records, folder, suffix, student)
         )
@@ -332,7 +331,7 @@ def put_together(
 
 def _written(folder: Path) -> pl.DataFrame:
     """The rows of a training set that was written before."""
-    file = folder / f"{export.SELECTED}.csv"
+    file = folder / "selected.csv"
     kinds = {name: kind for name, kind in CANDIDATES.items() if name in SCORE_COLUMNS}
     try:
         return pl.read_csv(file, schema_overrides=kinds).select(SCORE_COLUMNS)
