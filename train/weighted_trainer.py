@@ -27,10 +27,10 @@ class WeightedTrainer(SFTTrainer):
         self.data_collator = partial(_collated, collate)
 
     def _set_signature_columns_if_needed(self) -> None:
-        if self._signature_columns is None:
-            trl: Any = super()
-            trl._set_signature_columns_if_needed()
-            self._signature_columns = [*self._signature_columns, WEIGHTS]
+        trl: Any = super()
+        trl._set_signature_columns_if_needed()
+        if WEIGHTS not in self._signature_columns:
+            self._signature_columns += [WEIGHTS]
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """TRL's, of the weighted logarithms of the tokens' probabilities."""
