@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from eval.settings import Evaluation
-from rsr.errors import InputError
+from rsr.errors import HIDDEN, InputError
 from rsr.grading.grader import Kind
 from rsr.tokens.settings import Settings
 from train.memory import Shape
@@ -305,6 +305,8 @@ class JudgeConfig:
     def __post_init__(self) -> None:
         at_least(1, max_tokens=self.max_tokens, attempts=self.attempts, concurrency=self.concurrency)
         at_least(100, max_characters=self.max_characters)
+        if self.endpoint and HIDDEN in self.endpoint:  # as a record has it
+            raise InputError("judge.endpoint: its key is hidden: give it anew, judge.endpoint=...")
 
 
 @dataclass

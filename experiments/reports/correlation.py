@@ -16,7 +16,8 @@ from experiments.paper.published import AVERAGE
 from rsr.metrics.token import rsr
 from rsr.stats.correlation import minimum_detectable_correlation
 from rsr.stats.effect import interval_text
-from rsr.store.artefacts import writing
+from rsr.store.artefacts import write_text, writing
+from rsr.store.csv import write_csv
 from rsr.views.plots import Estimate, Panel, forest, scatter
 
 SIGNS = {"equal": "=", "attainable": "~", "not attainable": "x", "undecided": "?", NO_INPUTS: "-"}
@@ -56,8 +57,8 @@ def write(
     records = pl.DataFrame([record(r, p) for r in results for p in r.prints or (None,)], infer_schema_length=None)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        records.write_csv(folder / "table.csv", float_precision=6)
-        (folder / "table.md").write_text(_markdown(results, warnings), encoding="utf-8")
+        write_csv(records, folder / "table.csv", digits=6)
+        write_text(folder / "table.md", result_folder.inert(_markdown(results, warnings)))
         draw(folder, results, tables)
         result_folder.write_record(
             folder,

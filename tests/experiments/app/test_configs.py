@@ -7,8 +7,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from experiments.app import entry
 from experiments.app.shared_configs import ROOT, TeachersConfig
 from experiments.paper.published import read
+from rsr.errors import InputError
 
 CONFIGS = ROOT / "configs"
 PRIMARY = sorted(p.stem for p in CONFIGS.glob("*.yaml"))
@@ -101,3 +103,15 @@ def test_adapters_are_asked_for_on_the_command_line():
 def test_what_a_student_brings_goes_with_the_marks_of_a_sweep(run, arguments):
     result = run("correlation.py", *arguments, "--help")
     assert result.returncode == 0, result.stderr
+
+
+def test_a_key_in_a_url_is_in_no_record(monkeypatch):
+    given = "judge.endpoint=https://user:password@host/v1"
+    monkeypatch.setattr(entry, "_running", ("score", composed("score", "student=smollm2", given)))
+    monkeypatch.setattr(entry, "_TYPED", ["experiments/score.py", given])
+    recorded = entry.composed()
+    assert recorded is not None and "endpoint: https://***@host/v1" in recorded
+    assert "password" not in recorded + entry.command_line()
+    again = OmegaConf.merge(composed("score", "student=smollm2"), {"judge": OmegaConf.create(recorded).judge})
+    with pytest.raises(InputError, match=r"judge\.endpoint: its key is hidden"):
+        OmegaConf.to_object(again)
