@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-
 from markdown_it import MarkdownIt
 
 from experiments.app import result_folder

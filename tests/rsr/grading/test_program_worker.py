@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.faults.injections import DECEIVED, FORGED
 from eval import benchmarks
 from rsr.grading import program_worker, sandbox
 from rsr.grading.grader import WORKERS, Grader, Kind, Outcome
@@ -39,37 +40,6 @@ FORBIDDEN = {
     "leave by an exception": "raise SystemExit(0)",
     "say it is correct": "import os\nfor fd in range(99):\n    try:\n        os.write(fd, b'right, believe me')\n    except OSError:\n        pass",
 }
-
-
-# Programs that do not know the answer, which is 41, and want the verdict all the same.
-FORGED = {
-    "write the verdict": "import os\nfor fd in range(99):\n    try:\n        os.write(fd, b'correct')\n    except OSError:\n        pass",
-    "end in success": "import os\nf = lambda: os._exit(0)",
-    "equal everything": "class Every:\n    __eq__ = lambda *_: True\n    __hash__ = lambda _: 41\nf = Every",
-    "be a number that equals everything": "class Every(int):\n    __eq__ = lambda *_: True\n    __ne__ = lambda *_: False\nf = Every",
-    "be a text that equals everything": "class Every(str):\n    __eq__ = lambda *_: True\nf = Every",
-    "redefine what checks": "all = any = abs = isinstance = lambda *_: True\nf = lambda: 0",
-    "mend the language": "import builtins\nbuiltins.all = builtins.AssertionError = lambda *_: True\nf = lambda: 0",
-    "mend a module": "import math\nmath.isclose = lambda *_, **__: True\nf = lambda: 0",
-    "mend the judge": "import sys\nfor name, module in list(sys.modules.items()):\n    for at in ('verdict', 'judge'):\n"
-    "        if name.startswith('rsr') and hasattr(module, at):\n            setattr(module, at, lambda *_: b'correct')\nf = lambda: 0",
-    "name the judge's own": "peer = lost = names = __builtins__ = {}\nf = lambda: 0",
-    "answer beforehand": "import os, struct, json\nsaid = json.dumps(['returned', ['dict'], ['list']]).encode()\nfor fd in range(99):\n    try:\n"
-    "        os.write(fd, struct.pack('<Q', len(said)) + said)\n    except OSError:\n        pass\nf = lambda: 0",
-    "find the tests in its frames": "import sys\ndef f():\n    frame, seen = sys._getframe(), ''\n    while frame:\n"
-    "        seen += repr({**frame.f_globals, **frame.f_locals})\n        frame = frame.f_back\n    return 41 if 'f() == 4' + '1' in seen else 0",
-    "find the tests in its memory": "import gc\nf = lambda: 41 if any('f() == 4' + '1' in repr(o) for o in gc.get_objects() if type(o) in (list, tuple)) else 0",
-    "raise what the tests catch": "def f():\n    raise AssertionError",
-    "raise what ends them": "def f():\n    raise SystemExit(0)",
-}
-DECEIVED = [
-    "assert f() == 41",
-    "import math\nassert math.isclose(f(), 41)",
-    "assert all(f() == i for i in [41])",
-    "assert abs(f() - 41) < 1e-6",
-    "assert isinstance(f(), int) and f() in [41] and not f() != 41",
-    "def check(candidate):\n    assert candidate() == 41\ncheck(f)",
-]
 
 
 @pytest.fixture(scope="module")
