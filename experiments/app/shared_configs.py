@@ -114,6 +114,12 @@ class StudentConfig:
     shape: Shape | None = None  # as in its config.json, so that a plan needs no hub
     training: Training = field(default_factory=Training)
 
+    def __post_init__(self) -> None:
+        if self.model:
+            from rsr.student.student import check
+
+            check(self.model)  # a folder that is no model is refused before anything starts
+
 
 @dataclass
 class TeacherConfig:
