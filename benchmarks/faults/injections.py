@@ -47,8 +47,8 @@ FORGED = {
     "answer beforehand": "import os, struct, json\nsaid = json.dumps(['returned', ['dict'], ['list']]).encode()\nfor fd in range(99):\n    try:\n"
     "        os.write(fd, struct.pack('<Q', len(said)) + said)\n    except OSError:\n        pass\nf = lambda: 0",
     "find the tests in its frames": "import sys\ndef f():\n    frame, seen = sys._getframe(), ''\n    while frame:\n"
-    "        seen += repr({**frame.f_globals, **frame.f_locals})\n        frame = frame.f_back\n    return 41 if 'f() == 4' + '1' in seen else 0",
-    "find the tests in its memory": "import gc\nf = lambda: 41 if any('f() == 4' + '1' in repr(o) for o in gc.get_objects() if type(o) in (list, tuple)) else 0",
+    "        seen += repr({**frame.f_globals, **frame.f_locals})\n        frame = frame.f_back\n    return 41 if 'f() == ' + str(41) in seen else 0",
+    "find the tests in its memory": "import gc\nf = lambda: 41 if any('f() == ' + str(41) in repr(o) for o in gc.get_objects() if type(o) in (list, tuple)) else 0",
     "raise what the tests catch": "def f():\n    raise AssertionError",
     "raise what ends them": "def f():\n    raise SystemExit(0)",
 }
