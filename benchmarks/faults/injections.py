@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -62,19 +62,20 @@ DECEIVED = [
 ]
 
 
-def tried(world: World, folder: Path) -> list[Trial]:
-    """Every payload in every place that takes it; right where it does nothing, or is refused in one line."""
-    kinds: tuple[Callable[[World, Path], Iterator[tuple[str, str, str]]], ...] = (
-        _shown,
-        _written,
-        _templates,
-        _programs,
-        _models,
-        _keys,
-    )
+Kind = Callable[
+    [World, Path], Iterator[tuple[str, str, str]]
+]  # what is injected where, and what came of it that is wrong
+
+
+def tried(world: World, folder: Path, kinds: Sequence[Kind] = ()) -> list[Trial]:
+    """Every payload in every place that takes it; right where it does nothing, or is refused in one line.
+
+    Args:
+        kinds: of injections; none are all.
+    """
     trials = []
-    for kind in kinds:
-        place = folder / kind.__name__.strip("_")
+    for kind in kinds or (shown, written, templates, programs, models, keys):
+        place = folder / kind.__name__
         place.mkdir(parents=True)
         trials += [Trial(f"injections: {what}", case, found, not found) for what, case, found in kind(world, place)]
     return trials
@@ -95,10 +96,10 @@ def _chats(folder: Path, teacher: str, text: str) -> Path:
 
 
 def _rsr(*arguments: object) -> tuple[int, str]:
-    shown = StringIO()
-    with redirect_stdout(shown), redirect_stderr(shown):
+    said = StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
         status = rsr.cli.run([str(argument) for argument in arguments])
-    return status, shown.getvalue()
+    return status, said.getvalue()
 
 
 def _safe(text: str) -> str:
@@ -106,7 +107,7 @@ def _safe(text: str) -> str:
     return text.replace("/", "\u2215")
 
 
-def _shown(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
+def shown(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
     """What reaches a terminal."""
     data = _chats(folder / "data", ESCAPE, ESCAPE)
     given = ["--student", world.student, data, "--dtype", "float32"]
@@ -118,11 +119,11 @@ def _shown(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
         *(["score", "--student", ESCAPE, data], ["score", "--student", world.student, ESCAPE]),
         ["report", *given, *kept, "-o", folder / f"{ESCAPE}.html"],
     ):
-        _, shown = _rsr(*typed)
-        yield "terminal escapes", f"rsr {typed[0]}", "an escape is sent" if "\x1b" in shown else ""
+        _, said = _rsr(*typed)
+        yield "terminal escapes", f"rsr {typed[0]}", "an escape is sent" if "\x1b" in said else ""
 
 
-def _written(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
+def written(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
     """What pages and tables hold."""
     from markdown_it import MarkdownIt
     from markupsafe import escape
@@ -145,8 +146,8 @@ def _written(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
                 else ""
             )
             yield "HTML pages", f"{page.stem}: {text}", found
-        shown = reader.render(inert(f"# {text}\n\n- {text}\n\n{markdown_table([text], [[text]])}"))
-        loads = any(mark in shown for mark in ("<img", "<script", "<a ", "<svg", "<iframe"))
+        html = reader.render(inert(f"# {text}\n\n- {text}\n\n{markdown_table([text], [[text]])}"))
+        loads = any(mark in html for mark in ("<img", "<script", "<a ", "<svg", "<iframe"))
         yield "Markdown", text, "it is HTML" if loads else ""
         _rsr("select", *given, "-o", folder / f"new-{i}")
         for table in (*(folder / f"outputs-{i}").rglob("*.csv"), *(folder / f"new-{i}").glob("*.csv")):
@@ -164,7 +165,7 @@ def _number(text: str) -> bool:
     return True
 
 
-def _templates(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
+def templates(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
     from rsr.features.judge import Judge, JudgeSettings
 
     data = _chats(folder / "data", "one", "1")
@@ -186,7 +187,7 @@ def _templates(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
         yield "judge templates", template, found
 
 
-def _programs(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
+def programs(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
     from rsr.grading.grader import Grader, Kind, Outcome
 
     pairs = {(name, tests): (tests, f"```\n{program}\n```") for name, program in FORGED.items() for tests in DECEIVED}
@@ -195,7 +196,7 @@ def _programs(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
             yield "program verdicts", f"{name}: {tests}", "" if grade.outcome is Outcome.WRONG else str(grade.outcome)
 
 
-def _models(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
+def models(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
     """Model folders that run code or take weights from elsewhere."""
     import pickle
     import shutil
@@ -243,7 +244,7 @@ def _models(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
         )
 
 
-def _keys(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
+def keys(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
     """A key in a URL, in what a run records of itself."""
     import subprocess
 
