@@ -81,17 +81,33 @@ def many_datasets(folder: Path, size: int) -> Run:
 
 
 def long_answer(folder: Path, size: int) -> Run:
-    """A chat whose answer has `CHARACTERS` for each of the size, of which 512 tokens are scored."""
+    """A chat whose answer has `CHARACTERS` for each of the size, in bytes, of which 512 tokens are scored."""
     from rsr.api import score
     from rsr.tokens.settings import Settings
 
     root = _fresh(folder / f"answer-{size}")
     student = tiny_student(root / "student")
-    _write_chat(root / "teacher.jsonl", "1 + 2", "1 + 2 = 3 ;\n" * (size * CHARACTERS // 12))
+    _bytes().save_pretrained(student)
+    _write_chat(root / "teacher.jsonl", "1 + 2", "It is 3, so.\n" * (size * CHARACTERS // 13))
     settings = Settings(dtype="float32", device="cpu", max_length=512)
     return lambda: score(student, root / "teacher.jsonl", outputs=root, settings=settings).artefact.path.glob(
         "*.parquet"
     )
+
+
+def _bytes() -> Any:
+    """A tokenizer of bytes, which writes the most tokens for a text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    raw = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=raw)
+    fast.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}" + (
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    return fast
 
 
 def _write_chat(path: Path, question: str, answer: str) -> None:

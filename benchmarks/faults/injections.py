@@ -82,16 +82,19 @@ def tried(world: World, folder: Path, kinds: Sequence[Kind] = ()) -> list[Trial]
 
 
 def _chats(folder: Path, teacher: str, text: str) -> Path:
-    """Data in which a text is everything that it can be: a name, an id, a message and a field."""
+    """Data in which a text is a name, an id, a question and a field; the student has no words to answer with it."""
     folder.mkdir(parents=True, exist_ok=True)
-    chat = {
-        "id": text,
-        "correct": True,
-        "source": text,
-        "messages": [{"role": "user", "content": f"add {text}"}, {"role": "assistant", "content": f"so {text} ."}],
-    }
+    chats = [
+        {
+            "id": f"{text}{end}",
+            "correct": True,
+            "source": text,
+            "messages": [{"role": "user", "content": f"{text} {end}"}, {"role": "assistant", "content": "1 + 2 = 3 ."}],
+        }
+        for end in ("", "2")
+    ]
     for name in (teacher, "other"):
-        (folder / f"{name}.jsonl").write_text(json.dumps(chat) + "\n")
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
     return folder
 
 
@@ -136,10 +139,10 @@ def written(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
         data = _chats(folder / f"data-{i}", _safe(text), text)
         given = ["--student", world.student, data, "--dtype", "float32", "--outputs", folder / f"outputs-{i}"]
         pages = [folder / f"{i}-{verb}.html" for verb in ("report", "inspect")]
-        _rsr("report", *given, "-o", pages[0])
-        _rsr("inspect", *given[:-2], "--trajectory", f"{_safe(text)}:0", "--html", pages[1])
+        said = _rsr("report", *given, "-o", pages[0])[1]
+        said += _rsr("inspect", *given[:-2], "--trajectory", f"{_safe(text)}:0", "--html", pages[1])[1]
         for page in pages:
-            html = page.read_text()
+            html = page.read_text() if page.is_file() else text + said
             found = (
                 "it stands in the page as it is"
                 if text != escape(text) and (text in html or _safe(text) in html)
