@@ -18,6 +18,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import repeat
 from typing import Any
 
 from rsr.grading.remote import OPERATIONS, Peer
@@ -165,7 +166,7 @@ def main() -> None:
         importlib.import_module(name)
     # Nothing runs unless the walls hold, around programs and around tests.
     tried = [("", "x = 1"), ("", "open('/')"), ("", "import os; os.fork()"), ("open('/')", "")]
-    found = [judge(lambda same=request: same, 60.0, code) for request in tried]
+    found = [judge(repeat(request).__next__, 60.0, code) for request in tried]
     if found != [CORRECT, WRONG, WRONG, WRONG]:
         sys.exit(f"programs cannot be confined here: {found}")
     print(CORRECT.decode(), flush=True)  # ready

@@ -114,7 +114,8 @@ class Peer:
 
     def _received(self) -> list[Any]:
         """The next message, of which it is sure that it has a kind and as many parts."""
-        return self._made(lambda: _message(self._read(self._read_length())))
+        message: list[Any] = self._made(lambda: _message(self._read(self._read_length())))
+        return message
 
     def _read_length(self) -> int:
         (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
@@ -165,7 +166,7 @@ class Peer:
             return value
         kind, *parts = value
         if kind == _NUMBER:
-            return int(*parts, 16)
+            return int(parts[0], 16)
         if kind == _MINE:
             return Remote(self, *parts)
         if kind == _YOURS:
