@@ -119,7 +119,7 @@ def publish(folder: Path, text: str, tables: Mapping[str, pl.DataFrame] | None =
         write_text(folder / "table.md", text := inert(text))
         write_record(folder, **facts)
     Console(width=120).print(Markdown(printable(text)))
-    print(f"Written to {folder}")
+    print(printable(f"Written to {folder}"))
 
 
 def inert(markdown: str) -> str:

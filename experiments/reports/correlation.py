@@ -13,6 +13,7 @@ from experiments.app.entry import command_line
 from experiments.app.shared_configs import CorrelationConfig
 from experiments.paper.metric_table import NO_INPUTS, Print, Result, Table
 from experiments.paper.published import AVERAGE
+from rsr.errors import printable
 from rsr.metrics.token import rsr
 from rsr.stats.correlation import minimum_detectable_correlation
 from rsr.stats.effect import interval_text
@@ -43,7 +44,7 @@ def show(results: Sequence[Result], warnings: Sequence[str], folder: Path) -> No
     console.print("\nDiagnosis", style="bold")
     for warning in warnings or ["nothing conspicuous"]:
         console.print(f"- {warning}", markup=False, soft_wrap=True)
-    console.print(f"\nWritten to {folder}", markup=False, soft_wrap=True)
+    console.print(printable(f"\nWritten to {folder}"), markup=False, soft_wrap=True)
 
 
 def write(
