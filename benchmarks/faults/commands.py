@@ -95,7 +95,7 @@ def commands(world: World) -> list[Command]:
     """A command of each stage that runs on any machine."""
     data, bench = _data(world), _bench(world)
     of_rsr = [sys.executable, "-m", "rsr"]
-    scoring = ["--student", world.student, data, "--dtype", "float32", "--token-budget", "512"]
+    scoring: list[str | Path] = ["--student", world.student, data, "--dtype", "float32", "--token-budget", "512"]
 
     def experiment(name: str, *options: str | Path) -> Callable[[Path], list[str | Path]]:
         script, given = ROOT / "experiments" / f"{name}.py", f"student={world.student}"

@@ -210,7 +210,10 @@ def models(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
 
     pickled = pickle.dumps(Code())
     python = f"from pathlib import Path\nPath({str(folder / MARK)!r}).touch()\n"
-    code = {"auto_map": {"AutoModelForCausalLM": "code.Model", "AutoConfig": "code.Config"}, "model_type": "own"}
+    code: dict[str, object] = {
+        "auto_map": {"AutoModelForCausalLM": "code.Model", "AutoConfig": "code.Config"},
+        "model_type": "own",
+    }
     index = "model.safetensors.index.json"
 
     def indexed(name: str) -> dict[str, str | bytes]:
