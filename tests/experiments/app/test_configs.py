@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from experiments.app import entry
-from experiments.app.shared_configs import ROOT, TeachersConfig
+from experiments.app.shared_configs import ROOT, StudentConfig, TeachersConfig
 from experiments.paper.published import read
 from rsr.errors import InputError
 
@@ -115,3 +115,8 @@ def test_a_key_in_a_url_is_in_no_record(monkeypatch):
     again = OmegaConf.merge(composed("score", "student=smollm2"), {"judge": OmegaConf.create(recorded).judge})
     with pytest.raises(InputError, match=r"judge\.endpoint: its key is hidden"):
         OmegaConf.to_object(again)
+
+
+def test_a_student_that_is_not_there_is_refused_when_it_is_named():
+    with pytest.raises(InputError, match=r"\./gone: no such model folder"):
+        StudentConfig("gone", "./gone")
