@@ -31,6 +31,7 @@ def report(data: tuple[str, ...], student: str | None, output: Path, settings: S
     Takes the options of `rsr select`. The page is one file that asks nothing of any host.
     """
     scores, read, chosen = selected(data, student, scores=None, settings=settings, **given)
+    from rsr.cli.terminal import say
     from rsr.selection.ranking import rank
     from rsr.store.artefacts import write_text, writing
     from rsr.student.student import load_renderer
@@ -50,4 +51,4 @@ def report(data: tuple[str, ...], student: str | None, output: Path, settings: S
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         write_text(output, page(f"Which teacher for {name}?", content, shlex.join(["rsr", *sys.argv[1:]])))
-    click.echo(f"Written to {output}")
+    say(f"Written to {output}")

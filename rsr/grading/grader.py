@@ -2,7 +2,8 @@ r"""The grader: is the final answer of a response the gold answer, or does its p
 
 The answer is taken out of the response here, and judged in worker processes. Whether it equals the gold answer is left to
 Math-Verify (rsr/grading/math_worker.py), which can run for hours or fill the memory on a single pair, inside C code that no signal
-interrupts, so that only killing the process holds a limit. A program is run with its tests in a sandbox (rsr/grading/program_worker.py).
+interrupts, so that only killing the process holds a limit. Programs are run in a sandbox, and their
+tests in another (rsr/grading/program_worker.py).
 """
 
 import json
@@ -24,7 +25,7 @@ from typing import Self
 
 from rsr.errors import InputError
 
-VERSION = 2  # raised when what a grade means changes
+VERSION = 3  # raised when what a grade means changes
 
 WALL_LIMIT = 20  # times the processor time of a pair: for a machine that does much else, and for what sleeps
 START_LIMIT = 120.0  # seconds a worker may take to import sympy on a busy machine
@@ -37,9 +38,14 @@ class Kind(Enum):
     programs = "programs"  # gold is Python that raises if the program, run before it, is wrong
 
 
-WORKERS = {  # of each kind, with the interpreter's options
-    Kind.mathematics: ("math_worker.py", ["-P"]),
-    Kind.programs: ("program_worker.py", ["-I", "-S"]),
+_FOLDER = Path(__file__).parent
+# What the interpreter is given for a worker of each kind. That of programs has the standard library alone, and this package.
+WORKERS = {
+    Kind.mathematics: ["-P", str(_FOLDER / "math_worker.py")],
+    Kind.programs: [
+        *("-I", "-S", "-c"),
+        f"import sys; sys.path.append({str(_FOLDER.parents[1])!r}); from rsr.grading.program_worker import main; main()",
+    ],
 }
 # Where responses say their answer, by name. A pattern's last match counts, and of it what its group captures.
 BOX = "boxed"
@@ -254,11 +260,10 @@ class _Worker:
 
     def __init__(self, kind: Kind, timeout: float) -> None:
         # Not by multiprocessing, which would import the program's main module, with all it imports, into each worker. By
-        # path, to be found from any working folder; -P, or -I, keeps that path's folder from shadowing other modules.
+        # path, to be found from any working folder; -P, or -I, keeps other folders from shadowing modules.
         # Ctrl-C reaches the parent alone, which cleans up.
-        script, options = WORKERS[kind]
         self._process = subprocess.Popen(
-            [sys.executable, *options, str(Path(__file__).with_name(script)), str(timeout)],
+            [sys.executable, *WORKERS[kind], str(timeout)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
