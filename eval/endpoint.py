@@ -63,19 +63,22 @@ class Endpoint:
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
         if not requests:
             return
-        with asyncio.Runner() as runner:  # which cancels what is open when it is left
+        tasks = set[asyncio.Task[tuple[int, Completion]]]()
+        with asyncio.Runner() as runner:
             client = self._client()
-            model = runner.run(self._meet(client, max(len(r.prompt) + r.room for r in requests)))
-            gate = asyncio.Semaphore(self.evaluation.concurrency)
-            loop = runner.get_loop()
-            tasks = {loop.create_task(self._answer(client, gate, model, i, r)) for i, r in enumerate(requests)}
-            while tasks:
-                done, tasks = runner.run(_some(tasks))
-                failures = [error for task in done if (error := task.exception())]
-                yield from (task.result() for task in done if not task.exception())
-                if failures:
-                    raise failures[0]
-                self.watch()
+            try:
+                model = runner.run(self._meet(client, max(len(r.prompt) + r.room for r in requests)))
+                gate, loop = asyncio.Semaphore(self.evaluation.concurrency), runner.get_loop()
+                tasks |= {loop.create_task(self._answer(client, gate, model, i, r)) for i, r in enumerate(requests)}
+                while tasks:
+                    done, tasks = runner.run(_some(tasks))
+                    failures = [error for task in done if (error := task.exception())]
+                    yield from (task.result() for task in done if not task.exception())
+                    if failures:
+                        raise failures[0]
+                    self.watch()
+            finally:
+                runner.run(_end(client, tasks))
 
     def _client(self) -> "AsyncOpenAI":
         from openai import AsyncOpenAI, Timeout
@@ -190,6 +193,14 @@ class Endpoint:
             return Completion(completion.tokens, "stop")
         whole = completion.finish_reason == "length" and len(completion.tokens) == request.room
         return completion if whole else None
+
+
+async def _end(client: "AsyncOpenAI", tasks: set[asyncio.Task[tuple[int, Completion]]]) -> None:
+    """Give up what is open."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await client.close()
 
 
 async def _some(tasks: set[asyncio.Task[Any]]) -> tuple[set[asyncio.Task[Any]], set[asyncio.Task[Any]]]:

@@ -68,26 +68,30 @@ def of(sampler, requests) -> list[Completion]:
     return [found[i] for i in range(len(requests))]
 
 
+@pytest.fixture(scope="module")
+def started(folder, tmp_path_factory):
+    """A server that runs, with a file for the faults it is to suffer and a log of what it has answered."""
+    place = tmp_path_factory.mktemp("server")
+    script = str(ROOT / "tests" / "completions_server.py")
+    options = ["--faults", str(place / "faults"), "--log", str(place / "log"), "--name", "tiny"]
+    command = shlex.join([sys.executable, script, "{model}", "--port", "{port}", *options])
+    (place / "faults").touch()
+    with Server(command, str(folder), None, place / "server.log") as server:
+        yield server
+
+
 @pytest.fixture
-def serve(folder, tmp_path):
-    """Starts a server that suffers faults, and gives it with its log."""
-    started = []
+def serve(started):
+    def suffering(*faults) -> Server:
+        (started.log.parent / "faults").write_text("".join(f"{fault}\n" for fault in faults))
+        (started.log.parent / "log").write_text("")
+        return started
 
-    def start(*faults, name="tiny"):
-        (tmp_path / "faults").write_text("".join(f"{fault}\n" for fault in faults))
-        options = ["--faults", str(tmp_path / "faults"), "--log", str(tmp_path / "log"), "--name", name]
-        script = str(ROOT / "tests" / "completions_server.py")
-        command = shlex.join([sys.executable, script, "{model}", "--port", "{port}", *options])
-        started.append(Server(command, str(folder), None, tmp_path / "server.log").__enter__())
-        return started[-1]
-
-    yield start
-    for server in started:
-        server.__exit__()
+    return suffering
 
 
-def answered(tmp_path):
-    return [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+def answered(log):
+    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 # --- the same work -------------------------------------------------------------------------------------------------
@@ -113,7 +117,7 @@ def test_a_server_with_every_fault_gives_the_greedy_answers(serve, folder, chat,
     endpoint = Endpoint(server.url, (str(folder),), chat.end_tokens, SERVED, server.watch)
     assert of(endpoint, requests) == greedy
     assert endpoint.facts()["server_version"] == "1.0"
-    asked = answered(tmp_path)
+    asked = answered(server.log.with_name("log"))
     assert {tuple(body["prompt"]) for body in asked} == {request.prompt for request in requests}
     assert {body["seed"] for body in asked} == {seed(request.source) for request in requests}
     assert all(body["top_k"] == -1 and body["repetition_penalty"] == 1.0 for body in asked)
@@ -136,9 +140,11 @@ def test_answers_outlive_the_server(serve, folder, student, chat, tmp_path, benc
     table = samples.read(drawn)
     assert table["problem"].to_list() == [p for i in range(5) for p in [f"p{i}"] * 2]
     assert advanced == [3] + [1] * 7
-    assert len(answered(tmp_path)) <= 11  # the one that was under way may have been answered to nobody
+    # The one that was under way may have been answered to nobody.
+    assert len(answered(server.log.with_name("log"))) <= 11
     assert {p.name for p in drawn.path.iterdir()} == {samples.SAMPLES, "manifest.json", "key.json"}
-    assert not any(b"sk-secret" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    kept = [*tmp_path.rglob("*"), server.log]
+    assert not any(b"sk-secret" in path.read_bytes() for path in kept if path.is_file())
 
 
 @pytest.fixture
@@ -150,17 +156,42 @@ def benchmark(tmp_path):
     return benchmarks.load("aime24", tmp_path)
 
 
+def test_a_command_starts_a_server_of_its_student_and_stops_it(folder, benchmark, tmp_path):
+    script = shlex.join([sys.executable, str(ROOT / "tests" / "completions_server.py")])
+    settings = [
+        f"student={folder}",
+        "teachers=none",
+        "evaluation.benchmarks=[aime24]",
+        f"evaluation.data={tmp_path}",
+        "evaluation.samples=2",
+        "evaluation.max_new_tokens=8",
+        f"evaluation.server={script} {{model}} --port {{port}} --log {tmp_path / 'log'}",
+        "evaluation.engine=small-1.0",
+        "scoring.dtype=float32",
+        f"paths.outputs={tmp_path / 'outputs'}",
+    ]
+    command = [sys.executable, str(ROOT / "experiments" / "evaluate.py"), *settings]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert "Acc@2 over 5 problems" in ran.stdout and "(0 timed out)" in ran.stdout
+    assert len(answered(tmp_path / "log")) == 10
+    (key,) = (tmp_path / "outputs" / "samples").glob("*/key.json")
+    assert json.loads(key.read_text())["sampling"]["way"] == "server"
+    assert len(list((tmp_path / "outputs" / "servers").iterdir())) == 1
+
+
 # --- what is refused -----------------------------------------------------------------------------------------------
 
 
 def test_answers_of_another_model_version_or_prompt_are_refused(serve, chat, requests):
-    server = serve("text", "other", name="other")
+    server = serve("text", "other")
 
-    def ask(names=("other",), **changes):
+    def ask(names=("tiny",), **changes):
         return of(Endpoint(server.url, names, chat.end_tokens, replace(SERVED, **changes)), requests[:1])
 
-    with pytest.raises(InputError, match=r"serves other, and not tiny: .* counted for another model"):
-        ask(("tiny",))
+    with pytest.raises(InputError, match=r"serves tiny, and not another: .* counted for another model"):
+        ask(("another",))
     with pytest.raises(InputError, match=r"is of version 1.0, and evaluation.engine=vllm-0.33.0"):
         ask(engine="vllm-0.33.0")
     with pytest.raises(InputError, match="says no token ids"):
@@ -169,7 +200,7 @@ def test_answers_of_another_model_version_or_prompt_are_refused(serve, chat, req
         ask()
     long = [replace(requests[0], room=4000)]
     with pytest.raises(InputError, match="serves contexts of 2048 tokens"):
-        of(Endpoint(server.url, ("other",), chat.end_tokens, SERVED), long)
+        of(Endpoint(server.url, ("tiny",), chat.end_tokens, SERVED), long)
 
 
 def test_a_server_that_cannot_start_or_keeps_ending_is_named_with_its_log(folder, tmp_path, monkeypatch):
