@@ -15,9 +15,12 @@ ASSUMED = (
     "a layer keeps in float32 its input, both norms and what is between them, in bfloat16 five times its width, queries, "
     "keys, values and result of attention, and four times the feed-forward's width; no score matrix",
     "checkpointing keeps each layer's input in float32, and one layer's activations at a time",
-    "logits of every position: in bfloat16, in float32, and a float32 copy on the way to the loss or back",
-    "not counted: the CUDA context, fragmentation, buffers of communication",
+    "loss: a tile of logits and the head's part of it in bfloat16, float32 gradients of the whole head (not under LoRA) and of "
+    "every position's hidden state; logits never exist whole",
+    "LoRA: the student's weights in float32, gradients and moments of the adapters alone",
+    "not counted: the CUDA context, fragmentation, buffers of communication, what adapters keep besides their inputs",
 )
+TILE = (4096, 32_768)  # positions and vocabulary entries of which TRL has logits at a time
 
 
 @dataclass
@@ -55,6 +58,12 @@ class Shape:
     def parameters(self) -> int:
         return self.layers * self.layer + self.ends + self.hidden
 
+    def adapters(self, rank: int) -> int:
+        """Parameters of LoRA on every linear layer but the head."""
+        hidden, attention, key_value, inner = self.hidden, self.attention_width, self.key_value_width, self.feed_forward
+        widths = 2 * (hidden + attention) + 2 * (hidden + key_value) + 3 * (hidden + inner)
+        return self.layers * rank * widths
+
     @property
     def ends(self) -> int:
         """Parameters of embeddings and head."""
@@ -75,7 +84,7 @@ class Shape:
 class Spread(Enum):
     """Where weights, gradients and optimiser are."""
 
-    none = "one GPU"
+    none = "one device"
     fsdp = "FSDP"
     offloaded = "ZeRO-3 with offloading"
 
@@ -89,7 +98,7 @@ class Memory:
     optimiser: float
     gathered: float
     activations: float
-    logits: float
+    loss: float
     main_memory: float = 0.0
 
     @property
@@ -97,30 +106,43 @@ class Memory:
         return float(sum(asdict(self).values())) - self.main_memory
 
 
-def of_training(shape: Shape, tokens: int, devices: int, spread: Spread, *, checkpointing: bool) -> Memory:
-    """Estimate the memory of full fine-tuning.
+def of_training(
+    shape: Shape, tokens: int, devices: int, spread: Spread, *, checkpointing: bool, lora_rank: int = 0
+) -> Memory:
+    """Estimate the memory of fine-tuning.
 
     Args:
         tokens: in a device's forward pass: the longest chat times the micro-batch.
         devices: that the model is spread over, all of one machine.
+        lora_rank: of adapters; 0 trains all weights.
     """
-    share = FLOAT32 * shape.parameters / (1 if spread is Spread.none else devices)
+    over = 1 if spread is Spread.none else devices
+    adapters = shape.adapters(lora_rank)
+    weights = FLOAT32 * (shape.parameters + adapters) / over
+    gradients = FLOAT32 * (adapters if lora_rank else shape.parameters) / over
     gathered = 0 if spread is Spread.none else BFLOAT16 * (2 * shape.layer + shape.ends)
     whole_layer = tokens * layer_activations(shape)
     kept = FLOAT32 * tokens * shape.hidden * shape.layers + whole_layer
-    optimiser, main_memory = 2 * share, 0.0
+    optimiser, main_memory = 2 * gradients, 0.0
     if spread is Spread.offloaded:  # with it go the float32 weights that it steps; the devices keep bfloat16
-        main_memory, optimiser = devices * 3 * share, 0.0
-        share = share * BFLOAT16 / FLOAT32
+        main_memory, optimiser = devices * (weights + optimiser), 0.0
+        weights, gradients = (part * BFLOAT16 / FLOAT32 for part in (weights, gradients))
     return Memory(
-        weights=share,
-        gradients=share,
+        weights=weights,
+        gradients=gradients,
         optimiser=optimiser,
         gathered=gathered,
         activations=kept if checkpointing else shape.layers * whole_layer,
-        logits=tokens * shape.vocabulary * (BFLOAT16 + FLOAT32 + FLOAT32),
+        loss=_loss(shape, tokens, head_is_trained=not lora_rank),
         main_memory=main_memory,
     )
+
+
+def _loss(shape: Shape, tokens: int, *, head_is_trained: bool) -> int:
+    """Bytes of the way from hidden states to the loss and back."""
+    rows, entries = min(tokens, TILE[0]), min(shape.vocabulary, TILE[1])
+    tile = BFLOAT16 * entries * (rows + shape.hidden)
+    return tile + FLOAT32 * shape.hidden * (tokens + (shape.vocabulary if head_is_trained else 0))
 
 
 def layer_activations(shape: Shape) -> int:
