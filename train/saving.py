@@ -31,7 +31,9 @@ def save(
     gathered = trainer.accelerator.get_state_dict(trainer.model_wrapped) if spread else None
     if not trainer.is_world_process_zero():
         return
-    shutil.rmtree(folder, ignore_errors=True)  # what was half written is not written over: whoever wrote it may be asleep
+    shutil.rmtree(
+        folder, ignore_errors=True
+    )  # what was half written is not written over: whoever wrote it may be asleep
     of = getattr(torch, dtype)
     if gathered is None:
         model.to(of).save_pretrained(folder)

@@ -356,6 +356,7 @@ def _arguments(training: Training, devices: int, folder: Path, tracking: Trackin
         max_length=training.max_length if training.packing else None,  # overlong rows are dealt with already
         packing=training.packing,
         bf16=training.bf16,
+        use_cpu=not torch.cuda.is_available(),  # where it is not said, bf16 is refused
         gradient_checkpointing=training.gradient_checkpointing,
         save_steps=min(0.999, 1 / training.checkpoints),  # a share of the steps, too
         save_total_limit=1,

@@ -242,7 +242,9 @@ def _training(config: StudyConfig, device: Device, inputs: Inputs, *, spread: bo
     hours = times * operations / (device.flops * config.plan.utilisation) / 3600
     weights = cells * shape.parameters * (BFLOAT16 if training.bf16 else FLOAT32)
     trained = shape.adapters(training.lora.rank) if training.lora.rank else shape.parameters
-    note = "disk with one checkpoint and its optimiser" + ("; each on all devices, as no one holds it" if spread else "")
+    note = "disk with one checkpoint and its optimiser" + (
+        "; each on all devices, as no one holds it" if spread else ""
+    )
     return Stage("train", cells, training.epochs * tokens, hours, weights + 3 * FLOAT32 * trained, note, spread)
 
 

@@ -115,8 +115,7 @@ def _stages(budget: Budget) -> str:
         return [name, cells, tokens, f"{hours:,.3g}", f"{elapsed:,.3g}", f"{cost:,.0f}", f"{disk / 1e9:,.3g}"]
 
     rows = [
-        row(s.name, str(s.cells), f"{s.tokens:,.3g}", s.hours, s.elapsed(budget.devices), s.disk)
-        for s in budget.stages
+        row(s.name, str(s.cells), f"{s.tokens:,.3g}", s.hours, s.elapsed(budget.devices), s.disk) for s in budget.stages
     ]
     hours, disk = sum(s.hours for s in budget.stages), sum(s.disk for s in budget.stages)
     rows.append(row("all", "", "", hours, budget.hours, disk))
@@ -144,7 +143,9 @@ def assumed(config: StudyConfig, budget: Budget) -> list[str]:
         *sampling_cost.ASSUMED,
     ]
     if taken.tokens_per_second:
-        sampling = [f"sampling writes {taken.tokens_per_second:,.0f} tokens a second and device (plan.tokens_per_second)"]
+        sampling = [
+            f"sampling writes {taken.tokens_per_second:,.0f} tokens a second and device (plan.tokens_per_second)"
+        ]
     return [
         *budget.inputs.source,
         f"{budget.devices} devices (plan.devices), each a{'n' if device.name[0] in 'AH' else ''} {device.name} (plan.card); hours "

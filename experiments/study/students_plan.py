@@ -37,7 +37,13 @@ def plan(config: StudyConfig) -> list[str]:
         rows.append([student.name, *numbers[:2], spread, *numbers[2:]])
         lines = assumed(of_one, budget)
     device = budget.device.name
-    header = ["hours on the clock", "score", "train", "devices a training", *(f"evaluate by {way.value}" for way in WAYS)]
+    header = [
+        "hours on the clock",
+        "score",
+        "train",
+        "devices a training",
+        *(f"evaluate by {way.value}" for way in WAYS),
+    ]
     header += ["all, by server", f"{device}-hours, by server"]
     # What a stage says of itself is another for another student.
     common = [line for line in lines if not line.startswith(("train: ", "evaluate: "))]

@@ -26,10 +26,23 @@ def test_fsdp_gives_the_losses_and_weights_of_one_process(tmp_path, tied):
     model = save(tmp_path / "tiny", tied=tied)
     settings = Training(**SETTINGS, micro_batch=8)
     alone = fine_tune(Base("tiny", str(model)), dataset(), settings, tmp_path / "one")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
     command = [*launch, *FSDP, str(ROOT / "tests" / "train" / "spread.py"), str(model), str(tmp_path / "two")]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == 0, done.stderr[-3000:]
     spread = of_folder(next((tmp_path / "two" / "trained").glob("tiny-*")))
