@@ -21,7 +21,7 @@ from experiments.app.result_folder import markdown_table, publish
 from experiments.app.shared_configs import ROOT
 
 VOCABULARY, HIDDEN = 151_936, 64
-POSITIONS = (1_024, 2_048, 4_096)
+POSITIONS = (1_024, 2_048)
 WAYS = ("whole logits", "tiles")
 
 

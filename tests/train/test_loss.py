@@ -46,7 +46,7 @@ def test_tiles_give_the_loss_and_gradients_of_whole_logits(base, tmp_path, monke
         loss.backward()
     labels = batch["labels"]
     logits = type(untiled).forward(untiled, batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    assert largest.numbers < logits.numel() / 3
+    assert largest.numbers < logits.numel() / 2
     targets = labels[:, 1:].flatten()
     plain = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets, ignore_index=IGNORED)
     plain.backward()
