@@ -44,7 +44,7 @@ def save(
     tokenizer.save_pretrained(folder)
 
 
-def _as_saved(model: "PreTrainedModel", gathered: dict[str, Any], dtype: Any) -> dict[str, Any]:
+def _as_saved(model: Any, gathered: dict[str, Any], dtype: Any) -> dict[str, Any]:
     """Gathered weights in the dtype that they are saved in; one that is tied to another is left to it."""
     tied = model.all_tied_weights_keys
     return {name: weight.to(dtype) for name, weight in gathered.items() if name not in tied}

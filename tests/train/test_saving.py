@@ -32,7 +32,9 @@ def test_weights_trained_under_bf16_are_saved_in_it(base, tmp_path, lora):  # no
 
 
 def rows(*answers):
-    return Rows([[1, *ids] for ids in answers], [[IGNORED, *ids] for ids in answers], [[1] for _ in answers], eot=9)
+    return Rows(
+        [[1, *ids] for ids in answers], [[IGNORED, *ids] for ids in answers], prompts=[[1] for _ in answers], eot=9
+    )
 
 
 def test_where_trained_answers_are_too_long_to_end_nothing_is_said_of_stopping(tmp_path):
