@@ -50,9 +50,9 @@ def test_tiles_give_the_loss_and_gradients_of_whole_logits(base, tmp_path, monke
     targets = labels[:, 1:].flatten()
     plain = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets, ignore_index=IGNORED)
     plain.backward()
-    assert loss.item() == pytest.approx(plain.item(), rel=1e-6)
+    assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
     for (name, tiled), whole in zip(trainer.model.named_parameters(), untiled.parameters(), strict=True):
-        assert torch.allclose(tiled.grad, whole.grad, rtol=1e-4, atol=1e-6), name
+        assert torch.allclose(tiled.grad, whole.grad, rtol=1e-4, atol=1e-5), name
 
 
 def test_a_head_that_the_tiles_do_not_know_is_refused(tmp_path):
