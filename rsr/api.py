@@ -18,6 +18,7 @@ from rsr.selection.groups import GroupedRanking
 from rsr.selection.ranking import By, Ranking
 from rsr.selection.rules import Correct, Rule
 from rsr.selection.training_set import TrainingSet
+from rsr.selection.weights import Weights
 from rsr.student.settings import Loading
 from rsr.student.student import Student, check, of_model
 from rsr.tokens.settings import Settings
@@ -117,6 +118,7 @@ def select(
     *,
     metric: str = "rsr",
     preset: str = "",
+    weights: Weights | None = None,
     teachers: Sequence[str] = (),
     without: Sequence[str] = (),
     min_response_tokens: int | None = None,
@@ -139,6 +141,7 @@ def select(
 
     Args:
         data: what was scored, or part of it.
+        weights: choose by the gain of this method instead of the metric, and weigh the records (`rsr.selection.weights`).
         teachers, without: whose answers are looked at, and whose are not; none names all.
         answers: where a response says its answer, in order (`rsr.grading.grader.extract`).
         against: evaluation sets to look for overlap with.
@@ -151,7 +154,15 @@ def select(
     read = of_teachers(discovery.read(data, on_error=on_error, fields=fields), teachers, without)
     known = _scores(scores)
     chosen = training_set.select(
-        known, read, rule, metric=metric, preset=preset, group=group, by_prompt=by_prompt, answers=answers
+        known,
+        read,
+        rule,
+        metric=metric,
+        preset=preset,
+        weights=weights,
+        group=group,
+        by_prompt=by_prompt,
+        answers=answers,
     )
     return chosen.against(against)
 

@@ -53,6 +53,13 @@ PLAIN = {
     ("lark_learnability", ""): lambda r, s, h: (
         sum(1 - 2 * math.exp(-x) + squares(y) for x, y in zip(s, h, strict=True)) / sum(s)
     ),
+    ("avg_rank_indicator", ""): lambda r, s, h: (
+        sum(
+            2 ** (1 / math.log2(min(x, 100) + 1) - 1 / math.log2(expected_rank(y) + 1))
+            for x, y in zip(r, h, strict=True)
+        )
+        / len(r)
+    ),
     ("calibrated_rsr", ""): lambda r, s, h: (
         (sum(min(x, 100) for x in r) / sum(expected_rank(y) for y in h)) / (sum(s) / sum(h))
     ),
