@@ -276,7 +276,7 @@ def turns(model: str, rounds: int, data: Path | None) -> None:
 def metrics(model: str, rounds: int) -> None:
     """All token metrics of one pass beside RSR alone."""
     student = students.load(model, device="cpu")
-    drawn = chats(student, LENGTHS["short"].draw())
+    drawn = chats(student, LENGTHS["short"].draw()[:3])
     table = of_one_pass.measure(student, drawn, rounds)
     text = [
         "# All token metrics of one forward pass",

@@ -15,6 +15,7 @@ from rsr.metrics.score_tables import Progress, Scores, silent
 from rsr.selection import groups, ranking, training_set
 from rsr.selection.candidates import of_teachers
 from rsr.selection.groups import GroupedRanking
+from rsr.selection.matching import Match
 from rsr.selection.ranking import By, Ranking
 from rsr.selection.rules import Correct, Rule
 from rsr.selection.training_set import TrainingSet
@@ -132,6 +133,7 @@ def select(
     tokens: int | None = None,
     group: str | None = None,
     by_prompt: bool = False,
+    match: tuple[Match, str | Path] | None = None,
     answers: Sequence[str] = USUAL,
     against: Sequence[str | Path] = (),
     on_error: OnError = "error",
@@ -143,6 +145,8 @@ def select(
         data: what was scored, or part of it.
         weights: choose by the gain of this method instead of the metric, and weigh the records (`rsr.selection.weights`).
         teachers, without: whose answers are looked at, and whose are not; none names all.
+        match: what to make equal ("tokens", "rows", "teachers", "tokens_and_teachers"), and the folder of the set that it is to be
+            equal to.
         answers: where a response says its answer, in order (`rsr.grading.grader.extract`).
         against: evaluation sets to look for overlap with.
         fields: see `score`.
@@ -164,7 +168,7 @@ def select(
         by_prompt=by_prompt,
         answers=answers,
     )
-    return chosen.against(against)
+    return (chosen.matched(*match) if match else chosen).against(against)
 
 
 def inspect(

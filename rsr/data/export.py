@@ -46,7 +46,8 @@ def as_messages(trajectory: Trajectory) -> dict[str, Any]:
     messages = [_as_dict(message) for message in trajectory.messages]
     answer = {} if trajectory.answer is None else {"answer": trajectory.answer}
     tools = {"tools": trajectory.tool_schemas} if trajectory.tools else {}
-    return {"id": trajectory.id, "messages": messages} | tools | answer
+    weight = {} if trajectory.weight is None else {"weight": trajectory.weight}
+    return {"id": trajectory.id, "messages": messages} | tools | answer | weight
 
 
 def _as_dict(message: Message) -> dict[str, Any]:

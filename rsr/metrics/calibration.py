@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsr.metrics.base import Floats, Parts, metric
-from rsr.metrics.token import BOTH, avg_entropy, avg_rank_clipped, avg_surprisal, clipped_rank
+from rsr.metrics.token import BOTH, avg_entropy, avg_rank_clipped, avg_surprisal
+from rsr.tokens.token_weights import ranktuner
 from rsr.tokens.tokens import Tokens, divide
 
 
@@ -36,15 +37,6 @@ def lark_learnability(tokens: Tokens) -> Parts:
     return Parts(divide(tokens.mean(1 - 2 * p + _wide(tokens.squares)), avg_surprisal(tokens).values))
 
 
-def relative_rank_indicator(tokens: Tokens) -> Floats:
-    """RankTuner's indicator of each token: 1 where it ranks as expected, above 1 where it ranks better. Its source weighs a token by one
-    over it.
-    """
-    ranks, expected = clipped_rank(tokens), _wide(tokens.expected_rank)
-    decay = [1 / np.log2(of + 1) for of in (ranks, expected)]
-    return np.exp2(decay[0] - decay[1])
-
-
 @metric(
     name="avg_rank_indicator",
     title="Mean relative rank indicator",
@@ -60,7 +52,7 @@ def relative_rank_indicator(tokens: Tokens) -> Floats:
     "the rank and its expectation are not clipped; a token store keeps the expectation of the clipped one.",
 )
 def avg_rank_indicator(tokens: Tokens) -> Parts:
-    return Parts(tokens.mean(relative_rank_indicator(tokens)))
+    return Parts(tokens.mean(1 / ranktuner(tokens)))
 
 
 @metric(
