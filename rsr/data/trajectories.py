@@ -76,6 +76,7 @@ class Trajectory:
         row: place of its record among the records that were read, from 0.
         tools: JSON text of each tool that the assistant may call, as chat templates want it:
             {"type": "function", "function": {"name", "description", "parameters"}}.
+        images: number of images in its messages.
     """
 
     id: str
@@ -86,6 +87,7 @@ class Trajectory:
     row: int = 0
     tools: tuple[str, ...] = ()
     weight: float | None = None
+    images: int = 0
 
     @property
     def tool_schemas(self) -> list[Any]:
@@ -366,7 +368,8 @@ class _Reader:
         answer = record.get("answer")
         answer = None if answer is None else str(answer)
         correct, weight = _correct(record.get("correct")), _weight(record.get("weight"))
-        return Trajectory(identity, identity, tuple(chat.messages), answer, correct, row, tools, weight)
+        images = sum(len(message.images) for message in chat.messages)
+        return Trajectory(identity, identity, tuple(chat.messages), answer, correct, row, tools, weight, images)
 
 
 def prompt_hash(messages: Iterable[Message], tools: Sequence[str]) -> str:

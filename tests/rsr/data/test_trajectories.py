@@ -174,8 +174,12 @@ def test_skipping_a_record_shifts_no_key():
         ),
         ({"messages": [CHAT[0], CHAT[1] | {"thinking": "a"}, CHAT[2]]}, "message 1 is the user's and has reasoning"),
         (
+            {"messages": [*CHAT[:2], CHAT[2] | {"content": [{"type": "video", "url": "a"}]}]},
+            "message 2 has a part of type 'video', which is not read",
+        ),
+        (
             {"messages": [*CHAT[:2], CHAT[2] | {"content": [{"type": "image", "url": "a"}]}]},
-            "message 2 has a part of type 'image', which is not read",
+            "message 2 is the assistant's and has an image, which no student writes",
         ),
     ],
 )
