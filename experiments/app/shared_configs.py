@@ -331,7 +331,8 @@ class InfluenceConfig:
 
 @dataclass
 class MetricsConfig(ScoreConfig):
-    metrics: Any = "tokens"  # names or groups: all, tokens, text, steps, gradients, endpoint, influence, grad
+    # Names or groups: all, tokens, text, graded, steps, step_heads, responses_alone, activations, gradients, endpoint, influence, grad
+    metrics: Any = "tokens"
     local: LocalConfig = field(default_factory=LocalConfig)
     gradients: GradientConfig = field(default_factory=GradientConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
