@@ -371,7 +371,8 @@ def _overlap(
     evaluation: contamination.EvaluationSet, sources: Sequence[Source]
 ) -> tuple[Overlap, list[tuple[str, str, str]]]:
     """The overlap of sources with an evaluation set, and teacher, generation and id of what overlaps."""
-    hits, keys = {}, []
+    hits: dict[str, list[str]] = {}
+    keys: list[tuple[str, str, str]] = []
     for dataset in (source.dataset for source in sources):
         for t in dataset.trajectories:
             texts = [m.text for m in t.messages if m.role != "system"]
