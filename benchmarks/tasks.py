@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.generated import PROMPT, stores
+from benchmarks.generated import PROMPT, SHARD, stores
 from experiments.app.command_configs import Ablation
 from experiments.app.shared_configs import ROOT
-from rsr.tokens.token_store import SHARD, shard_name
+from rsr.tokens.token_store import shard_name
 
 DATASETS, CHARACTERS = 25, 100_000  # a unit of size of many datasets, and of a long answer
 Run = Callable[[], Iterable[Path]]  # what is timed
@@ -165,6 +165,7 @@ def selection(folder: Path, size: int) -> Run:
             content=content.cast(pl.String).str.pad_start(64, "0"),
             correct=content % 5 > 0,
             cluster=None,
+            overlap=None,
         )
         choose(candidates.select(*CANDIDATES), "lower", Rule())
         return [_trajectories(folder, size)]
