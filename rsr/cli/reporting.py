@@ -39,7 +39,11 @@ def report(data: tuple[str, ...], student: str | None, output: Path, settings: S
     from rsr.views.report import Material, body
 
     renderer = load_renderer(
-        str(student), **settings.of_chats, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+        str(student),
+        **settings.of_chats,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code,
+        seeing=True,
     )
     ranking = rank(scores.trajectories, chosen.metric, chosen.preset)
     name = scores.trajectories["student"][0]

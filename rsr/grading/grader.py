@@ -4,6 +4,9 @@ The answer is taken out of the response here, and judged in worker processes. Wh
 Math-Verify (rsr/grading/math_worker.py), which can run for hours or fill the memory on a single pair, inside C code that no signal
 interrupts, so that only killing the process holds a limit. Programs are run in a sandbox, and their
 tests in another (rsr/grading/program_worker.py).
+
+Limits are of processor time, and the wall limit is generous: it is for what sleeps. A pair that reaches a limit is judged again when all
+others are done, alone. So the load of a machine is no verdict, and what times out twice has none.
 """
 
 import json
@@ -28,6 +31,7 @@ from rsr.errors import InputError
 VERSION = 3  # raised when what a grade means changes
 
 WALL_LIMIT = 20  # times the processor time of a pair: for a machine that does much else, and for what sleeps
+AGAIN = 2  # times the limits of a pair that is judged again, alone
 START_LIMIT = 120.0  # seconds a worker may take to import sympy on a busy machine
 
 
@@ -68,7 +72,7 @@ class Outcome(StrEnum):
     WRONG = "wrong"  # of a program also: it raises, or does what a sandbox forbids
     NO_ANSWER = "no answer"  # no balanced, filled box after the thinking
     UNPARSABLE = "unparsable"  # an answer, but Math-Verify makes nothing of it or of gold, and their texts differ
-    TIMED_OUT = "timed out"  # a hard limit was reached, of time or of memory
+    TIMED_OUT = "timed out"  # a hard limit was reached twice, of time or of memory
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,9 @@ def _last_match(text: str, pattern: str) -> str:
     return "".join(group or "" for match in matches for group in match.groups() or [match.group()])
 
 
+Pair = tuple[str, str]  # gold and answer
+
+
 class Grader:
     """A pool of worker processes that judge answers; a context manager, after which no worker is left.
 
@@ -170,7 +177,8 @@ class Grader:
 
     Args:
         workers: processes.
-        timeout: seconds of processor time for one pair, after which its worker is ended and replaced.
+        timeout: seconds of processor time for one pair, after which its worker is ended and replaced. A second time, alone, a
+            pair has twice as many.
         kind: what the answers are.
 
     Raises:
@@ -212,7 +220,7 @@ class Grader:
         if pattern is None and self.kind is Kind.programs:
             pattern = CODE_BLOCK
         grades: list[Grade] = []
-        places: dict[tuple[str, str], list[int]] = {}  # of each pair of gold and answer
+        places: dict[Pair, list[int]] = {}
         for place, (gold, response) in enumerate(pairs):
             if not gold.strip():
                 raise InputError(f"pair {place + 1}: the gold answer is blank; give each problem its answer")
@@ -221,7 +229,7 @@ class Grader:
             grades.append(Grade(Outcome.NO_ANSWER, answer))
         done(len(grades) - sum(map(len, places.values())))
         try:
-            for pair, outcome in self._judge(places):
+            for pair, outcome in self._settled(places):
                 for place in places[pair]:
                     grades[place] = Grade(outcome, pair[1])
                 done(len(places[pair]))
@@ -230,7 +238,18 @@ class Grader:
             raise
         return grades
 
-    def _judge(self, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], Outcome]]:
+    def _settled(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Outcome]]:
+        """Pairs with their outcomes; those that reached a limit last, after they were judged again, one at a time."""
+        late = []
+        for pair, outcome in self._judge(pairs):
+            if outcome is Outcome.TIMED_OUT:
+                late.append(pair)
+            else:
+                yield pair, outcome
+        with Grader(1, AGAIN * self.timeout, self.kind) as alone:
+            yield from alone._judge(late)
+
+    def _judge(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Outcome]]:
         """Pairs of gold and answer with their outcomes, as these come in."""
         waiting = deque(pairs)
         while waiting or any(worker.pair for worker in self._workers):
@@ -272,10 +291,10 @@ class _Worker:
         self._requests, self.replies = self._process.stdin, self._process.stdout
         self._timeout = timeout
         self.ready = False
-        self.pair: tuple[str, str] | None = None
+        self.pair: Pair | None = None
         self.deadline = time.monotonic() + START_LIMIT
 
-    def send(self, pair: tuple[str, str]) -> None:
+    def send(self, pair: Pair) -> None:
         """Have a pair judged."""
         self.pair = pair
         self.deadline = time.monotonic() + WALL_LIMIT * self._timeout
