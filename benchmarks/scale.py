@@ -19,11 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.generated import SHARDS, TRAJECTORIES, generate, stores
+from benchmarks.generated import SHARD, SHARDS, TRAJECTORIES, generate, stores
 from benchmarks.tasks import TASKS, measured, tokens
 from experiments.app.result_folder import markdown_table, provenance
 from experiments.app.shared_configs import ROOT
-from rsr.tokens.token_store import SHARD
 from rsr.views.plots import Growth, growth
 
 Row = dict[str, Any]

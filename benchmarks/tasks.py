@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.generated import PROMPT, stores
+from benchmarks.generated import PROMPT, SHARD, stores
 from experiments.app.command_configs import Ablation
 from experiments.app.shared_configs import ROOT
-from rsr.tokens.token_store import SHARD, shard_name
+from rsr.tokens.token_store import shard_name
 
 Run = Callable[[], Iterable[Path]]  # what is timed
 
@@ -115,6 +115,7 @@ def selection(folder: Path, size: int) -> Run:
             content=content.cast(pl.String).str.pad_start(64, "0"),
             correct=content % 5 > 0,
             cluster=None,
+            overlap=None,
         )
         choose(candidates.select(*CANDIDATES), "lower", Rule())
         return [_trajectories(folder, size)]

@@ -141,7 +141,7 @@ def select(
         data: what was scored, or part of it.
         teachers, without: whose answers are looked at, and whose are not; none names all.
         answers: where a response says its answer, in order (`rsr.grading.grader.extract`).
-        against: evaluation sets to look for overlap with.
+        against: evaluation sets; what overlaps with one is left out.
         fields: see `score`.
 
     Raises:
@@ -150,10 +150,17 @@ def select(
     rule = Rule(min_response_tokens, max_response_tokens, correct, distinct, per_problem, quota, top, share, tokens)
     read = of_teachers(discovery.read(data, on_error=on_error, fields=fields), teachers, without)
     known = _scores(scores)
-    chosen = training_set.select(
-        known, read, rule, metric=metric, preset=preset, group=group, by_prompt=by_prompt, answers=answers
+    return training_set.select(
+        known,
+        read,
+        rule,
+        metric=metric,
+        preset=preset,
+        group=group,
+        by_prompt=by_prompt,
+        answers=answers,
+        against=against,
     )
-    return chosen.against(against)
 
 
 def inspect(

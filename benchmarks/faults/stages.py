@@ -38,11 +38,11 @@ class World:
         def chat(i: int) -> dict[str, Any]:
             messages = [
                 {"role": "user", "content": " ".join(rng.choices(words.OBJECTS, k=4))},
-                {"role": "assistant", "content": " ".join(rng.choices(words.OBJECTS, k=20))},
+                {"role": "assistant", "content": " ".join(rng.choices(words.OBJECTS, k=200))},
             ]
             return {"id": f"p{i}", "messages": messages}
 
-        return trajectories.parse(((f"record {i}", chat(i)) for i in range(140)), "teacher", "")
+        return trajectories.parse(((f"record {i}", chat(i)) for i in range(90)), "teacher", "")
 
     @cached_property
     def scorer(self) -> Any:

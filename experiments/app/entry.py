@@ -79,6 +79,7 @@ def entry(
                 if open_groups:
                     sys.argv[1:] = [_open(argument) for argument in sys.argv[1:]]
                 sys.argv[1:] = [_quoted(a) if before not in OF_FILES else a for before, a in pairwise(sys.argv)]
+                sys.argv[1:1] = _for_help(sys.argv[1:], config_name)
                 # Beside the others: Hydra reads options of one stretch, before or after its flags.
                 first = next((i for i, argument in enumerate(sys.argv) if i and _is_option(argument)), 1)
                 sys.argv[first:first] = _brought(sys.argv[1:], config_name)
@@ -173,6 +174,13 @@ def _brought(arguments: list[str], config_name: str) -> list[str]:
             raise InputError(f"the students of this sweep have different {group}: choose one with {group}=...")
         options += [f"{group}={choice}" for choice in choices if choice]
     return options
+
+
+def _for_help(arguments: list[str], config_name: str) -> list[str]:
+    """A student for help, which shows a composed configuration, where one is to be chosen and none is."""
+    defaults = OmegaConf.to_container(_yaml(ROOT / "configs" / f"{config_name}.yaml").defaults)
+    asked = not {"-h", "--help"}.isdisjoint(arguments) and not any(a.startswith("student=") for a in arguments)
+    return ["student=miniature"] if asked and {"student": "???"} in cast(list[Any], defaults) else []
 
 
 def _yaml(path: Path) -> DictConfig:

@@ -361,15 +361,16 @@ class EvaluateConfig(MetricsConfig):
 
 @dataclass
 class Assumptions:
-    """Behind the plan of a study; nothing of it is measured. The device is an H200 by its data sheet."""
+    """Behind the plan of a study; nothing of it is measured. The device is an H200 by its data sheet; configs/plan/cpu.yaml is a CPU."""
 
+    device: str = "GPU"  # as the plan calls it
     flops: float = 9.9e14  # per second and device, dense bfloat16
     utilisation: float = 0.4  # share of them that scoring and training reach
     bandwidth: float = 4.8e12  # bytes per second of a device's memory
     step: float = 0.03  # seconds that a step of generation takes at least (transformers, in Python)
     memory: float = 141e9  # bytes of a device
     devices: int = 8  # that the training of one student is spread over, where one does not hold it
-    price: float = 3.0  # per GPU-hour, in whatever currency
+    price: float = 3.0  # per hour of a device, in whatever currency
 
     def __post_init__(self) -> None:
         at_least(1, **{"plan.devices": self.devices, "plan.flops": self.flops, "plan.bandwidth": self.bandwidth})

@@ -61,7 +61,7 @@ _SELECTION = (
     click.option("--share", type=float, metavar="X", help="The best share of what is left, such as 0.5."),
     click.option("--tokens", type=int, metavar="N", help="The best of what is left, up to N response tokens."),
     click.option(
-        "--against", multiple=True, metavar="FILE", help="Evaluation set to look for overlap with (repeatable)."
+        "--against", multiple=True, metavar="FILE", help="Evaluation set; leave out what overlaps with it (repeatable)."
     ),
 )
 
@@ -191,8 +191,9 @@ def selected(
             by_prompt=by_prompt,
             graded=graded,
             answers=answers or USUAL,
+            against=against,
         )
-    return table, read, chosen.against(against)
+    return table, read, chosen
 
 
 def _count(per_problem: str) -> int | None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rsr.metrics import METRICS
-from rsr.selection.ranking import EqualLength, Ranking
+from rsr.selection.ranking import FIRM, EqualLength, Ranking
 
 
 def title(ranking: Ranking) -> str:
@@ -30,6 +30,11 @@ def decision(ranking: Ranking) -> str:
     )
 
 
+def rightness(known: int, trajectories: int) -> str:
+    """Of how many trajectories it is known whether they are right, since a ranking does not look at it."""
+    return f"whether answers are right is known for {known:,} of {trajectories:,} trajectories, and does not count in this order"
+
+
 def reasons(ranking: Ranking) -> list[str]:
     """How sure the order is, what others would choose, and what length has to do with it."""
     return [_settled(ranking), *_choices(ranking), *_lengths(ranking)]
@@ -40,7 +45,10 @@ def _settled(ranking: Ranking) -> str:
     if ranking.to_settle is None:
         return f"{first} and {second} are equal: nothing would settle their order"
     if ranking.to_settle == 0:
-        return f"the order of {first} and {second} is settled: the 95 % interval of their difference excludes 0"
+        settled = f"the order of {first} and {second} is settled: the 95 % interval of their difference excludes 0"
+        if ranking.problems < FIRM:
+            settled += f"; these are {ranking.problems} problems, and {FIRM} or more make it firm"
+        return settled
     return (
         f"to settle the order of {first} and {second}: about {ranking.to_settle:,} more problems, a trajectory "
         "of each dataset for each (an estimate, if the difference stays)"
@@ -62,8 +70,14 @@ def _lengths(ranking: Ranking) -> list[str]:
 
     if not ranking.lengths:
         return ["whether length explains the order is not known: the scores of this metric do not say it"]
-    explained = [length for length in ranking.lengths if length.explains]
     first = ranking.places[0].dataset
-    if not explained:
-        return [f"length explains the lead of {first} over none of the others"]
-    return [f"at equal length the lead of {first} cannot be told from 0 over: {names(explained)}"]
+    lines = []
+    if stays := [length for length in ranking.lengths if length.stays]:
+        lines.append(
+            f"length does not explain the lead of {first} over {names(stays)}: it is there at equal length, too"
+        )
+    if explained := [length for length in ranking.lengths if length.explains]:
+        lines.append(
+            f"length may explain the lead of {first} over {names(explained)}: at equal length it cannot be told from 0"
+        )
+    return lines

@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 BASELINES = ("avg_surprisal", "avg_rank_clipped", "avg_token_length")
 By = Literal["dataset", "teacher"]
 FEWEST = 5  # problems that an order can be settled on: with fewer a standard error may be 0 by chance
+FIRM = 30  # problems from which on it is said to be firm: with few, they may be unlike the rest by chance
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,19 @@ class EqualLength:
     equal_high: float
 
     @property
+    def differs(self) -> bool:
+        """The interval of the difference excludes 0."""
+        return self.low * self.high > 0
+
+    @property
     def explains(self) -> bool:
-        """The difference is one (its interval excludes 0), and at equal length it is not."""
-        return self.low * self.high > 0 and self.equal_low * self.equal_high <= 0
+        """The difference is one, and at equal length it is not."""
+        return self.differs and self.equal_low * self.equal_high <= 0
+
+    @property
+    def stays(self) -> bool:
+        """The difference is one, and at equal length, too."""
+        return self.differs and self.equal_low * self.equal_high > 0
 
 
 @dataclass(frozen=True, repr=False)

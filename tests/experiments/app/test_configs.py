@@ -37,7 +37,8 @@ def test_primary_configs_compose(primary):
 @pytest.mark.parametrize(("group", "option"), GROUPS)
 def test_every_option_composes(group, option):
     student = [] if group == "student" else ["student=smollm2"]
-    OmegaConf.to_object(composed("beyond_sft", f"{group}={option}", *student))  # which has every group
+    command = "plan" if group == "plan" else "beyond_sft"  # which has every other group
+    OmegaConf.to_object(composed(command, f"{group}={option}", *student))
 
 
 def test_every_primary_config_belongs_to_an_entry_point():
@@ -101,3 +102,12 @@ def test_adapters_are_asked_for_on_the_command_line():
 def test_what_a_student_brings_goes_with_the_marks_of_a_sweep(run, arguments):
     result = run("correlation.py", *arguments, "--help")
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("primary", PRIMARY)
+def test_help_is_given_without_a_student(primary, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [f"{primary}.py", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"experiments.{primary}").main()
+    assert ended.value.code == 0
+    assert "== Config ==" in capsys.readouterr().out

@@ -294,7 +294,7 @@ def test_a_folder_that_is_read_only(place, tmp_path):
 @pytest.mark.parametrize("moment", ["loading", "scoring"])
 def test_interrupted_it_goes_on(place, moment, monkeypatch):
     data, outputs = place / f"long-{moment}", place / f"out-{moment}"
-    given = replies("a", 128 * 4, "Let us add one and two. ")
+    given = replies("a", 128 * 2, "Let us add one and two. " * 8)
     write(data / "a" / "gen1.jsonl", [chat(i, r, id=f"p{i}") for i, r in enumerate(given)])
     few = ["--token-budget", "64"]  # so that shards are scored one by one
     command = [sys.executable, "-m", "rsr", *SCORE, str(data), "--outputs", outputs.name, "--dtype", "float32", *few]
@@ -311,11 +311,11 @@ def test_interrupted_it_goes_on(place, moment, monkeypatch):
     if moment == "loading":
         return
     before = {p.name: p.stat().st_mtime_ns for p in outputs.rglob("shard-*.parquet")}
-    assert 0 < len(before) < 4
+    assert before
     monkeypatch.chdir(place)
     assert rsr_here(command[3:]) == 0
     after = {p.name: p.stat().st_mtime_ns for p in outputs.rglob("shard-*.parquet")}
-    assert len(after) == 4
+    assert len(after) > len(before)
     assert before.items() <= after.items()
 
 

@@ -24,6 +24,10 @@ def test_it_says_what_to_do_and_shows_why(written):
     page = written.read_text()
     assert len(page) < 500_000
     assert re.search(r'class="decision">Train on \S+', page)
+    assert "Whether answers are right is known for 12 of 12 trajectories" in page
+    assert (
+        "<img" not in page and page.count('class="track"') == 2
+    )  # a chart that takes the colours and the width of the page
     assert page.count("<article>") == 6  # three problems, two answers each
     assert '<span class="right">right</span>' in page and '<span class="wrong">wrong</span>' in page
     assert "31 and more" in page  # the legend
@@ -48,5 +52,6 @@ def test_it_is_read_on_a_phone_and_asks_nothing_of_a_host(written, browser, sche
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
     back = tab.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (back == "rgb(255, 255, 255)") == (scheme == "light")
-    assert all(image.get_attribute("alt") for image in tab.locator("img").all())
+    assert tab.locator("figure").get_attribute("aria-label")
+    assert tab.locator(".track b").first.bounding_box()["width"] > 5
     assert problems == []

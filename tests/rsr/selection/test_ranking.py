@@ -7,6 +7,7 @@ import pytest
 from rsr.errors import InputError
 from rsr.metrics.aggregate import SCHEMA, dataset_scores
 from rsr.metrics.score_tables import of_metric
+from rsr.selection import conclusions
 from rsr.selection.ranking import rank
 
 
@@ -88,6 +89,9 @@ def test_length_explains_a_difference_that_is_only_length():
     assert only_length.lengths[0].at_equal_length == pytest.approx(0, abs=0.1)
     assert not besides.lengths[0].explains
     assert besides.lengths[0].at_equal_length == pytest.approx(0.5, abs=0.1)
+    stays = "length does not explain the lead of a over b: it is there at equal length, too"
+    explains = "length may explain the lead of a over b: at equal length it cannot be told from 0"
+    assert (conclusions.reasons(besides)[-1], conclusions.reasons(only_length)[-1]) == (stays, explains)
 
 
 def test_baselines_choose_by_their_own_direction():
@@ -117,6 +121,8 @@ def test_an_order_is_settled_on_some_problems_at_least(n, settled):
     ranking = rank(table(np.random.default_rng(9), {"a": 0.0, "b": 9.0}, n=n))
     assert ranking.places[1].told_apart == settled == (ranking.to_settle == 0)
     assert not ranking.places[0].told_apart
+    advised = "30 or more make it firm" in conclusions.reasons(ranking)[0]
+    assert advised == (n == 5)
 
 
 def test_two_alike_are_seldom_told_apart_with_few_problems():
