@@ -241,7 +241,9 @@ def test_a_shard_is_a_share_of_its_dataset_within_bounds():
 
 
 def test_shards_follow_from_content_alone(tmp_path):
-    records = [{"messages": [m.as_dict() for m in t.messages]} for t in of_lengths([3_000, 40, 20_000] * 8).trajectories]
+    records = [
+        {"messages": [m.as_dict() for m in t.messages]} for t in of_lengths([3_000, 40, 20_000] * 8).trajectories
+    ]
     file = write(tmp_path / "a.jsonl", records)
     assert shards_of(read(file, "a")) == shards_of(parse(((str(i), r) for i, r in enumerate(records)), "b"))
 
