@@ -4,6 +4,7 @@
     python experiments/trajectory_selection.py student=qwen3b
     python experiments/trajectory_selection.py student=miniature  # measured here: scores, selects, trains, evaluates
     python experiments/trajectory_selection.py student=miniature 'selection.settings=[fewer_teachers,correct_first]'
+    python experiments/trajectory_selection.py student=miniature selection.match=tokens   # arms of equal size as well
     python experiments/trajectory_selection.py student=miniature 'selection.methods=[random,rsr,none]' 'selection.settings=[one_generation]'
 
 Every training set is in outputs/selected/, a line a trajectory. Writes results/trajectory_selection/<student>/.

@@ -15,6 +15,7 @@ from rsr.metrics.score_tables import Progress, Scores, silent
 from rsr.selection import groups, ranking, training_set
 from rsr.selection.candidates import of_teachers
 from rsr.selection.groups import GroupedRanking
+from rsr.selection.matching import Match
 from rsr.selection.ranking import By, Ranking
 from rsr.selection.rules import Correct, Rule
 from rsr.selection.training_set import TrainingSet
@@ -130,6 +131,7 @@ def select(
     tokens: int | None = None,
     group: str | None = None,
     by_prompt: bool = False,
+    match: tuple[Match, str | Path] | None = None,
     answers: Sequence[str] = USUAL,
     against: Sequence[str | Path] = (),
     on_error: OnError = "error",
@@ -140,6 +142,8 @@ def select(
     Args:
         data: what was scored, or part of it.
         teachers, without: whose answers are looked at, and whose are not; none names all.
+        match: what to make equal ("tokens", "rows", "teachers", "tokens_and_teachers"), and the folder of the set that it is to be
+            equal to.
         answers: where a response says its answer, in order (`rsr.grading.grader.extract`).
         against: evaluation sets; what overlaps with one is left out.
         fields: see `score`.
@@ -150,7 +154,7 @@ def select(
     rule = Rule(min_response_tokens, max_response_tokens, correct, distinct, per_problem, quota, top, share, tokens)
     read = of_teachers(discovery.read(data, on_error=on_error, fields=fields), teachers, without)
     known = _scores(scores)
-    return training_set.select(
+    chosen = training_set.select(
         known,
         read,
         rule,
@@ -161,6 +165,7 @@ def select(
         answers=answers,
         against=against,
     )
+    return chosen.matched(*match) if match else chosen
 
 
 def inspect(

@@ -55,6 +55,48 @@ def save(folder: Path, *, seed: int = 0, template: str | None = "chatml", tied: 
     return folder
 
 
+SEEING = """\
+{%- for m in messages -%}
+{{- '<|im_start|>' + m.role + '\\n' -}}
+{%- if m.content is string -%}{{- m.content -}}
+{%- else -%}{%- for part in m.content -%}{{- '<image>' if part.type == 'image' else part.text -}}{%- endfor -%}{%- endif -%}
+{{- '<|im_end|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"""
+
+
+def save_seeing(folder: Path) -> Path:
+    """A tiny LLaVA of random weights, with its processor, saved as a model folder: 4 tokens an image."""
+    from transformers import (
+        CLIPImageProcessorPil,
+        CLIPVisionConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+    )
+
+    torch.manual_seed(0)
+    fast = tokenizer()
+    fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<image>"]})
+    fast.chat_template = SEEING
+    shape: dict[str, Any] = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
+    text = LlamaConfig(vocab_size=len(fast), max_position_embeddings=512, initializer_range=0.3, **shape)
+    vision = CLIPVisionConfig(image_size=16, patch_size=8, projection_dim=32, initializer_range=0.3, **shape)
+    (placeholder,) = fast("<image>")["input_ids"]
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=placeholder)
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    size = {"shortest_edge": 16}
+    LlavaProcessor(
+        image_processor=CLIPImageProcessorPil(size=size, crop_size={"height": 16, "width": 16}),
+        tokenizer=fast,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=SEEING,
+    ).save_pretrained(folder)
+    return folder
+
+
 def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Path:
     """The same model folder, its weights changed in place."""
     weights = load_file(folder / "model.safetensors")

@@ -58,6 +58,10 @@ def task_of(renderer: ChatRenderer, dataset: Dataset, pattern: str | None, kind:
     for t in dataset.trajectories:
         if t.answer is None:
             raise InputError(f"{dataset.name}, trajectory {t.id}: no answer is known, which the reward is given for")
+        if t.images:
+            raise InputError(
+                f"{dataset.name}, trajectory {t.id}: has images, which GRPO shows to no student: leave it out"
+            )
         first_reply = next(i for i, m in enumerate(t.messages) if m.role == "assistant")
         prompts.append(renderer.text(t.messages[:first_reply], t.tool_schemas, generation_prompt=True))
         answers.append(t.answer)

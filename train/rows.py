@@ -1,6 +1,9 @@
-"""Training rows: trajectories tokenised and masked by the one chat renderer."""
+"""Training rows: trajectories tokenised, masked and weighted by the one chat renderer."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from math import fsum
 
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
@@ -17,6 +20,8 @@ class Rows:
     Attributes:
         input_ids: token ids of whole chats, or of every turn behind its own prefix.
         labels: the same ids for what the student has to write, up to the end-of-turn tokens, `IGNORED` elsewhere.
+        weights: what each token counts in the loss, 0 where it has no label; the mean over all that have one is 1. None where
+            all count the same because nothing says otherwise.
         prompts: token ids of the first few prompts, to be answered after training.
         departures: where the chats depart from their trajectories.
         eot: id of the end-of-turn token.
@@ -24,6 +29,7 @@ class Rows:
 
     input_ids: list[list[int]] = field(default_factory=list)
     labels: list[list[int]] = field(default_factory=list)
+    weights: list[list[float]] | None = None
     prompts: list[list[int]] = field(default_factory=list)
     truncated: list[str] = field(default_factory=list)  # ids of trajectories
     dropped: list[str] = field(default_factory=list)
@@ -38,29 +44,77 @@ class Rows:
     def response_tokens(self) -> int:
         return sum(label != IGNORED for labels in self.labels for label in labels)
 
+    @property
+    def range_of_weights(self) -> tuple[float, float] | None:
+        """The least and the greatest weight of a token that has a label; None where there are no weights."""
+        if self.weights is None:
+            return None
+        labelled = zip(chain.from_iterable(self.labels), chain.from_iterable(self.weights), strict=True)
+        own = [weight for label, weight in labelled if label != IGNORED]
+        return min(own), max(own)
+
 
 def training_rows(
-    renderer: ChatRenderer, dataset: Dataset, max_length: int, overlong: Overlong, prompts: int = 8
+    renderer: ChatRenderer,
+    dataset: Dataset,
+    max_length: int,
+    overlong: Overlong,
+    prompts: int = 8,
+    token_weights: Mapping[str, Sequence[float]] | None = None,
 ) -> Rows:
     """Render every trajectory under the mask `response+eot`.
 
+    Args:
+        token_weights: by trajectory, of its response tokens in their order, as far as they were scored. What the student writes
+            besides (the end of a turn, and what the template begins it with) counts 1.
+
     Raises:
-        InputError: a trajectory cannot be rendered, or is too long under overlong=error, or nothing is left.
+        InputError: a trajectory cannot be rendered, or is too long under overlong=error, or nothing is left, or all weights are 0.
     """
-    rows = Rows()
+    rows, weights = Rows(), list[list[float]]()
     for t in dataset.trajectories:
+        of_tokens = iter(token_weights[t.id]) if token_weights is not None else None
         try:
             for chat in rows_of(renderer, t):
                 prompt = _prompt(renderer, t, chat)
-                if _add(rows, t, chat, max_length, overlong) and len(rows.prompts) < prompts:
-                    rows.prompts.append(prompt)
+                own = _weights(chat, max_length, of_tokens)
+                if _add(rows, t, chat, max_length, overlong):
+                    weights.append([(1.0 if t.weight is None else t.weight) * weight for weight in own])
+                    rows.prompts += [prompt] if len(rows.prompts) < prompts else []
+            assert of_tokens is None or next(of_tokens, None) is None, "other tokens were scored than are trained on"
         except InputError as error:
             raise InputError(f"{dataset.name}, trajectory {t.id}: {error}") from error
     if not rows.input_ids:
         raise InputError(
             f"{dataset.name}: nothing to train on, all {len(dataset.trajectories)} trajectories are too long"
         )
+    if token_weights is not None or any(t.weight is not None for t in dataset.trajectories):
+        rows.weights = _relative(dataset, rows.labels, weights)
     return rows
+
+
+def _weights(chat: RenderedChat, max_length: int, of_tokens: Iterator[float] | None) -> list[float]:
+    """A weight for each token that is kept: those of the response tokens in turn, 1 elsewhere."""
+    weights = [1.0] * min(chat.length, max_length)
+    if of_tokens is not None:
+        for position in chat.positions("response"):
+            if position < max_length:
+                weights[position] = next(of_tokens)
+    return weights
+
+
+def _relative(dataset: Dataset, labels: list[list[int]], weights: list[list[float]]) -> list[list[float]]:
+    """Weights over their mean: equal ones are exactly 1 whatever they are, and steps are as large as without weights."""
+    labelled = [
+        [weight if label != IGNORED else 0.0 for label, weight in zip(*row, strict=True)]
+        for row in zip(labels, weights, strict=True)
+    ]
+    most = max(weight for row in labelled for weight in row)
+    if not most:
+        raise InputError(f"{dataset.name}: all weights are 0, so that there is nothing to learn: give some more than 0")
+    tokens = sum(label != IGNORED for row in labels for label in row)
+    mean = fsum(weight / most for row in labelled for weight in row) / tokens
+    return [[weight / most / mean for weight in row] for row in labelled]
 
 
 def _add(rows: Rows, trajectory: Trajectory, chat: RenderedChat, max_length: int, overlong: Overlong) -> bool:

@@ -16,6 +16,13 @@ class Overlong(Enum):
     drop = "drop"
 
 
+class TokenWeights(Enum):
+    """What each response token counts (`rsr.tokens.token_weights`)."""
+
+    equal = "equal"
+    ranktuner = "ranktuner"
+
+
 @dataclass
 class LoRA:
     """Low-rank adapters on every linear layer; merged into the saved weights."""
@@ -41,6 +48,7 @@ class Training:
     lora: LoRA = field(default_factory=LoRA)
     bf16: bool = False  # autocast to bfloat16 and save weights in it
     packing: bool = False  # fill each sequence to max_length with whole trajectories
+    token_weights: TokenWeights = TokenWeights.equal  # times the weights of trajectories, where their records have them
     attention: str | None = None  # null: the model's own, sdpa or else eager
     # How it is computed; the result stays the same but for rounding, so these are no part of what identifies it.
     micro_batch: int = 1  # trajectories per device and forward pass, the rest by accumulation
@@ -69,8 +77,11 @@ class Training:
     def identity(self) -> dict[str, Any]:
         """What shapes the trained weights."""
         computed = ("micro_batch", "gradient_checkpointing", "checkpoints")
-        shaping = {name: value for name, value in vars(self).items() if name not in computed}
-        return shaping | {"overlong": self.overlong.value, "lora": vars(self.lora) if self.lora.rank else None}
+        shaping = {name: value for name, value in vars(self).items() if name not in (*computed, "token_weights")}
+        weights = {} if self.token_weights is TokenWeights.equal else {"token_weights": self.token_weights.value}
+        return (
+            shaping | weights | {"overlong": self.overlong.value, "lora": vars(self.lora) if self.lora.rank else None}
+        )
 
 
 def _check_optimiser(where: str, settings: "Training | Reinforcement") -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
-from rsr.store.artefacts import Artefact, find_or_begin, write_text, writing
+from rsr.store.artefacts import Artefact, digest, find_or_begin, write_text, writing
 from rsr.store.locks import locking
 from rsr.student import student as students
 from rsr.student.chat import ChatRenderer
@@ -23,6 +23,7 @@ from rsr.student.settings import BoundaryTokens, Rendering
 from train.checkpoints import PREFIX, last_whole, note_digests
 from train.rows import Rows, training_rows
 from train.settings import Training
+from train.token_weights import weights_of_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -103,13 +104,15 @@ class Tracking:
 
 def model_key(base: Base, dataset: Dataset, training: Training) -> dict[str, object]:
     """Everything that shapes a trained student."""
-    return {
+    key = {
         "stage": STAGE,
         "version": VERSION,
         "base": base.identity(),
         "data": dataset.digest(),
         "training": training.identity(),
     }
+    weights = [t.weight for t in dataset.trajectories]
+    return key | ({"weights": digest({"weights": weights})} if any(w is not None for w in weights) else {})
 
 
 @locking
@@ -146,7 +149,13 @@ def fine_tune(
     artefact: Artefact = broadcast_object_list([begun])[0]  # the first process locks it for all
     if artefact.manifest is not None:
         return artefact
-    rows = training_rows(base.renderer, dataset, training.max_length, training.overlong)
+    rows = training_rows(
+        base.renderer,
+        dataset,
+        training.max_length,
+        training.overlong,
+        token_weights=weights_of_tokens(base, dataset, training, root),
+    )
     run = _train(base, dataset, rows, training, artefact.path, tracking, progress)
     if not state.is_main_process:
         return artefact
@@ -161,6 +170,7 @@ def fine_tune(
         counts=_counts(dataset, rows),
         truncated=rows.truncated,
         dropped=rows.dropped,
+        weights=rows.range_of_weights,
         steps=run.steps,
         loss=fmean(run.losses),
         stopped={"prompts": len(rows.prompts), "rate": stops},
@@ -239,6 +249,8 @@ def _trainer(
     from transformers.utils import logging
     from trl.trainer.sft_trainer import SFTTrainer
 
+    from train.weighted_trainer import WEIGHTS, WeightedTrainer
+
     devices = PartialState().num_processes
 
     class Report(TrainerCallback):
@@ -252,6 +264,8 @@ def _trainer(
     logging.disable_progress_bar()
     disable_progress_bars()
     _check(training, training.attention or str(base.identity()["attention"]), devices)
+    if training.packing and rows.weights is not None:
+        raise InputError("TRL packs no weights: choose student.training.packing=false")
     lora = None
     if training.lora.rank:
         lora = LoraConfig(
@@ -263,10 +277,11 @@ def _trainer(
     arguments = _arguments(
         training, devices, folder, tracking
     )  # first: under ZeRO-3 they have weights spread as they load
-    trainer = SFTTrainer(
+    weights = {} if rows.weights is None else {WEIGHTS: rows.weights}
+    trainer = (WeightedTrainer if weights else SFTTrainer)(
         _untrained(base, rows, training),
         arguments,
-        train_dataset=Table.from_dict({"input_ids": rows.input_ids, "labels": rows.labels}),
+        train_dataset=Table.from_dict({"input_ids": rows.input_ids, "labels": rows.labels} | weights),
         processing_class=deepcopy(base.renderer.tokenizer),  # the trainer sets its special tokens
         peft_config=lora,
         callbacks=[Report()],

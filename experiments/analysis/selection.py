@@ -16,6 +16,14 @@ from rsr.metrics import by_name
 from rsr.metrics.score_tables import Scores, of_metric
 from rsr.stats.effect import Effect
 
+COMPARED = {  # what arms may differ in: the column of `by_method`, and how it is written
+    "trajectories": ("trajectories", ",.0f"),
+    "problems that they answer": ("problems", ",.0f"),
+    "response tokens": ("response_tokens", ",.0f"),
+    "mean length in tokens": ("tokens", ".1f"),
+    "right answers in percent": ("verified_accuracy", ".1f"),
+}
+
 
 @dataclass(frozen=True)
 class SelectionResult:
@@ -39,6 +47,10 @@ class SelectionResult:
     def of(self, dataset: Dataset) -> pl.DataFrame:
         """Answers of the learners of a dataset."""
         return self.answers.filter(teacher=dataset.teacher, generation=dataset.generation)
+
+    def whole_label(self, label: str) -> str | None:
+        """The label of what the selections of a label are parts of; None where they are whole."""
+        return next((s.whole.label for s in self.selections if s.label == label and s.whole), None)
 
     def method(self, label: str, method: str) -> pl.DataFrame:
         """Answers of the learners of a selection."""
@@ -88,13 +100,16 @@ def _columns(contrasts: Mapping[str, Effect | None]) -> dict[str, Any]:
 
 
 def _made_of(selection: Selection, result: SelectionResult) -> dict[str, Any]:
-    """RSR of a training set (Eq. 9), its mean length, verified accuracy, and how often chance had to decide."""
+    """RSR of a training set (Eq. 9), its size, what it is of, verified accuracy, and how often chance had to decide."""
     rows = selection.chosen.select(KEYS)
     rsr = rows.join(of_metric(result.scores.trajectories, "rsr"), on=KEYS, how="left").drop_nulls("value")
     graded = rows.join(result.verified, on=KEYS, how="inner")
     right = graded["correct"].drop_nulls().to_numpy()  # without those that have no verdict
     return {
         "trajectories": len(rows),
+        "kept": 100 * len(rows) / len(selection.whole.chosen) if selection.whole else 100.0,
+        "problems": selection.chosen["problem"].n_unique(),
+        "response_tokens": selection.chosen["tokens"].sum(),
         "rsr": float(rsr["numerator"].to_numpy().sum() / rsr["denominator"].to_numpy().sum()),
         "tokens": rsr["tokens"].mean(),
         "verified_accuracy": 100 * float(right.mean()) if len(right) else None,
@@ -114,8 +129,33 @@ def winners(result: SelectionResult) -> pl.DataFrame:
     )
 
 
+def what_differs(table: pl.DataFrame, won: pl.DataFrame) -> str:
+    """What arms that were cut to one size have in common, and what they still differ in.
+
+    Args:
+        table, won: the rows of one setting of `by_method` and of `winners`.
+    """
+    equal, different = list[str](), list[str]()
+    for name, (column, form) in COMPARED.items():
+        values = table[column].drop_nulls().to_numpy()
+        if len(values):
+            low, high = values.min(), values.max()
+            texts = dict.fromkeys([f"{low:{form}}", f"{high:{form}}"])
+            (equal if high - low <= 0.01 * high else different).append(f"{name} ({' to '.join(texts)})")
+    shares = won.pivot("method", index="teacher", values="share").fill_null(0.0).drop("teacher").to_numpy().T
+    apart = max(abs(one - other).sum() / 2 for one in shares for other in shares)
+    (equal if apart <= 1 else different).append(f"teachers (of at most {apart:.1f} % of the trajectories of two arms)")
+    kept = table["kept"].to_numpy()
+    return (
+        f"Each arm keeps {kept.min():.1f} to {kept.max():.1f} % of its trajectories. "
+        f"Equal within 1 %: {', '.join(equal) or 'nothing'}. Different: {', '.join(different) or 'nothing'}."
+    )
+
+
 def conclusions(result: SelectionResult) -> list[Conclusion]:
-    """RSR against chance and against the best single teacher in every setting, and the best other method against RSR."""
+    """RSR against chance and against the best single teacher in every setting, and the best other method against RSR; where arms
+    were cut to one size, what that has changed of the first.
+    """
     made = []
     for label in dict.fromkeys(selection.label for selection in result.selections):
         methods = [s.method for s in result.selections if s.label == label and len(result.method(label, s.method))]
@@ -129,12 +169,13 @@ def conclusions(result: SelectionResult) -> list[Conclusion]:
             difference = contrast(rsr, result.method(label, RANDOM))
             question = f"{label}: does selecting by RSR beat selecting at random?"
             made.append(Conclusion(question, f"{difference.verdict}; {taken}.", difference))
+            made += _changed_by_matching(result, label)
         if len(single := result.of(result.best)):
             difference = contrast(rsr, single)
             question = f"{label}: does selecting by RSR beat the best single teacher, chosen by an oracle?"
-            made.append(
-                Conclusion(question, f"{difference.verdict}; that teacher is {result.best.teacher}.", difference)
-            )
+            whole = ", and its set stays whole" if result.whole_label(label) else ""
+            answer = f"{difference.verdict}; that teacher is {result.best.teacher}{whole}."
+            made.append(Conclusion(question, answer, difference))
         others = [m for m in methods if m not in ("rsr", RANDOM, NONE)]
         if others:
             best = max(others, key=lambda m: accuracy(result.method(label, m)).value)
@@ -142,6 +183,25 @@ def conclusions(result: SelectionResult) -> list[Conclusion]:
             question = f"{label}: does selecting by RSR beat the best other score, chosen by an oracle?"
             made.append(Conclusion(question, f"{difference.verdict}; that is {title(best).lower()}.", difference))
     return made
+
+
+def _changed_by_matching(result: SelectionResult, label: str) -> list[Conclusion]:
+    """RSR's lead over chance among arms of one size, less its lead before; nothing where these are not known."""
+    whole = result.whole_label(label)
+    leads = [_lead(result, one) for one in (label, whole) if one]
+    if len(leads) < 2 or any(lead.is_empty() for lead in leads):
+        return []
+    difference = contrast(*leads)
+    question = f"{label}: is RSR's lead over random selection larger than without equal sizes ({whole})?"
+    return [Conclusion(question, f"{difference.verdict}.", difference)]
+
+
+def _lead(result: SelectionResult, label: str) -> pl.DataFrame:
+    """Answers of RSR's learners less those of chance, seed by seed."""
+    key = ["seed", "benchmark", "problem"]
+    chance = result.method(label, RANDOM).select(*key, chance="correct")
+    both = result.method(label, "rsr").join(chance, on=key, how="inner")
+    return both.with_columns(correct=pl.col("correct") - pl.col("chance"))
 
 
 def title(method: str) -> str:

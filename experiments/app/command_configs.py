@@ -32,6 +32,15 @@ class SelectionSetting(Enum):
     correct_first = "correct_first"  # as all, with right answers before others
 
 
+class Matching(Enum):
+    """What is equal in arms that are cut to one size (rsr.selection.matching)."""
+
+    tokens = "tokens"  # of responses, all together
+    rows = "rows"
+    teachers = "teachers"  # rows of each teacher
+    tokens_and_teachers = "tokens_and_teachers"
+
+
 METHODS = ["random", "rsr", "avg_surprisal", "g_norm", "avg_token_length", "rule_based_quality", "llm_judged_quality"]
 
 
@@ -49,6 +58,7 @@ class SelectionSettings:
     )
     methods: list[str] = field(default_factory=lambda: list(METHODS))  # random, none (all candidates), or metrics
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
+    match: Matching | None = None  # besides, what the methods select is cut to one size and trained on
 
     def __post_init__(self) -> None:
         some(settings=self.settings, methods=self.methods, seeds=self.seeds)

@@ -30,8 +30,8 @@ from experiments.miniature.world import (
     written,
 )
 
-VERSION = 2  # raised when what is written from the same seed changes
-TRAIN, TEST, HELD_OUT = 800, 200, 50  # problems
+VERSION = 3  # raised when what is written from the same seed changes
+TRAIN, TEST, HELD_OUT = 600, 200, 50  # problems
 GENERATIONS = ("gen1", "gen2", "gen3")
 BENCHMARK = "miniature"
 

@@ -7,18 +7,28 @@ import polars as pl
 
 from experiments.analysis import released
 from experiments.analysis.released import Agreement
-from experiments.analysis.selection import SelectionResult, accuracy, best_of, by_method, conclusions, title, winners
+from experiments.analysis.selection import (
+    SelectionResult,
+    accuracy,
+    best_of,
+    by_method,
+    conclusions,
+    title,
+    what_differs,
+    winners,
+)
 from experiments.app import result_folder
 from experiments.app.command_configs import SelectionConfig, SelectionSetting
 from experiments.app.conclusions import conclude
 from experiments.stages import teacher_data, training_sets, verification
 from experiments.stages.evaluation import BASE
-from experiments.stages.training_sets import Selection
+from experiments.stages.training_sets import Pool, Selection
 from experiments.study.plan import announce, refuse_or_go
 from experiments.study.study import learn
 from experiments.study.trained import TrainedStudents
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
+from rsr.metrics.score_tables import Scores
 from rsr.selection.rules import Rule
 from rsr.stats.effect import estimate_text, interval_text
 from rsr.views.plots import Estimate, ranges
@@ -35,16 +45,16 @@ def report(config: SelectionConfig) -> None:
     asked = config.selection
     refuse_or_go(
         config,
-        f"trains on one of each teacher once, and on up to {len(asked.settings) * len(asked.methods)} selections and the best "
-        f"teacher with {len(asked.seeds)} seeds",
+        f"trains on one of each teacher once, and on up to "
+        f"{len(asked.settings) * len(asked.methods) * (2 if asked.match else 1)} selections and the best teacher with "
+        f"{len(asked.seeds)} seeds",
     )
     data = teacher_data.load(config.teachers, config.scoring, config.paths)
     scores, left_out = training_sets.scored(config, config.selection.methods)
     chosen = [
-        training_sets.select(method, pool, Rule(), scores, config)
+        selection
         for pool in training_sets.pools(config.selection.settings, data, config.teachers.fewer)
-        for method in config.selection.methods
-        if method not in left_out
+        for selection in _selected(pool, scores, [m for m in asked.methods if m not in left_out], config)
     ]
     compared = _released(chosen, data, config)
     singles = training_sets.first_generations(data)
@@ -62,6 +72,13 @@ def report(config: SelectionConfig) -> None:
     write(result, teachers, learned, config)
     for models in (teachers, learned):
         models.runs.refuse_failed()
+
+
+def _selected(pool: Pool, scores: Scores, methods: Sequence[str], config: SelectionConfig) -> list[Selection]:
+    """What each method selects from a pool, and the same cut to one size where that is asked for."""
+    whole = [training_sets.select(method, pool, Rule(), scores, config) for method in methods]
+    by = config.selection.match
+    return whole if by is None else [*whole, *training_sets.matched(whole, by, config)]
 
 
 def _released(chosen: Sequence[Selection], data: Sequence[Dataset], config: SelectionConfig) -> Agreement | str:
@@ -86,9 +103,13 @@ def write(
     best = accuracy(result.of(result.best)) if len(result.of(result.best)) else None
     parts = [
         config.teachers.caveat or "",
-        *(_setting_markdown(label, rows) for (label,), rows in table.group_by("setting", maintain_order=True)),
+        *(
+            _setting_markdown(str(label), rows, won.filter(setting=label), result)
+            for (label,), rows in table.group_by("setting", maintain_order=True)
+        ),
         f"Accuracy in percent with its 95 % interval over problems and {len(config.selection.seeds)} training seeds; differences "
-        "in points, over the same problems. RSR, tokens and right (verified accuracy, percent) are those of the training set. "
+        "in points, over the same problems. RSR, trajectories, tokens (mean) and right (verified accuracy, percent) are those of the "
+        "training set. "
         "Ties: problems decided by the hash of the content.",
         verification.without_verdict(result.verified),
         ""
@@ -137,7 +158,7 @@ def write(
     )
 
 
-def _setting_markdown(label: object, table: pl.DataFrame) -> str:
+def _setting_markdown(label: str, table: pl.DataFrame, won: pl.DataFrame, result: SelectionResult) -> str:
     rows = []
     for r in table.sort("accuracy", descending=True).iter_rows(named=True):
         differences = [
@@ -147,11 +168,12 @@ def _setting_markdown(label: object, table: pl.DataFrame) -> str:
             for difference in ("less_random", "less_best_teacher")
         ]
         right = "" if r["verified_accuracy"] is None else f"{r['verified_accuracy']:.1f}"
-        made = [f"{r['rsr']:.2f}", f"{r['tokens']:.0f}", right, str(r["ties"])]
+        made = [f"{r['rsr']:.2f}", f"{r['trajectories']:,}", f"{r['tokens']:.0f}", right, str(r["ties"])]
         accuracy = estimate_text(r["accuracy"], r["accuracy_low"], r["accuracy_high"], ".1f")
         rows.append([title(r["method"]), accuracy, *differences, *made])
-    header = ["method", "accuracy", "less random", f"less {TEACHER}", "RSR", "tokens", "right", "ties"]
-    return f"## {label}\n\n" + result_folder.markdown_table(header, rows)
+    header = ["method", "accuracy", "less random", f"less {TEACHER}", "RSR", "trajectories", "tokens", "right", "ties"]
+    parts = [f"## {label}", result_folder.markdown_table(header, rows)]
+    return "\n\n".join([*parts, what_differs(table, won)] if result.whole_label(label) else parts)
 
 
 def _winners_markdown(label: object, won: pl.DataFrame) -> str:

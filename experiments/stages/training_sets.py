@@ -1,4 +1,7 @@
-"""Training sets put together from the candidates of several teachers: by a score, at random, or all of them."""
+"""Training sets put together from the candidates of several teachers: by a score, at random, or all of them.
+
+What several methods select from the same candidates may be cut to one size (`matched`).
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 
 import polars as pl
 
-from experiments.app.command_configs import SelectionSetting
+from experiments.app.command_configs import Matching, SelectionSetting
 from experiments.app.shared_configs import MetricsConfig
 from experiments.stages import features, metric_scores, verification
 from experiments.stages.random_selection import KEYS, RANDOM, chance, sources_of
@@ -15,6 +18,7 @@ from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.metrics import by_name
 from rsr.metrics.score_tables import Scores, of_metric
+from rsr.selection import matching
 from rsr.selection.rules import Direction, Rule
 from rsr.selection.training_set import put_together
 from rsr.store.artefacts import Artefact, find_or_begin
@@ -24,6 +28,12 @@ NONE = "none"  # the method that takes all candidates
 STAGE, FOLDER = "selected", "set"
 # Raised when what is selected for the same key changes.
 VERSION = 1
+EQUAL = {
+    Matching.tokens: "equal tokens",
+    Matching.rows: "equal rows",
+    Matching.teachers: "equal rows of each teacher",
+    Matching.tokens_and_teachers: "equal tokens and rows of each teacher",
+}
 
 
 # --- candidates ----------------------------------------------------------------------------------------------------
@@ -130,14 +140,16 @@ class Selection:
     """A training set on disk: `set/train.jsonl`, and beside it what was chosen and left out, with scores.
 
     Attributes:
-        label: of its pool.
+        label: of its pool, and what it is matched in.
         dataset: read from that file.
+        whole: what a matched one is a part of.
     """
 
     method: str
     label: str
     artefact: Artefact
     dataset: Dataset
+    whole: "Selection | None" = None
 
     @property
     def chosen(self) -> pl.DataFrame:
@@ -186,6 +198,55 @@ def select(
         artefact = artefact.complete(selected=len(made.records), ties=made.choice.ties, left_out=made.reasons)
     file = artefact.checked(f"{FOLDER}/{export.TRAIN}.jsonl")
     return Selection(method, pool.label, artefact, trajectories.read(file, name or method, pool.label))
+
+
+def matched(selections: Sequence[Selection], by: Matching, config: MetricsConfig) -> list[Selection]:
+    """What several methods selected from one pool, cut to one size, or found so.
+
+    Raises:
+        InputError: see `rsr.selection.matching.match`; or the disk is full.
+    """
+    arms = [selection.chosen for selection in selections]
+    digests = [hashlib.sha256(arm.write_csv().encode()).hexdigest() for arm in arms]
+    kept = matching.match(arms, by.value)
+    return [
+        _part(selection, own, by, [digest, sorted(digests)], config)
+        for selection, own, digest in zip(selections, kept, digests, strict=True)
+    ]
+
+
+@locking
+def _part(whole: Selection, kept: pl.Series, by: Matching, arms: object, config: MetricsConfig) -> Selection:
+    """Lines of a selection, as an artefact of its own.
+
+    Args:
+        arms: digests of the whole and of all that it is matched with.
+    """
+    label = f"{whole.label}, {EQUAL[by]}"
+    key = {
+        "stage": STAGE,
+        "version": VERSION,
+        "method": whole.method,
+        "data": whole.dataset.digest(),
+        "match": [matching.VERSION, by.value, arms],
+    }
+    name = f"{config.student.name}-{whole.dataset.teacher}-{label}"
+    artefact = find_or_begin(config.paths.outputs, STAGE, name, key)
+    if artefact.manifest is None:
+        lines = whole.artefact.checked(f"{FOLDER}/{export.TRAIN}.jsonl").read_bytes().split(b"\n")
+        left_out = whole.chosen.filter(~kept).with_columns(reason=pl.lit(f"beyond {EQUAL[by]}"))
+        facts = {"selected": int(kept.sum()), "match": by.value, "of": whole.artefact.id, "left_out": len(left_out)}
+        export.write(
+            artefact.path / FOLDER,
+            (line + b"\n" for line, keep in zip(lines, kept, strict=False) if keep),
+            ".jsonl",
+            {"selected": whole.chosen.filter(kept), "left_out": left_out},
+            facts,
+            beside={export.INFO: whole.artefact.checked(f"{FOLDER}/{export.INFO}").read_text(encoding="utf-8")},
+        )
+        artefact = artefact.complete(ties=whole.ties, **facts)
+    file = artefact.checked(f"{FOLDER}/{export.TRAIN}.jsonl")
+    return Selection(whole.method, label, artefact, trajectories.read(file, whole.dataset.teacher, label), whole)
 
 
 def _correct(pool: Pool, config: MetricsConfig) -> dict[tuple[str, str, str], bool | None]:

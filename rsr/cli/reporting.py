@@ -38,11 +38,7 @@ def report(data: tuple[str, ...], student: str | None, output: Path, settings: S
     from rsr.views.report import Material, body
 
     renderer = load_renderer(
-        str(student),
-        revision=settings.revision,
-        template=settings.template,
-        template_variables=settings.template_variables,
-        trust_remote_code=settings.trust_remote_code,
+        str(student), **settings.of_chats, revision=settings.revision, trust_remote_code=settings.trust_remote_code
     )
     ranking = rank(scores.trajectories, chosen.metric, chosen.preset)
     name = scores.trajectories["student"][0]

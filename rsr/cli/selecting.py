@@ -3,7 +3,7 @@
 from dataclasses import fields
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
@@ -15,6 +15,7 @@ from rsr.tokens.settings import Settings
 if TYPE_CHECKING:
     from rsr.data.discovery import Source
     from rsr.metrics.score_tables import Scores
+    from rsr.selection.matching import Match
     from rsr.selection.rules import Rule
     from rsr.selection.training_set import TrainingSet
 
@@ -60,6 +61,11 @@ _SELECTION = (
     click.option("--top", type=int, metavar="N", help="The best N of what is left."),
     click.option("--share", type=float, metavar="X", help="The best share of what is left, such as 0.5."),
     click.option("--tokens", type=int, metavar="N", help="The best of what is left, up to N response tokens."),
+    click.option(
+        "--match",
+        metavar="KIND=FOLDER",
+        help="Then as large as the set in FOLDER: equal in tokens, rows, teachers (rows of each) or tokens_and_teachers.",
+    ),
     click.option(
         "--against", multiple=True, metavar="FILE", help="Evaluation set; leave out what overlaps with it (repeatable)."
     ),
@@ -149,6 +155,7 @@ def selected(
     answers: tuple[str, ...],
     by_prompt: bool,
     group: str | None,
+    match: str | None,
     against: tuple[str, ...],
     sample: int | None,
     fields: tuple[str, ...],
@@ -160,6 +167,7 @@ def selected(
     from rsr.metrics.base import by_name
 
     by_name(metric)
+    matched = _match(match)
     from rsr.data import contamination, discovery
     from rsr.grading.grader import USUAL
     from rsr.metrics import score_tables
@@ -193,7 +201,21 @@ def selected(
             answers=answers or USUAL,
             against=against,
         )
+    if matched is not None:
+        chosen = chosen.matched(*matched)
     return table, read, chosen
+
+
+def _match(given: str | None) -> "tuple[Match, str] | None":
+    """What is to be equal, and the folder of the set that it is to be equal to."""
+    if given is None:
+        return None
+    from rsr.selection.matching import Match
+
+    kind, _, folder = given.partition("=")
+    if kind not in get_args(Match) or not folder:
+        raise click.UsageError(f"--match {given!r} is not KIND=FOLDER: KIND is one of {', '.join(get_args(Match))}.")
+    return cast(Match, kind), folder
 
 
 def _count(per_problem: str) -> int | None:

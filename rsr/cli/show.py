@@ -61,12 +61,13 @@ def show_ranking(ranking: "Ranking", rightness: Sequence[str] = ()) -> None:
         rightness: lines on what is known of the answers.
     """
     say(*conclusions.basis(ranking))
-    table = grid("", "dataset", f"{conclusions.title(ranking)} [95 %]", "best", "beats next", "length")
+    table = grid("", "dataset", f"{conclusions.title(ranking)} [95 %]", "best", "beats next", "length", "repetition")
     for i, place in enumerate(ranking.places):
         beats = percent(ranking.wins[i][i + 1]) if i + 1 < len(ranking.places) else ""
         value = with_interval(place.value, place.low, place.high)
         length = "not known" if place.length is None else f"{place.length:.0f}"
-        table.add_row(str(i + 1), name_cell(place.dataset), value, percent(place.best), beats, length)
+        repetition = "not known" if place.repetition is None else share(place.repetition)
+        table.add_row(str(i + 1), name_cell(place.dataset), value, percent(place.best), beats, length, repetition)
     console().print(table)
     if len(ranking.places) < 2:
         say("one dataset has no order: give several")
@@ -86,6 +87,7 @@ def show_groups(grouped: "GroupedRanking") -> None:
         cells = (str(group.trajectories), str(group.ranking.problems), _coefficient(group.agreement))
         table.add_row(name_cell(group.name), *cells, name_cell(order))
     console().print(table)
+    say(*conclusions.of_groups(grouped))
 
 
 def show_training_set(training_set: "TrainingSet", file: "Path | None") -> None:

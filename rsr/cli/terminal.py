@@ -20,6 +20,7 @@ BESIDE = {  # shown beside RSR where the tables hold them, with intervals in the
     "avg_surprisal": "surprisal",
     "avg_rank_clipped": "clipped rank",
     "avg_token_length": "length",
+    "repetition": "repetition",
 }
 
 

@@ -43,10 +43,13 @@ ANSWERS: dict[Shape, dict[str, str]] = {  # records of a question and its answer
 
 def as_messages(trajectory: Trajectory) -> dict[str, Any]:
     """A trajectory as it was scored: reasoning in its tags, content as text, calls and tools as chat templates want them."""
+    if trajectory.images:
+        raise InputError(f"trajectory {trajectory.id}: has images, which its record alone holds: take --format records")
     messages = [_as_dict(message) for message in trajectory.messages]
     answer = {} if trajectory.answer is None else {"answer": trajectory.answer}
     tools = {"tools": trajectory.tool_schemas} if trajectory.tools else {}
-    return {"id": trajectory.id, "messages": messages} | tools | answer
+    weight = {} if trajectory.weight is None else {"weight": trajectory.weight}
+    return {"id": trajectory.id, "messages": messages} | tools | answer | weight
 
 
 def _as_dict(message: Message) -> dict[str, Any]:

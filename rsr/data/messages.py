@@ -1,9 +1,11 @@
 """What a chat consists of: messages, with their reasoning and their calls of tools."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
+
+from rsr.data.images import Image
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
@@ -57,6 +59,7 @@ class Message:
         tool_calls: of an assistant.
         name: of the tool that answers.
         tool_call_id: the call that a tool answers.
+        images: those in its content, in order; not of an assistant.
     """
 
     role: Role
@@ -65,6 +68,13 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     name: str | None = None
     tool_call_id: str | None = None
+    images: tuple[Image, ...] = ()
+
+    @property
+    def spoken(self) -> list[str]:
+        """Its content in parts, between which its images stand."""
+        edges = [0, *(image.at for image in self.images), len(self.content)]
+        return [self.content[start:end] for start, end in pairwise(edges)]
 
     @property
     def text(self) -> str:
@@ -81,10 +91,21 @@ class Message:
             "name": self.name,
             "tool_call_id": self.tool_call_id,
         }
-        return {"role": self.role, "content": self.content} | {k: v for k, v in held.items() if v is not None}
+        content = self._parts() if self.images else self.content
+        return {"role": self.role, "content": content} | {k: v for k, v in held.items() if v is not None}
+
+    def _parts(self) -> list[dict[str, str]]:
+        """Its content as the templates of students that see want it; the images themselves are not in a text."""
+        first, *others = self.spoken
+        parts = [{"type": "text", "text": first}]
+        for text in others:
+            parts += [{"type": "image"}, {"type": "text", "text": text}]
+        return [part for part in parts if part.get("text") != ""]
 
     def row(self) -> list[Any]:
         """What its digest is made of; a message of role and content alone is these two."""
         held = self.as_dict()
-        beside: Mapping[str, Any] = {k: v for k, v in held.items() if k not in ("role", "content")}
+        beside: dict[str, Any] = {k: v for k, v in held.items() if k not in ("role", "content")}
+        if self.images:
+            beside["images"] = [[image.at, image.sha256] for image in self.images]
         return [self.role, self.content, *([beside] if beside else [])]

@@ -1,7 +1,7 @@
 """Trajectories: chats in which a teacher answers a problem, and the datasets that they are in.
 
 A *dataset* is what one teacher wrote in one generation, a file of JSON, JSON Lines, Parquet or Arrow. Its messages stay in their file
-until they are asked for. Formats of records: `rsr.data.formats`. Each may have an "id", an "answer", and whether it is "correct".
+until they are asked for. Formats of records: `rsr.data.formats`. Each may have an "id", an "answer", whether it is "correct", and a "weight".
 """
 
 import hashlib
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from sys import float_info
 from typing import Any, Literal, overload
 
 from rsr.data.formats import chats
@@ -23,7 +24,7 @@ OnError = Literal["error", "skip"]
 Advance = Callable[[int, int], None]  # told of the characters and tokens that are done since the last call
 Fields = Mapping[str, str]  # our names of a record's fields -> the names that they have there
 FIELDS = (
-    *("teacher", "generation", "id", "answer", "correct", "messages", "conversations", "system", "tools"),
+    *("teacher", "generation", "id", "answer", "correct", "weight", "messages", "conversations", "system", "tools"),
     *("instruction", "input", "output", "prompt", "completion", "problem", "solution", "reasoning"),
 )
 
@@ -71,9 +72,11 @@ class Trajectory:
             messages with the number of its occurrence in the dataset (prompts may repeat).
         answer: the reference answer to the problem, where known.
         correct: whether the record says that its response is right; None where it does not.
+        weight: what the record says that it counts in training, from 0; None where it does not.
         row: place of its record among the records that were read, from 0.
         tools: JSON text of each tool that the assistant may call, as chat templates want it:
             {"type": "function", "function": {"name", "description", "parameters"}}.
+        images: number of images in its messages.
     """
 
     id: str
@@ -83,6 +86,8 @@ class Trajectory:
     correct: bool | None = None
     row: int = 0
     tools: tuple[str, ...] = ()
+    weight: float | None = None
+    images: int = 0
 
     @property
     def tool_schemas(self) -> list[Any]:
@@ -303,6 +308,7 @@ class _Reader:
         self._ids: set[str] = set()
         self._tools: dict[tuple[str, ...], tuple[str, ...]] = {}  # those of many records are the same, and kept once
         self._unread: Counter[str] = Counter()
+        self._unweighted = ""  # where the first record without a weight stands
 
     def add(self, row: int, where: str, record: Any) -> None:
         """Add a record.
@@ -320,6 +326,8 @@ class _Reader:
             self._skipped.append(Skipped(where, str(error)))
             return
         self._ids.add(trajectory.id)
+        if trajectory.weight is None:
+            self._unweighted = self._unweighted or where
         if self._file is not None:
             messages = StoredMessages(self._file, row, trajectory.characters, self._fields)
             trajectory = replace(trajectory, messages=messages)
@@ -329,12 +337,16 @@ class _Reader:
         """The dataset of all that was added.
 
         Raises:
-            InputError: there is nothing in it.
+            InputError: there is nothing in it, or some of its records have weights and others have none.
         """
         if not self._trajectories:
             skipped = self._skipped
             first = f"all {len(skipped)} records are malformed, the first: {skipped[0].reason}" if skipped else ""
             raise InputError(f"{source}: {first or 'is empty'}")
+        if self._unweighted and any(t.weight is not None for t in self._trajectories):
+            raise InputError(
+                f"{self._unweighted}: the record has no 'weight', which others have: give one to every record, or to none"
+            )
         unread = [f"{name} ({number})" for name, number in sorted(self._unread.items())]
         return Dataset(teacher, generation, tuple(self._trajectories), tuple(self._skipped), tuple(unread))
 
@@ -355,8 +367,9 @@ class _Reader:
         self._unread.update(chat.unread)
         answer = record.get("answer")
         answer = None if answer is None else str(answer)
-        correct = _correct(record.get("correct"))
-        return Trajectory(identity, identity, tuple(chat.messages), answer, correct, row, tools)
+        correct, weight = _correct(record.get("correct")), _weight(record.get("weight"))
+        images = sum(len(message.images) for message in chat.messages)
+        return Trajectory(identity, identity, tuple(chat.messages), answer, correct, row, tools, weight, images)
 
 
 def prompt_hash(messages: Iterable[Message], tools: Sequence[str]) -> str:
@@ -378,6 +391,19 @@ def _correct(given: Any) -> bool | None:
     if isinstance(given, int | float) and given in (0, 1):
         return bool(given)
     raise InputError(f"'correct' is true or false, or 1 or 0, not {given if isinstance(given, float) else kind(given)}")
+
+
+def _weight(given: Any) -> float | None:
+    """What a trajectory counts in training."""
+    if given is None:
+        return None
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not number or not 0 <= given <= float_info.max:
+        told = given if number else kind(given)
+        raise InputError(
+            f"'weight' is a number from 0, not {told}: mend it, or rename the field if it means something else"
+        )
+    return float(given)
 
 
 def _check_answers(messages: Sequence[Message]) -> None:

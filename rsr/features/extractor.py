@@ -98,8 +98,10 @@ def render(student: Student, trajectory: Trajectory, max_length: int) -> tuple[l
     """A trajectory's rendered chats, and what its row says of them.
 
     Raises:
-        NotRendered: its responses cannot be rendered.
+        NotRendered: its responses cannot be rendered, or it has images.
     """
+    if trajectory.images:
+        raise NotRendered("it has images, which this measurement does not show the student")
     try:
         chats = student.renderer.chats(trajectory.messages, max_length, trajectory.tool_schemas)
     except InputError as error:

@@ -20,7 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
-from rsr.features.extractor import Columns, Failed, Row
+from rsr.features.extractor import Columns, Failed, NotRendered, Row
 
 CRITERIA = (
     "factual_accuracy",
@@ -128,6 +128,8 @@ class Judge:
         }
 
     def __call__(self, trajectory: Trajectory) -> Row:
+        if trajectory.images:
+            raise NotRendered("it has images, which the judge is not shown")
         problem = "\n\n".join(m.content for m in trajectory.messages if m.role == "user")
         whole = "\n\n".join(m.text for m in trajectory.messages if m.role == "assistant")
         solution, cut = _cut(whole, self.settings.max_characters)

@@ -4,7 +4,8 @@ Installed packages may add metrics (`rsr.metrics.plugins`).
 """
 
 # Tables show metrics in the order in which these modules declare them.
-from rsr.metrics import teacher, judge, text, local_surprisal, influence, gradient, token, calibration, plugins  # noqa: F401, I001
+from rsr.metrics import teacher, judge, text, local_surprisal, influence, gradient, token  # noqa: F401, I001
+from rsr.metrics import calibration, repetition, plugins  # noqa: F401
 from rsr.metrics.base import GROUPS, METRICS, Metric, Parts, by_name, metric, select
 
 __all__ = ["GROUPS", "METRICS", "Metric", "Parts", "by_name", "metric", "select"]

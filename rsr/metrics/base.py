@@ -29,8 +29,10 @@ COST: dict[Need, str] = {
 }
 
 # Columns that a token store may lack, and what mends it.
+OLD = "its token store was made before they were kept: remove it and score anew"
 MEND = {
-    "squares": "its token store was made before they were kept: remove it and score anew",
+    "squares": OLD,
+    "repeated": OLD,
     "expected_rank": "score with expectations=true (--expectations)",
 }
 
@@ -67,7 +69,7 @@ class Metric:
         needs: what it is computed from; fixes its cost class.
         per_student: whether it depends on the student; otherwise all students share a teacher's score.
         source: equation, table or paper.
-        columns: token statistics besides rank, surprisal and entropy that it is computed from; of `MEND`.
+        columns: token statistics besides rank, surprisal and entropy that it is computed from; of `rsr.tokens.tokens.LATER`.
         note: what a reader must know besides.
         presets: parameters by name of preset; "" is the default.
         compute: its function of token statistics (`Tokens`) or, where it needs something else that is measured, of the

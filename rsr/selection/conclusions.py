@@ -1,9 +1,10 @@
 """What follows from a ranking, in sentences."""
 
-from collections.abc import Sequence
-
 from rsr.metrics import METRICS
-from rsr.selection.ranking import FIRM, EqualLength, Ranking
+from rsr.selection.groups import GroupedRanking
+from rsr.selection.ranking import FIRM, Ranking
+
+WITHOUT_REPEATS = "rsr_without_repeats"
 
 
 def title(ranking: Ranking) -> str:
@@ -36,8 +37,8 @@ def rightness(known: int, trajectories: int) -> str:
 
 
 def reasons(ranking: Ranking) -> list[str]:
-    """How sure the order is, what others would choose, and what length has to do with it."""
-    return [_settled(ranking), *_choices(ranking), *_lengths(ranking)]
+    """How sure the order is, what others would choose, and what length and repetition have to do with it."""
+    return [_settled(ranking), *_choices(ranking), *_explained(ranking)]
 
 
 def _settled(ranking: Ranking) -> str:
@@ -64,20 +65,36 @@ def _choices(ranking: Ranking) -> list[str]:
     return [f"others would choose: {', '.join(parts)}"] if parts else []
 
 
-def _lengths(ranking: Ranking) -> list[str]:
-    def names(lengths: Sequence[EqualLength]) -> str:
-        return ", ".join(length.dataset for length in lengths)
-
-    if not ranking.lengths:
-        return ["whether length explains the order is not known: the scores of this metric do not say it"]
-    first = ranking.places[0].dataset
-    lines = []
-    if stays := [length for length in ranking.lengths if length.stays]:
-        lines.append(
-            f"length does not explain the lead of {first} over {names(stays)}: it is there at equal length, too"
-        )
-    if explained := [length for length in ranking.lengths if length.explains]:
-        lines.append(
-            f"length may explain the lead of {first} over {names(explained)}: at equal length it cannot be told from 0"
-        )
+def _explained(ranking: Ranking) -> list[str]:
+    first, lines = ranking.places[0].dataset, []
+    traits = {"length": ranking.lengths, "repetition": ranking.repetitions}
+    explained = {trait: [d.dataset for d in differences if d.explained] for trait, differences in traits.items()}
+    for trait, others in explained.items():
+        if others:
+            lines.append(f"at equal {trait} the lead of {first} cannot be told from 0 over: {', '.join(others)}")
+    if explained["repetition"]:
+        lines[-1] += f" (the metric {WITHOUT_REPEATS} leaves out what a trajectory repeats)"
+    if idle := [trait for trait, differences in traits.items() if differences and not explained[trait]]:
+        lines.append(f"no difference in {' or '.join(idle)} explains the lead of {first} over any other")
+    if unknown := [trait for trait, differences in traits.items() if not differences]:
+        lines.append(f"whether {' or '.join(unknown)} explains the order is not known: the scores do not say it")
     return lines
+
+
+def of_groups(grouped: GroupedRanking) -> list[str]:
+    """Whether the order of all is that of its groups."""
+    ordered = [(g, g.ranking, g.agreement) for g in grouped.groups if g.ranking and g.agreement is not None]
+    if not ordered:
+        return [f"no {grouped.field} has an order of its own, so that none can differ from that of all"]
+    agreements = sorted((agreement, group.name) for group, _, agreement in ordered)
+    (low, lowest), (high, highest) = agreements[0], agreements[-1]
+    apart = f"the order of all is not that within every {grouped.field}: agreement from {low:+.2f} ({lowest}) to {high:+.2f} ({highest})"
+    lines = [f"the order of all is that within every {grouped.field}" if low == 1 else apart]
+    first = grouped.whole.places[0].dataset
+    leads = [f"{group.name} ({_lead(ranking)})" for group, ranking, _ in ordered if ranking.places[0].dataset != first]
+    return [*lines, *([f"{first}, the first of all, is not the first in: {', '.join(leads)}"] if leads else [])]
+
+
+def _lead(ranking: Ranking) -> str:
+    """The first, and how sure that is."""
+    return f"{ranking.places[0].dataset}, {'settled' if ranking.to_settle == 0 else 'not settled'}"

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from rsr.data.discovery import Source, field_of
@@ -19,7 +20,7 @@ class Group:
         trajectories: how many there are.
         ranking: their order; None where there is none.
         reason: why there is none.
-        agreement: Kendall's tau-b of its values and those of all, over the datasets; None for fewer than two.
+        agreement: Kendall's tau-b of its values and those of all, over the datasets; None for fewer than two, or equal ones.
     """
 
     name: str
@@ -91,4 +92,5 @@ def _agreement(whole: Ranking, ranking: Ranking) -> float | None:
     values = {place.dataset: place.value for place in whole.places}
     own = [place.value for place in ranking.places]
     of_all = [values[place.dataset] for place in ranking.places]
-    return float(correlate(of_all, own, "kendall")) if len(own) > 1 else None
+    agreement = float(correlate(of_all, own, "kendall")) if len(own) > 1 else np.nan
+    return None if np.isnan(agreement) else agreement

@@ -5,7 +5,7 @@ says which datasets can be told from the first. A bootstrap, drawn once for all 
 best, and who wins against whom.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +25,8 @@ from rsr.tokens.tokens import divide
 Floats = NDArray[np.float64]
 BASELINES = ("avg_surprisal", "avg_rank_clipped", "avg_token_length")
 By = Literal["dataset", "teacher"]
+# Traits of trajectories that may explain a difference, by column, and as what they do.
+TRAITS: dict[str, Callable[[Floats], Floats]] = {"tokens": np.log, "repetition": np.asarray}
 FEWEST = 5  # problems that an order can be settled on: with fewer a standard error may be 0 by chance
 FIRM = 30  # problems from which on it is said to be firm: with few, they may be unlike the rest by chance
 
@@ -38,6 +40,7 @@ class Place:
         told_apart: whether the 95 % interval of its difference from the first excludes 0; False for the first.
         best: share of resamples in which it is the best.
         length: mean response tokens; None where the metric's scores do not say them (text is not tokenised).
+        repetition: mean share of tokens that are repeats (`rsr.metrics.repetition`); None where the scores do not say it.
     """
 
     dataset: str
@@ -47,43 +50,34 @@ class Place:
     told_apart: bool
     best: float
     length: float | None
+    repetition: float | None
 
 
 @dataclass(frozen=True)
-class EqualLength:
-    """A dataset against the first at equal length: how length shares in their difference.
+class AdjustedDifference:
+    """A dataset against the first, and how a trait of their trajectories (log length, or repetition) shares in their difference.
 
-    Per problem the difference of the two trajectory scores is regressed on the difference of log length; the intercept is
-    the difference at equal length.
+    Per problem the difference of the two trajectory scores is regressed on the difference of the trait; the intercept is
+    the difference where the trait is equal.
 
     Attributes:
         dataset: which one is compared with the first.
         difference, low, high: mean difference of trajectory scores (dataset less first) and its 95 % interval.
-        at_equal_length, equal_low, equal_high: the intercept and its interval.
+        adjusted, adjusted_low, adjusted_high: the intercept and its interval; NaN where the trait differs by the same everywhere.
     """
 
     dataset: str
     difference: float
     low: float
     high: float
-    at_equal_length: float
-    equal_low: float
-    equal_high: float
+    adjusted: float
+    adjusted_low: float
+    adjusted_high: float
 
     @property
-    def differs(self) -> bool:
-        """The interval of the difference excludes 0."""
-        return self.low * self.high > 0
-
-    @property
-    def explains(self) -> bool:
-        """The difference is one, and at equal length it is not."""
-        return self.differs and self.equal_low * self.equal_high <= 0
-
-    @property
-    def stays(self) -> bool:
-        """The difference is one, and at equal length, too."""
-        return self.differs and self.equal_low * self.equal_high > 0
+    def explained(self) -> bool:
+        """The difference is one (its interval excludes 0), and where the trait is equal none is shown."""
+        return self.low * self.high > 0 and not self.adjusted_low * self.adjusted_high > 0
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,7 +92,8 @@ class Ranking:
             the difference stayed as it is (and its error fell with the root of their number): an estimate. 0 where it does already;
             None for one dataset, or where the two are equal.
         choices: the dataset that each baseline would have chosen, on the same problems.
-        lengths: every other dataset against the first; none where lengths are not known.
+        lengths: every other dataset against the first at equal length; none where lengths are not known.
+        repetitions: the same at equal repetition.
     """
 
     metric: str
@@ -110,7 +105,8 @@ class Ranking:
     left_out: int
     to_settle: int | None
     choices: dict[str, str]
-    lengths: tuple[EqualLength, ...]
+    lengths: tuple[AdjustedDifference, ...]
+    repetitions: tuple[AdjustedDifference, ...]
 
     def __repr__(self) -> str:
         """A line each dataset."""
@@ -140,9 +136,10 @@ def rank(
     """
     if resamples < 100:
         raise InputError(f"resamples {resamples} is too small: the least is 100")
+    rows = _with_repetition(of_metric(trajectories, metric, preset), trajectories)
     if by == "teacher":
-        trajectories = trajectories.with_columns(generation=pl.lit(""))
-    rows = of_metric(trajectories, metric, preset)
+        trajectories, rows = (of.with_columns(generation=pl.lit("")) for of in (trajectories, rows))
+        rows = rows.with_columns(dataset=DATASET)
     shared, total = _shared(rows), rows["problem"].n_unique()
     if len(shared) < 2:
         raise InputError(
@@ -151,8 +148,9 @@ def rank(
         )
     sign = -1 if by_name(metric).direction == "lower" else 1
     names, values, sums = _ordered(rows, shared, sign)
-    others = names[1:] if rows["tokens"].null_count() == 0 else []
-    moments = [_moments(rows, names[0], other, shared) for other in others]
+    compared = rows.filter(pl.col("problem").is_in(shared), pl.col("value").is_not_null())
+    pairs = [(trait, other) for trait in TRAITS for other in names[1:] if compared[trait].null_count() == 0]
+    moments = [_moments(compared, names[0], other, trait) for trait, other in pairs]
     resampled = resampled_sums(np.concatenate([*sums, *moments], axis=1), resamples, seed)
     split = 2 * len(names)
     drawn = np.stack([divide(*resampled[:, i : i + 2].T) for i in range(0, split, 2)])  # (datasets, resamples)
@@ -161,8 +159,13 @@ def rank(
         _settled_after(values[0] - value, without_each[0] - without)
         for value, without in zip(values, without_each, strict=True)
     ]
-    lengths = rows.filter(pl.col("problem").is_in(shared)).group_by("dataset").agg(pl.col("tokens").mean())
-    length, best = dict(lengths.iter_rows()), _shares_of_best(sign * drawn)
+    adjusted = [
+        (trait, _adjusted(other, own, resampled[:, split + 4 * i : split + 4 * i + 4]))
+        for i, ((trait, other), own) in enumerate(zip(pairs, moments, strict=True))
+    ]
+    traits = rows.filter(pl.col("problem").is_in(shared)).group_by("dataset").agg(pl.col(*TRAITS).mean())
+    length, repetition = (dict(traits.select("dataset", trait).iter_rows()) for trait in TRAITS)
+    best = _shares_of_best(sign * drawn)
     places = tuple(
         Place(
             name,
@@ -171,6 +174,7 @@ def rank(
             told_apart=(needed := settled_after[i]) is not None and needed <= len(shared),
             best=float(best[i]),
             length=length[name],
+            repetition=repetition[name],
         )
         for i, name in enumerate(names)
     )
@@ -185,11 +189,16 @@ def rank(
         left_out=total - len(shared),
         to_settle=None if second is None else max(0, second - len(shared)),
         choices={name: chosen for name in BASELINES if (chosen := _choice(trajectories, METRICS[name], shared))},
-        lengths=tuple(
-            _length(other, moments_of_other, resampled[:, split + 4 * i : split + 4 * i + 4])
-            for i, (other, moments_of_other) in enumerate(zip(others, moments, strict=True))
-        ),
+        lengths=tuple(difference for trait, difference in adjusted if trait == "tokens"),
+        repetitions=tuple(difference for trait, difference in adjusted if trait == "repetition"),
     )
+
+
+def _with_repetition(rows: pl.DataFrame, trajectories: pl.DataFrame) -> pl.DataFrame:
+    """The rows with the repetition of their trajectory, where the table knows it."""
+    names = ["student", "teacher", "generation", "trajectory"]
+    known = trajectories.filter(metric="repetition").select(*names, repetition="value")
+    return rows.join(known, on=names, how="left", maintain_order="left")
 
 
 def _ordered(rows: pl.DataFrame, shared: Sequence[str], sign: int) -> tuple[list[str], Floats, list[Floats]]:
@@ -254,24 +263,24 @@ def _choice(trajectories: pl.DataFrame, metric: Metric, shared: Sequence[str]) -
     return None if np.isnan(values).any() else str(names[sign_of_best])
 
 
-def _moments(rows: pl.DataFrame, first: str, other: str, shared: Sequence[str]) -> Floats:
-    """Per problem x, y, x^2 and xy of the differences in log length (x) and score (y), shape (problems, 4)."""
+def _moments(rows: pl.DataFrame, first: str, other: str, trait: str) -> Floats:
+    """Per problem x, y, x^2 and xy of the differences in a trait (x) and score (y), shape (problems, 4)."""
 
     def columns(dataset: str) -> tuple[Floats, Floats]:
-        own = rows.filter(pl.col("dataset") == dataset, pl.col("problem").is_in(shared))
-        means = own.group_by("problem").agg(pl.col("value").mean(), pl.col("tokens").mean()).sort("problem")
-        return means["value"].to_numpy(), np.log(means["tokens"].to_numpy())
+        own = rows.filter(pl.col("dataset") == dataset)
+        means = own.group_by("problem").agg(pl.col("value", trait).mean()).sort("problem")
+        return means["value"].to_numpy(), TRAITS[trait](means[trait].to_numpy())
 
     (y0, x0), (y1, x1) = columns(first), columns(other)
     x, y = x1 - x0, y1 - y0
     return np.stack([x, y, x * x, x * y], axis=1)
 
 
-def _length(other: str, moments: Floats, resampled: Floats) -> EqualLength:
+def _adjusted(other: str, moments: Floats, resampled: Floats) -> AdjustedDifference:
     varies = bool(moments[:, 2].any())
     (raw,), (equal,) = _intercept(moments.sum(axis=0)[None], len(moments), varies)
     drawn_raw, drawn_equal = _intercept(resampled, len(moments), varies)
-    return EqualLength(
+    return AdjustedDifference(
         other, float(raw), *percentile_interval(drawn_raw), float(equal), *percentile_interval(drawn_equal)
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 from rsr.data import export
 from rsr.data.formats.chats import shape
 
+NO_WEIGHTS = "\n# The records have weights. This trainer does not read them: experiments/train.py does."
 TRL, LLAMA_FACTORY = "trl.yaml", "llamafactory.yaml"
 PASSES = {  # over the data; where to begin, as batch and learning rate depend on student and machine
     "num_train_epochs": 3,
@@ -41,6 +42,7 @@ def settings(record: Mapping[str, Any], folder: Path, file_name: str, training: 
     """The settings files by name, for every trainer that reads records like this one."""
     model = {} if training.student is None else {"model_name_or_path": training.student}
     common = {**PASSES, "bf16": training.bf16, "output_dir": str(folder / "trained")}
+    note = NO_WEIGHTS if record.get("weight") is not None else ""
     files = {}
     form = shape(record)
     if form in ("prompt", "messages"):  # of the others TRL tells no responses
@@ -49,12 +51,12 @@ def settings(record: Mapping[str, Any], folder: Path, file_name: str, training: 
         if file_name.endswith(".parquet"):
             data["path"] = "parquet"
         files[TRL] = _yaml(
-            f"trl sft --config {folder / TRL}",
+            f"trl sft --config {folder / TRL}{note}",
             model | {"datasets": [data], only: True, "max_length": training.max_length} | common,
         )
     if export.dataset_info([record], file_name):
         files[LLAMA_FACTORY] = _yaml(
-            f"llamafactory-cli train {folder / LLAMA_FACTORY}",
+            f"llamafactory-cli train {folder / LLAMA_FACTORY}{note}",
             {"stage": "sft", "do_train": True, "finetuning_type": "full"}
             | model
             | {"dataset_dir": str(folder), "dataset": export.NAME, "cutoff_len": training.max_length}

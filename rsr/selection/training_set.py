@@ -21,7 +21,8 @@ from rsr.metrics.score_tables import Scores, of_metric
 from rsr.selection import formats, trainers
 from rsr.selection.candidates import gather
 from rsr.selection.formats import Format
-from rsr.selection.rules import Choice, Direction, Rule, choose
+from rsr.selection.matching import Match, match
+from rsr.selection.rules import CANDIDATES, Choice, Direction, Rule, choose
 from rsr.selection.trainers import Training
 from rsr.store.artefacts import write_bytes, writing
 
@@ -66,6 +67,7 @@ class TrainingSet:
     suffix: str
     sources: tuple[Mapping[str, Any], ...]
     warnings: tuple[str, ...]
+    match: Mapping[str, str] | None = None  # what it is equal in, and to which set
     overlaps: tuple[Overlap, ...] = ()
 
     @property
@@ -156,6 +158,7 @@ class TrainingSet:
             "left_out": self.reasons,
             "warnings": list(self.warnings),
             "overlaps": [asdict(o) for o in self.overlaps],
+            **({"match": dict(self.match)} if self.match else {}),
             "scores": dict(self.scores),
             "sources": [dict(source) for source in self.sources],
         }
@@ -193,6 +196,31 @@ class TrainingSet:
             training = Training(student, self.scores["scoring"]["max_length"], bf16)
             files |= trainers.settings(records[0], folder, file_name, training)
         return files
+
+    def matched(self, by: Match, folder: str | Path) -> "TrainingSet":
+        """The part of it that is of the size of a set that was written before (`rsr.selection.matching.match`).
+
+        Raises:
+            InputError: the folder holds no such set, or one that is larger.
+        """
+        chosen = self.choice.chosen
+        kept, whole = match([chosen, _written(Path(folder))], by)
+        if not whole.all():
+            raise InputError(
+                f"{folder}: has more {by.replace('_', ' ')} than this selection: select this one first, and match the other to it"
+            )
+        places = [place for place, keep in enumerate(kept) if keep]
+        reason = f"beyond the {by.replace('_', ' ')} of {Path(folder).name}"
+        before = self.choice.left_out
+        out = chosen.filter(~kept).with_columns(reason=pl.lit(reason)).select(before.columns)
+        left_out = pl.concat([before, out]).sort("problem", maintain_order=True)
+        return replace(
+            self,
+            choice=replace(self.choice, chosen=chosen.filter(kept), left_out=left_out),
+            trajectories=tuple(self.trajectories[place] for place in places),
+            records=OnDemand(self.records.__getitem__, places),
+            match={"by": by, "set": Path(folder).name},
+        )
 
 
 def select(
@@ -293,7 +321,8 @@ def _overlap(
     evaluation: contamination.EvaluationSet, sources: Sequence[Source]
 ) -> tuple[Overlap, list[tuple[str, str, str]]]:
     """The overlap of sources with an evaluation set, and teacher, generation and id of what overlaps."""
-    hits, keys = {}, []
+    hits: dict[str, list[str]] = {}
+    keys: list[tuple[str, str, str]] = []
     for dataset in (source.dataset for source in sources):
         for t in dataset.trajectories:
             texts = [m.text for m in t.messages if m.role != "system"]
@@ -301,6 +330,18 @@ def _overlap(
                 hits[f"{dataset.name}, {t.id}"] = sorted(problems)
                 keys.append((dataset.teacher, dataset.generation, t.id))
     return Overlap(evaluation.name, evaluation.problems, evaluation.too_short, hits), keys
+
+
+def _written(folder: Path) -> pl.DataFrame:
+    """The rows of a training set that was written before."""
+    file = folder / "selected.csv"
+    kinds = {name: kind for name, kind in CANDIDATES.items() if name in SCORE_COLUMNS}
+    try:
+        return pl.read_csv(file, schema_overrides=kinds).select(SCORE_COLUMNS)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(
+            f"{folder}: holds no {file.name} that can be read: name the folder of a set that was selected"
+        ) from error
 
 
 def _record(chosen: tuple[Source, Trajectory]) -> Any:

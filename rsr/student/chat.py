@@ -18,6 +18,7 @@ import numpy as np
 
 from rsr.data.messages import Message
 from rsr.errors import InputError
+from rsr.student.images import LEAVE_OUT, ImageProcessor, ShownImages
 from rsr.student.responses import Response, ResponseFinder, difference
 from rsr.student.settings import BoundaryTokens, Rendering
 from rsr.student.template import ANOTHER, ChatTemplate, begins_texts
@@ -83,6 +84,7 @@ class RenderedChat:
         turns: assistant turns, after truncation; those cut away entirely are gone.
         length: number of tokens before truncation.
         shared: how many tokens it begins with as the last chat of its trajectory does; 0 for that one.
+        images: None where it has none.
     """
 
     ids: tuple[int, ...]
@@ -90,6 +92,7 @@ class RenderedChat:
     length: int
     departures: Departures = Departures()
     shared: int = field(default=0, compare=False)
+    images: ShownImages | None = field(default=None, compare=False)
 
     @property
     def truncated(self) -> bool:
@@ -123,6 +126,7 @@ class ChatRenderer:
         embeddings: of the model; a chat with a token beyond them is refused. None knows of no model.
         rendering: how `chats` renders chats of several turns.
         boundary_tokens: whether a token counts as part of a response that holds text of the template as well.
+        processor: of images; None refuses chats that have some.
 
     Raises:
         InputError: there is no template, or the tokenizer is not a fast one.
@@ -136,12 +140,14 @@ class ChatRenderer:
         embeddings: int | None = None,
         rendering: Rendering = "whole",
         boundary_tokens: BoundaryTokens = "exclude",
+        processor: ImageProcessor | None = None,
     ) -> None:
         if not tokenizer.is_fast:
             raise InputError("the tokenizer gives no character offsets: a fast tokenizer is needed")
         self.tokenizer = tokenizer
         self.template = ChatTemplate(tokenizer, template, variables)
         self.embeddings = embeddings
+        self.processor = processor
         self.rendering, self.boundary_tokens = rendering, boundary_tokens
         # Ids that mark structure, as opposed to ordinary added words such as <think>.
         self._special = frozenset(tokenizer.all_special_ids)
@@ -179,7 +185,9 @@ class ChatRenderer:
             before, responses = joined[-1] if joined else ("", [])
             goes_on = bool(responses) and text.startswith(before[: responses[-1].end])
             joined[-1:] = [(text, [*responses, response])] if goes_on else [*joined[-1:], (text, [response])]
-        return _sharing(self._chats(joined, messages, max_length, tools))
+        chats = self._chats(joined, messages, max_length, tools)
+        # The cache of a prefix knows of no images.
+        return chats if any(chat.images for chat in chats) else _sharing(chats)
 
     def turns(
         self, messages: Sequence[Message], max_length: int | None = None, tools: Sequence[Any] = ()
@@ -193,7 +201,7 @@ class ChatRenderer:
         return self._chats(alone, messages, max_length, tools)
 
     def _turns(self, messages: Sequence[Message], tools: Sequence[Any]) -> Iterator[tuple[str, Response]]:
-        finder = ResponseFinder(self.template, messages, tools)
+        finder = self._finder(messages, tools)
         yield from (finder.turn(i) for i, message in enumerate(messages) if message.role == "assistant")
 
     def _chats(
@@ -206,7 +214,13 @@ class ChatRenderer:
         """Chats of one trajectory; what each adds to the one before is looked for in it."""
         ends = [0, *(responses[-1].message for _, responses in texts)]
         return [
-            self._rendered(text, responses, max_length, self._unseen(text, messages[start:end], () if start else tools))
+            self._rendered(
+                text,
+                responses,
+                max_length,
+                self._unseen(text, messages[start:end], () if start else tools),
+                messages[:end],
+            )
             for (text, responses), (start, end) in zip(texts, pairwise(ends), strict=True)
         ]
 
@@ -222,18 +236,46 @@ class ChatRenderer:
         Raises:
             InputError: the template rewrites a response, and how.
         """
-        text, responses = ResponseFinder(self.template, messages, tools).whole()
-        return self._rendered(text, responses, max_length, self._unseen(text, messages, tools))
+        text, responses = self._finder(messages, tools).whole()
+        return self._rendered(text, responses, max_length, self._unseen(text, messages, tools), messages)
+
+    def _finder(self, messages: Sequence[Message], tools: Sequence[Any]) -> ResponseFinder:
+        if self.processor is None and any(message.images for message in messages):
+            raise InputError(
+                "a message has an image, and nothing here shows it to the student: scoring does, by a student with a processor "
+                f"of images in its folder; {LEAVE_OUT}"
+            )
+        return ResponseFinder(self.template, messages, tools)
 
     def _unseen(self, text: str, messages: Sequence[Message], tools: Sequence[Any]) -> int:
         """Messages of others, and lists of tools, that the text of a chat does not hold, plain or as JSON."""
-        said = [message.content.strip() for message in messages if message.role != "assistant"]
+        others = (message for message in messages if message.role != "assistant")
+        said = [part.strip() for message in others for part in message.spoken]
         unseen = [part for part in said if part not in text and json.dumps(part, ensure_ascii=False)[1:-1] not in text]
         shown = not tools or self.text(messages, tools) != self.text(messages)
         return len(unseen) + (not shown)
 
-    def _rendered(self, text: str, responses: Sequence[Response], max_length: int | None, unseen: int) -> RenderedChat:
-        encoding = self._tokenise(text)
+    def _rendered(
+        self,
+        text: str,
+        responses: Sequence[Response],
+        max_length: int | None,
+        unseen: int,
+        messages: Sequence[Message],
+    ) -> RenderedChat:
+        """
+        Args:
+            messages: those in the text.
+        """
+        images, shown = [image for message in messages for image in message.images], None
+        if not images:
+            encoding = self._tokenise(text)
+        else:
+            assert self.processor is not None  # as the finder saw to
+            text, responses, encoding, shown = self.processor.shown(text, responses, images)
+            self._check_embedded(encoding["input_ids"])
+            if max_length is not None and max_length < shown.end:
+                raise InputError(f"max_length={max_length} cuts into its images: raise it, or {LEAVE_OUT}")
         ids, offsets = encoding["input_ids"], np.array(encoding["offset_mapping"]).reshape(-1, 2)
         found = [self._turn(response, text, ids, offsets) for response in responses if response.start >= 0]
         kept = len(ids) if max_length is None else min(len(ids), max_length)
@@ -247,17 +289,21 @@ class ChatRenderer:
                 boundary=sum(boundary for _, boundary in found),
                 unseen=unseen,
             ),
+            images=shown,
         )
 
     def _tokenise(self, text: str) -> Any:
         encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        highest = max(encoding["input_ids"], default=0)
+        self._check_embedded(encoding["input_ids"])
+        return encoding
+
+    def _check_embedded(self, ids: Sequence[int]) -> None:
+        highest = max(ids, default=0)
         if self.embeddings is not None and highest >= self.embeddings:
             raise InputError(
                 f"the tokenizer writes {self.tokenizer.decode([highest])!r} as token {highest}, and the model has embeddings "
                 f"for {self.embeddings} alone: take the model's own tokenizer, or resize its embeddings"
             )
-        return encoding
 
     def _turn(self, response: Response, text: str, ids: list[int], offsets: "np.ndarray[Any, Any]") -> tuple[Turn, int]:
         """The tokens of a response, and how many of them hold text of the template as well."""

@@ -164,10 +164,11 @@ def _compare(message: Message, said: str, written: str, index: int) -> tuple[int
     if trimmed and trimmed in said:  # white space before it is the student's to write
         last = len(written.rstrip())
         return 0, last, len(said) - len(trimmed), last - len(trimmed)
-    if short in written:
-        at = written.rindex(short) if short else len(written)
-        start = at if written[:at].strip() else 0
-        return start, at + len(short), len(said) - len(short), len(written) - len(short)
+    for kept in (said, short):
+        if kept in written:
+            at = written.rindex(kept) if kept else len(written)
+            start = at if written[:at].strip() else 0
+            return start, at + len(kept), len(said) - len(kept), len(written) - len(kept)
     if message.reasoning is not None:
         return _pieces_in(message, written)
     if "".join(said.split()) != "".join(written.split()):

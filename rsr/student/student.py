@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -13,6 +14,7 @@ from rsr.errors import InputError
 from rsr.student import weights
 from rsr.student.chat import ChatRenderer
 from rsr.student.device import device_of, first_device, memory_on, places, tell_of_dtype, weights_dtype
+from rsr.student.images import ImageProcessor
 from rsr.student.settings import SPREAD, BoundaryTokens, Dtype, Loading, Rendering, WeightsDtype
 from rsr.student.template import load_template
 
@@ -171,7 +173,7 @@ def describe(model: str | Path, settings: Loading, *, name: str | None = None) -
         load_template(settings.template)
     place = device_of(settings.device)
     source: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
-    renderer = load_renderer(model, **settings.of_chats, **source)
+    renderer = load_renderer(model, **settings.of_chats, **source, seeing=True)
     identity = {
         **identity_of(model, renderer, **source),
         "dtype": weights_dtype(settings.dtype, settings.device),
@@ -205,13 +207,13 @@ def load_model(
     """
     check(model)
     import torch
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     logging.getLogger("transformers.modeling_utils").addFilter(_is_no_report)  # which is read below
     logging.getLogger("accelerate.big_modeling").setLevel(logging.ERROR)  # what is offloaded is said by the caller
-    load_whole: Any = AutoModelForCausalLM.from_pretrained
+    config = load_config(model, revision=revision, trust_remote_code=trust_remote_code)
+    load_whole: Any = _loader(config).from_pretrained
     adapter = _adapter(model, revision)
     if adapter and spread:
         raise InputError(f"{model}: holds an adapter, which device={SPREAD} does not spread: merge it into the weights")
@@ -349,8 +351,12 @@ def load_renderer(
     rendering: Rendering = "whole",
     boundary_tokens: BoundaryTokens = "exclude",
     trust_remote_code: bool = False,
+    seeing: bool = False,
 ) -> ChatRenderer:
     """The chat renderer of a model's tokenizer; its weights are not loaded.
+
+    Args:
+        seeing: with the processor of images of a model that has one.
 
     Raises:
         InputError: see `load`.
@@ -359,7 +365,21 @@ def load_renderer(
     tokenizer = load_tokenizer(model, revision=revision, trust_remote_code=trust_remote_code)
     config = load_config(model, revision=revision, trust_remote_code=trust_remote_code)
     rows = getattr(config.get_text_config(), "vocab_size", None)
-    return ChatRenderer(tokenizer, chosen, template_variables, rows, rendering, boundary_tokens)
+    processor = None
+    if seeing and _sees(config):
+        processor = _load_processor(model, revision=revision, trust_remote_code=trust_remote_code)
+    return ChatRenderer(tokenizer, chosen, template_variables, rows, rendering, boundary_tokens, processor)
+
+
+def _load_processor(model: str | Path, **source: Any) -> ImageProcessor | None:
+    """The processor of a model that sees; None where its files are not there, or are of no processor of text and images."""
+    from transformers import AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(model, **source)
+    except (OSError, ValueError, ImportError):  # said of the first chat with an image
+        return None
+    return ImageProcessor(processor) if hasattr(processor, "image_processor") else None
 
 
 def load_tokenizer(
@@ -390,11 +410,25 @@ def own_attention(model: str | Path, *, revision: str | None = None, trust_remot
 
 def _without_weights(model: str | Path, *, revision: str | None, trust_remote_code: bool) -> "PreTrainedModel":
     import torch
-    from transformers import AutoModelForCausalLM
 
     config = load_config(model, revision=revision, trust_remote_code=trust_remote_code)
     with loading(model), torch.device("meta"):
-        return cast("PreTrainedModel", AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code))
+        return cast("PreTrainedModel", _loader(config).from_config(config, trust_remote_code=trust_remote_code))
+
+
+def _sees(config: Any) -> bool:
+    """Whether the model that is loaded for this configuration takes images."""
+    models = _loader(config)._model_mapping
+    return type(config) in models and "pixel_values" in signature(models[type(config)].forward).parameters
+
+
+def _loader(config: Any) -> Any:
+    """transformers' class for a model: one that sees is not always among its causal language models."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    causal = AutoModelForCausalLM._model_mapping
+    sees = type(config) not in causal and type(config) in AutoModelForImageTextToText._model_mapping
+    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
 
 
 @contextmanager

@@ -7,7 +7,7 @@ Where the attention implementation keeps chats in one row apart (varlen flash-at
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -164,15 +164,17 @@ class Scorer:
     def _batches(
         self, chats: Sequence[RenderedChat], indices: Sequence[int], before: int, budget: int
     ) -> list[list[int]]:
-        """Groups of the chats at indices, the longest last."""
-        lengths = [before + len(chats[i].ids) for i in indices]
-        groups = batches(lengths, budget, padded=not self.packs or before > 0)
-        return [[indices[i] for i in group] for group in reversed(groups)]
+        """Groups of the chats at indices, the longest last; one with images stands alone, since these differ in size."""
+        alone = [[i] for i in indices if chats[i].images]
+        blind = [i for i in indices if not chats[i].images]
+        groups = batches([before + len(chats[i].ids) for i in blind], budget, padded=not self.packs or before > 0)
+        return [*alone, *([blind[i] for i in group] for group in reversed(groups))]
 
     def _batch(self, chats: Sequence[RenderedChat], indices: Sequence[int], before: "Cache | None") -> "Batch":
         """The chats at indices as one forward pass takes them, on the device."""
         rows = [torch.tensor(chats[i].ids) for i in indices]
-        packed = self.packs and before is None
+        shown = chats[indices[0]].images
+        packed = self.packs and before is None and shown is None
         ids = torch.cat(rows)[None] if packed else torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         lengths = [len(row) for row in rows]
         starts = np.cumsum([0, *lengths])[:-1] if packed else np.arange(len(rows)) * ids.shape[1]
@@ -182,12 +184,22 @@ class Scorer:
         ]
         positions = torch.cat(responses)
         ids, positions, targets = (copied(of, self.student.device) for of in (ids, positions, ids.flatten()[positions]))
-        return Batch(tuple(indices), ids, lengths, packed, positions, targets, [len(of) for of in responses])
+        counts = [len(of) for of in responses]
+        images = {} if shown is None else self._images(shown.tensors(lengths[0]))
+        return Batch(tuple(indices), ids, lengths, packed, positions, targets, counts, images)
+
+    def _images(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What shows the model its images, as it computes: on its device, in its dtype."""
+        model = self.student.model
+        return {k: v.to(model.device, model.dtype if v.is_floating_point() else v.dtype) for k, v in tensors.items()}
 
     def _within_memory(self, batch: "Batch", before: "Cache | None") -> Statistics | None:
         """Statistics of a batch, or None where memory ran out."""
         try:
-            hidden = self._hidden(batch.ids, before, batch.lengths if batch.packed else None).flatten(0, 1)
+            if batch.images:
+                hidden = self._seeing(batch).flatten(0, 1)
+            else:
+                hidden = self._hidden(batch.ids, before, batch.lengths if batch.packed else None).flatten(0, 1)
             # The logits at one position predict the token at the next.
             positions = batch.positions.to(hidden.device) - 1
             targets, expectations = batch.targets, self.scoring.expectations
@@ -228,6 +240,12 @@ class Scorer:
         # Positions that start anew are what tells packed chats apart.
         positions = None if packed is None else torch.cat([torch.arange(n, device=ids.device) for n in packed])[None]
         body = self.body(input_ids=ids, position_ids=positions, past_key_values=before, use_cache=before is not None)
+        hidden: Tensor = body.last_hidden_state
+        return hidden
+
+    def _seeing(self, batch: "Batch") -> Tensor:
+        """Hidden states (1, tokens, width) of a chat with images: from all of the model but its head."""
+        body = self.student.model.base_model(input_ids=batch.ids, use_cache=False, **batch.images)
         hidden: Tensor = body.last_hidden_state
         return hidden
 
@@ -307,6 +325,7 @@ class Batch:
         chats: their indices; lengths: their tokens; counts: their response tokens.
         ids: (rows, tokens), a chat a row, or all packed into one.
         positions: of the response tokens, in ids flattened; targets: the ids there.
+        images: what shows the model the images of its one chat; empty where it has none.
     """
 
     chats: tuple[int, ...]
@@ -316,6 +335,7 @@ class Batch:
     positions: Tensor
     targets: Tensor
     counts: Sequence[int]
+    images: Mapping[str, Tensor]
 
 
 class ChatStatistics(NamedTuple):

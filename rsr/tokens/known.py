@@ -65,6 +65,6 @@ class Known:
             with suppress(InputError):
                 held = read_shard(self._stores[store], shard)
                 for i, row in places:
-                    names = {"ids": [trajectories[i].id], "problems": [trajectories[i].problem]}
-                    found[i] = replace(held.part(row, row + 1), **names)
+                    one, t = held.part(row, row + 1), trajectories[i]
+                    found[i] = replace(one, ids=[t.id], problems=[t.problem])
         return found

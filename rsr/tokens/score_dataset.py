@@ -20,8 +20,9 @@ from rsr.student.chat import Departures, RenderedChat
 from rsr.student.student import AnyStudent
 from rsr.tokens.engine import NotFinite
 from rsr.tokens.known import Known
-from rsr.tokens.token_store import LATER, STAGE, Shard, TokenStore, joined, read_shard, reasons, shard_name, write_shard
-from rsr.tokens.tokens import Tokens
+from rsr.tokens.repetition import repeats
+from rsr.tokens.token_store import STAGE, Shard, TokenStore, joined, read_shard, reasons, shard_name, write_shard
+from rsr.tokens.tokens import LATER, Tokens
 
 # Raised when what a token store holds for the same key changes its meaning.
 VERSION = 3
@@ -70,12 +71,14 @@ class Backend(AnyBackend, Protocol):
 
 def store_key(scorer: AnyBackend, dataset: Dataset) -> dict[str, object]:
     """Everything that shapes a token store."""
+    processor = scorer.student.renderer.processor if any(t.images for t in dataset.trajectories) else None
     return {
         "stage": STAGE,
         "version": VERSION,
         "student": dict(scorer.student.identity),
         "scoring": scorer.identity,
         "data": dataset.digest(),
+        **({} if processor is None else {"processor_sha256": processor.identity()}),
     }
 
 
@@ -365,7 +368,7 @@ def _score_new(scorer: Backend, dataset: Dataset, window: _Window, progress: Adv
         truncated=[any(chat.truncated for chat in of_one) for of_one in window.chats],
         departures=[sum((chat.departures for chat in of_one), Departures()) for of_one in window.chats],
         reasons=window.left_out,
-        tokens=tokens.parted(lengths),
+        tokens=replace(tokens.parted(lengths), repeated=repeats(window.chats)),
     )
 
 

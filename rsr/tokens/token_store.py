@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, reading
 from rsr.store.parquet import write_parquet
 from rsr.student.chat import Departures
-from rsr.tokens.tokens import Tokens
+from rsr.tokens.tokens import LATER, Tokens
 from rsr.tokens.tokens import joined as joined_tokens
 
 T = TypeVar("T")
@@ -45,12 +45,12 @@ SCHEMA = pa.schema(
         "entropy": pa.list_(pa.float32()),
         "squares": pa.list_(pa.float32()),
         "expected_rank": pa.list_(pa.float32()),
+        "repeated": pa.list_(pa.bool_()),
     }
 )
 # How columns are written, not what they hold: floats hardly repeat, but their upper bytes are alike.
 REPEATING = ["id", "problem", "sha256", "reason", "rank.list.element"]
-LATER = ("squares", "expected_rank")  # statistics that a store may lack
-FLOATS = [f"{name}.list.element" for name in ("surprisal", "entropy", *LATER)]
+FLOATS = [f"{name}.list.element" for name in ("surprisal", "entropy", "squares", "expected_rank")]
 SPLIT = "BYTE_STREAM_SPLIT"
 
 
@@ -138,7 +138,6 @@ def write_shard(artefact: Artefact, index: int, shard: Shard) -> None:
         InputError: it cannot be written.
     """
     offsets = pa.array(shard.tokens.offsets, pa.int32())
-    statistics = (shard.tokens.rank, shard.tokens.surprisal, shard.tokens.entropy)
     table = pa.table(
         [
             pa.array(shard.ids, pa.string()),
@@ -148,8 +147,7 @@ def write_shard(artefact: Artefact, index: int, shard: Shard) -> None:
             pa.array(shard.truncated, pa.bool_()),
             *(pa.array([getattr(one, name) for one in shard.departures], pa.uint32()) for name in DEPARTURES),
             pa.array(shard.reasons, pa.string()),
-            *(_lists(offsets, values) for values in statistics),
-            *(_lists(offsets, getattr(shard.tokens, name)) for name in LATER),
+            *(_lists(offsets, name, getattr(shard.tokens, name)) for name in ("rank", "surprisal", "entropy", *LATER)),
         ],
         schema=SCHEMA,
     )
@@ -158,9 +156,9 @@ def write_shard(artefact: Artefact, index: int, shard: Shard) -> None:
     write_parquet(table, path, compression="zstd", use_dictionary=REPEATING, column_encoding=encoding)
 
 
-def _lists(offsets: pa.Array, values: NDArray[np.uint32] | NDArray[np.float32] | None) -> pa.Array:
+def _lists(offsets: pa.Array, name: str, values: NDArray[Any] | None) -> pa.Array:
     if values is None:
-        return pa.nulls(len(offsets) - 1, pa.list_(pa.float32()))
+        return pa.nulls(len(offsets) - 1, SCHEMA.field(name).type)
     return pa.ListArray.from_arrays(offsets, pa.array(values, from_pandas=True))
 
 
@@ -200,13 +198,13 @@ def read_shard(artefact: Artefact, index: int) -> Shard:
                 surprisal,
                 entropy,
                 np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-                *(_column(table[name].combine_chunks()) for name in LATER),
+                **{name: _column(table[name].combine_chunks()) for name in LATER},
             ),
         )
 
 
-def _column(lists: pa.Array) -> NDArray[np.float32] | None:
+def _column(lists: pa.Array) -> NDArray[Any] | None:
     if lists.null_count:
         return None
-    values: NDArray[np.float32] = lists.flatten().to_numpy(zero_copy_only=False)
+    values: NDArray[Any] = lists.flatten().to_numpy(zero_copy_only=False)
     return values

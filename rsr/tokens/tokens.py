@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 P = ParamSpec("P")
 
 EXPECTED_UP_TO = 100  # the clip of the ranks whose expectation is kept: the paper's
+LATER = ("squares", "expected_rank", "repeated")  # columns that tokens may lack
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Tokens:
         squares: float32 (tokens,), sum of the squared probabilities of the predictive distribution; None where they were not kept.
         expected_rank: float32 (tokens,), what min(rank, 100) is expected to be of a token drawn from the predictive distribution;
             None where it was not asked for.
+        repeated: bool (tokens,), whether the token lies in a run that the trajectory held before (`rsr.tokens.repetition`);
+            None where it was not kept.
     """
 
     rank: NDArray[np.uint32]
@@ -35,6 +38,7 @@ class Tokens:
     offsets: NDArray[np.int64]
     squares: NDArray[np.float32] | None = None
     expected_rank: NDArray[np.float32] | None = None
+    repeated: NDArray[np.bool_] | None = None
     _known: dict[Hashable, NDArray[np.float64]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -58,8 +62,8 @@ class Tokens:
         return self._at(mask, offsets)
 
     def _at(self, at: slice | NDArray[np.bool_], offsets: NDArray[np.int64]) -> "Tokens":
-        squares, expected = (None if kept is None else kept[at] for kept in (self.squares, self.expected_rank))
-        return Tokens(self.rank[at], self.surprisal[at], self.entropy[at], offsets, squares, expected)
+        later = {name: None if (kept := getattr(self, name)) is None else kept[at] for name in LATER}
+        return Tokens(self.rank[at], self.surprisal[at], self.entropy[at], offsets, **later)
 
     def sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums over each trajectory, in float64; 0 for one without tokens."""

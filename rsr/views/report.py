@@ -96,6 +96,7 @@ def _places(material: Material) -> list[dict[str, Any]]:
                 "wrong": int((~verdicts).sum()),
                 "unknown": verdicts.null_count(),
                 "length": "not known" if place.length is None else f"{place.length:.0f}",
+                "repetition": "not known" if place.repetition is None else share(place.repetition),
             }
         )
     return found
@@ -216,10 +217,12 @@ def _tokens(material: Material, row: Mapping[str, Any], trajectory: Trajectory) 
         of_tokens, teacher=row["teacher"], generation=row["generation"], trajectory=row["trajectory"]
     )
     store = material.scores.artefact.path.parent.parent / STAGE / rows["artefact"][0]
-    chat = material.renderer.render(trajectory.messages, facts["scoring"]["max_length"])
+    chats = material.renderer.chats(trajectory.messages, facts["scoring"]["max_length"], trajectory.tool_schemas)
     artefact = of_folder(store)
     for index in range(artefact.facts["shards"]):
         shard = read_shard(artefact, index)
         if row["trajectory"] in shard.ids:
-            return tokens_of(material.renderer, chat, shard.tokens, list(shard.ids).index(row["trajectory"]))
+            at = list(shard.ids).index(row["trajectory"])
+            parts = shard.tokens.part(at, at + 1).parted([len(chat.positions()) for chat in chats])
+            return [token for i, chat in enumerate(chats) for token in tokens_of(material.renderer, chat, parts, i)]
     raise AssertionError("what is scored lies in its token store")

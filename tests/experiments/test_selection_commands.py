@@ -95,6 +95,23 @@ def test_a_study_of_selections_and_what_follows_from_it(folder):
     performance = pl.read_csv(results / "performance.csv")
     assert performance.filter(teacher="rsr")["seed"].to_list() == [0, 1]
 
+    # Cut to one size, the smallest arm stays what it was, so that it is not trained on again.
+    matched = [
+        "selection.methods=[random,rsr]",
+        "selection.settings=[all]",
+        "selection.seeds=[0]",
+        "selection.match=tokens",
+    ]
+    _, results = run(folder, "trajectory_selection.py", *matched)
+    table = pl.read_csv(results / "methods.csv").filter(setting="6-to-1, equal tokens")
+    tokens = table["response_tokens"]
+    assert len(table) == 2 and tokens.max() - tokens.min() < 40 and table["kept"].max() == 100 > table["kept"].min()
+    assert "6-to-1, equal tokens" in (text := (results / "table.md").read_text()) and "Different: " in text
+    assert (
+        "6-to-1, equal tokens: is RSR's lead over random selection larger than without equal sizes (6-to-1)?"
+        in conclusions(results)
+    )
+
     # The teachers are trained by now, so that their validation is a matter of reading.
     done, results = run(folder, "validation.py")
     assert "train" not in done.stderr

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 import random
 import shutil
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -21,8 +23,9 @@ from tests.templates import FAMILIES
 from train import sft
 from train.checkpoints import DIGESTS, last_whole
 from train.rows import IGNORED, training_rows
-from train.settings import LoRA, Overlong, Training
+from train.settings import LoRA, Overlong, TokenWeights, Training
 from train.sft import Base, fine_tune
+from train.token_weights import weights_of_tokens
 
 SETTINGS: dict[str, Any] = dict(learning_rate=1e-3, batch_size=8, epochs=2, max_length=600)
 
@@ -253,6 +256,78 @@ def test_a_checkpoint_that_is_not_whole_is_passed_over(base, tmp_path):
     resumed = fine_tune(base, dataset(), settings, tmp_path / "broken", progress=lambda step, _: steps.append(step))
     assert steps == list(range(7, 13))
     assert weights(resumed) == weights(fine_tune(base, dataset(), settings, tmp_path / "unbroken"))
+
+
+# --- weights -------------------------------------------------------------------------------------------------------
+
+
+def weighted(weigh, n=24, turns=1):
+    data = dataset(n, turns)
+    return replace(data, trajectories=tuple(replace(t, weight=weigh(i)) for i, t in enumerate(data.trajectories)))
+
+
+@pytest.mark.parametrize("micro_batch", [2, 8])
+def test_equal_weights_give_trls_loss_to_the_last_digit(base, tmp_path, micro_batch):
+    """With padding, and accumulation of four batches or of one; 0.3 has no exact half, and 24 of it no exact sum."""
+    settings = Training(**SETTINGS | {"epochs": 1}, micro_batch=micro_batch)
+    plain = fine_tune(base, dataset(), settings, tmp_path)
+    equal = fine_tune(base, weighted(lambda i: 0.3), settings, tmp_path)
+    assert plain != equal and equal.facts["weights"] == [1.0, 1.0] and plain.facts["weights"] is None
+    assert curve(equal) == curve(plain) and weights(equal) == weights(plain)
+
+
+def test_weights_are_those_of_a_loss_computed_by_hand(base, tmp_path):
+    data, settings = weighted(lambda i: i % 3), Training(**SETTINGS | {"epochs": 1, "batch_size": 24}, micro_batch=4)
+    rows = training_rows(base.renderer, data, 600, Overlong.error)
+    model = AutoModelForCausalLM.from_pretrained(base.model)
+    total, tokens = 0.0, 0
+    for ids, labels, t in zip(rows.input_ids, rows.labels, data.trajectories, strict=True):
+        loss = torch.nn.functional.cross_entropy(
+            model(torch.tensor([ids])).logits[0, :-1].double(),
+            torch.tensor(labels[1:]),
+            ignore_index=IGNORED,
+            reduction="sum",
+        )
+        total, tokens = total + t.weight * loss.item(), tokens + t.weight * sum(label != IGNORED for label in labels)
+    assert curve(fine_tune(base, data, settings, tmp_path)) == pytest.approx([total / tokens], rel=1e-5)
+
+
+@pytest.mark.parametrize("rendering", ["whole", "turn"])
+def test_ranktuners_weights_are_those_of_the_students_ranks(base, tmp_path, rendering):
+    base, data = replace(base, rendering=rendering), weighted(lambda i: i + 1, 3, turns=2)
+    settings = Training(**SETTINGS, token_weights=TokenWeights.ranktuner)
+    of_tokens = weights_of_tokens(base, data, settings, tmp_path)
+    rows = training_rows(base.renderer, data, 600, Overlong.error, token_weights=of_tokens)
+    assert rows.weights is not None and len(rows.weights) == (3 if rendering == "whole" else 6)
+    model = AutoModelForCausalLM.from_pretrained(base.model).double()
+    found, expected = list[float](), list[float]()
+    for row, (ids, labels) in enumerate(zip(rows.input_ids, rows.labels, strict=True)):
+        t = data.trajectories[row * 3 // len(rows.labels)]
+        probabilities = model(torch.tensor([ids])).logits[0].softmax(-1).detach()
+        for i, label in enumerate(labels):
+            if label != IGNORED:
+                found.append(rows.weights[row][i])
+                expected.append(t.weight * (1 if label == rows.eot else relative_scale(probabilities[i - 1], label)))
+            else:
+                assert rows.weights[row][i] == 0
+    assert found == pytest.approx([weight * len(expected) / sum(expected) for weight in expected], rel=1e-3)
+    assert settings.identity() == Training(**SETTINGS).identity() | {"token_weights": "ranktuner"}
+
+
+def relative_scale(probabilities, token):
+    """As arXiv 2602.01745 has it, with ranks up to 100."""
+    ranks = torch.arange(1, len(probabilities) + 1).clamp(max=100)
+    expected = (probabilities.sort(descending=True).values * ranks).sum().item()
+    rank = min(1 + int((probabilities > probabilities[token]).sum()), 100)
+    return 2 ** (1 / math.log2(expected + 1) - 1 / math.log2(rank + 1))
+
+
+def test_weights_that_cannot_be_are_refused(base, tmp_path):
+    with pytest.raises(InputError, match="teacher/gen1: all weights are 0"):
+        training_rows(base.renderer, weighted(lambda i: 0), 600, Overlong.error)
+    packed = Training(**SETTINGS, packing=True)
+    with pytest.raises(InputError, match="TRL packs no weights: choose student"):
+        fine_tune(base, weighted(lambda i: 1), packed, tmp_path)
 
 
 # --- what is saved -------------------------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from rsr.data import images
 from rsr.data.formats.values import as_json, as_list, check_encodable, encodable, is_held, kind, literal, one_of, text
+from rsr.data.images import Image
 from rsr.data.messages import Message, Role, ToolCall
 from rsr.errors import InputError
 
@@ -52,7 +54,7 @@ def message(turn: Any, index: int, unread: Counter[str]) -> Message:
         if name in NOT_READ and is_held(turn[name]):
             raise InputError(f"{where} has {name!r}, which is not read: leave such records out, or remove the field")
     turn, role = _speaker(turn, where)
-    content, thought = _content(turn, role, where)
+    content, thought, seen = _content(turn, role, where)
     reasoning, content = _reasoning(turn, thought, content, where)
     calls = _calls(turn, where, unread)
     if role != "assistant" and (reasoning or calls):
@@ -62,13 +64,14 @@ def message(turn: Any, index: int, unread: Counter[str]) -> Message:
         if name not in read and is_held(turn[name]):
             unread[name] += 1
     if role != "tool":
-        return Message(role, content, reasoning, calls)
+        return Message(role, content, reasoning, calls, images=seen)
     name, call = (turn.get(field) for field in ("name", "tool_call_id"))
     return Message(
         role,
         content,
         name=None if name is None else text(name, f"'name' of {where}"),
         tool_call_id=None if call is None else text(call, f"'tool_call_id' of {where}"),
+        images=seen,
     )
 
 
@@ -94,22 +97,30 @@ def _is_call(value: Any) -> bool:
     return isinstance(call, dict) and {"name", "arguments"} <= {*call}
 
 
-def _content(turn: Mapping[str, Any], role: Role, where: str) -> tuple[str, str]:
-    """What is said, and what of it is thought: content may be a list of parts."""
+def _content(turn: Mapping[str, Any], role: Role, where: str) -> tuple[str, str, tuple[Image, ...]]:
+    """What is said, what is thought, and what is shown: content may be a list of parts."""
     content = one_of(turn, CONTENT, where)
     if content is None and (role == "assistant" or any(turn.get(name) in ("", []) for name in CONTENT)):
-        return "", ""
+        return "", "", ()
     if not isinstance(content, list):
-        return text(content, f"the content of {where}"), ""
+        return text(content, f"the content of {where}"), "", ()
     spoken: list[str] = []
     thoughts: list[str] = []
+    seen: list[Image] = []
     for part in content:
+        if isinstance(part, Mapping) and part.get("type") in images.PARTS:
+            if role == "assistant":
+                raise InputError(
+                    f"{where} is the assistant's and has an image, which no student writes: leave such records out"
+                )
+            seen.append(images.image(part, sum(map(len, spoken)), f"the image {len(seen)} of {where}"))
+            continue
         said, thought = _part(part, where)
         if thought and spoken:
             raise InputError(f"the content of {where} thinks after it has spoken, which is not read")
         spoken += [said] * bool(said)
         thoughts += [thought] * bool(thought)
-    return "".join(spoken), "".join(thoughts)
+    return "".join(spoken), "".join(thoughts), tuple(seen)
 
 
 def _part(part: Any, where: str) -> tuple[str, str]:

@@ -56,7 +56,7 @@ def test_operations_do_what_they_say():
 
 def test_problems_differ_and_their_tests_tell_right_from_wrong():
     test = problems(200, "test")
-    train = problems(800, "train", taken=test)
+    train = problems(600, "train", taken=test)
     assert len({p[:2] for p in test + train}) == 1000
     for problem in test[:50]:
         right = applied(problem.operations, problem.items)
@@ -117,7 +117,7 @@ def test_everything_is_written_the_same_way_twice(tmp_path):
     assert len(files) == 1 + 11 * 3
     assert all((tmp_path / "one" / f).read_bytes() == (tmp_path / "two" / f).read_bytes() for f in files)
     chats = json.loads((tmp_path / "one" / "teachers" / "statements" / "gen1.json").read_text())
-    assert len(chats) == 800 and chats[0]["answer"].startswith("assert f(")
+    assert len(chats) == 600 and chats[0]["answer"].startswith("assert f(")
 
 
 def test_every_response_is_rendered_verbatim():

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 import experiments.trajectory_selection  # noqa: F401  registers its schema
 from experiments.analysis.validation import by_chance
-from experiments.app.command_configs import SelectionConfig, SelectionSetting
+from experiments.app.command_configs import Matching, SelectionConfig, SelectionSetting
 from experiments.app.shared_configs import ROOT
 from experiments.stages import metric_scores, random_selection, teacher_data, training_sets
 from experiments.stages.random_selection import GENERATION, RANDOM
@@ -178,6 +178,27 @@ def some(names, problems=40):
         )
         for name in names
     ]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("by", Matching)
+def test_matched_selections_are_parts_of_one_size(study, by):
+    config, data, scores = study
+    pool = training_sets.pool(SelectionSetting.all, data, [])
+    whole = [
+        training_sets.select(method, pool, Rule(), scores, config) for method in (RANDOM, "rsr", "avg_token_length")
+    ]
+    parts = training_sets.matched(whole, by, config)
+    sizes = {(len(part.chosen), part.chosen["tokens"].sum()) for part in parts}
+    assert by is not Matching.rows or {rows for rows, _ in sizes} == {min(len(w.chosen) for w in whole)}
+    for part, of in zip(parts, whole, strict=True):
+        assert (part.method, part.whole, part.label) == (of.method, of, f"6-to-1, {training_sets.EQUAL[by]}")
+        assert part.chosen.join(of.chosen, on=random_selection.KEYS, how="anti").is_empty()
+        texts = {t.id: t.messages[-1].content for t in of.dataset.trajectories}
+        assert [t.id for t in part.dataset.trajectories] == part.chosen["trajectory"].to_list()
+        assert all(texts[t.id] == t.messages[-1].content for t in part.dataset.trajectories)
+    again = training_sets.matched(whole, by, config)
+    assert [part.artefact.id for part in again] == [part.artefact.id for part in parts]
 
 
 def test_chance_draws_evenly_whatever_the_order_of_teachers():

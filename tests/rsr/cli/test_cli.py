@@ -321,6 +321,30 @@ def test_teachers_are_included_and_excluded_and_one_file_is_written(tmp_path, lo
     assert "new.jsonl: holds something else already" in capfd.readouterr().err
 
 
+def test_a_selection_may_be_of_the_size_of_another(tmp_path, loaded, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    data = teachers(tmp_path / "data")
+    scores = rsr.score(loaded, data, outputs=tmp_path / "outputs")
+    small = rsr.select(scores, data, top=4, correct="ignore")
+    small.write("small")
+    longest: dict[str, Any] = {"metric": "avg_token_length", "correct": "ignore"}
+    whole = rsr.select(scores, data, **longest).choice.chosen
+    for by in ("rows", "tokens"):
+        chosen = rsr.select(scores, data, **longest, match=(by, "small"))  # type: ignore[arg-type]
+        assert chosen.choice.chosen.join(whole, on="trajectory", how="anti").is_empty()
+        assert [record["id"] for record in chosen.records] == chosen.choice.chosen["trajectory"].to_list()
+        assert len(chosen.choice.left_out) == 12 - len(chosen.records) and chosen.reasons[f"beyond the {by} of small"]
+        less = (small.tokens or 0) - (chosen.tokens or 0)
+        assert len(chosen.records) == 4 if by == "rows" else 0 <= less < whole["tokens"].to_numpy().max()
+    told = ["select", "--student", model, data, "--correct", "ignore", "-o", "new", "--match"]
+    assert "4 trajectories selected" in within(capfd, *told, "rows=small")
+    assert json.loads((tmp_path / "new" / "manifest.json").read_text())["match"] == {"by": "rows", "set": "small"}
+    assert rsr.cli.run([*map(str, told), "rows=small", "--top", "2"]) == 1
+    assert "small: has more rows than this selection: select this one first" in capfd.readouterr().err
+    assert rsr.cli.run([*map(str, told), "rows=data"]) == 1 and "holds no selected.csv" in capfd.readouterr().err
+    assert rsr.cli.run([*map(str, told), "columns=small"]) == 2
+
+
 def test_names_are_text_not_markup(tmp_path, model, capfd):
     path = write(tmp_path / "[x]*" / "a.jsonl", [chat(i, r) for i, r in enumerate(replies("a", 3))])
     common = ["--student", str(model), f"[/x]={path}", "--outputs", str(path.parent / "out")]

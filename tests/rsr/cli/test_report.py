@@ -5,8 +5,9 @@ import re
 import pytest
 
 import rsr.cli
-from tests.clients import teachers
+from tests.clients import teachers, write
 from tests.models import save
+from tests.templates import QWEN3
 
 pytestmark = pytest.mark.full
 
@@ -35,7 +36,7 @@ def test_it_says_what_to_do_and_shows_why(written):
     assert "6 left out: not among the best 1 of the problem" in page
     terse = re.search(r"<td>terse/gen1</td>.*?</tr>", page, re.DOTALL)
     assert terse is not None
-    assert re.findall(r"<td>(.*?)</td>", terse[0])[-4:-1] == ["3", "3", "0"]
+    assert re.findall(r"<td>(.*?)</td>", terse[0])[-5:-2] == ["3", "3", "0"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -55,3 +56,22 @@ def test_it_is_read_on_a_phone_and_asks_nothing_of_a_host(written, browser, sche
     assert tab.locator("figure").get_attribute("aria-label")
     assert tab.locator(".track b").first.bounding_box()["width"] > 5
     assert problems == []
+
+
+def test_tokens_are_told_apart_in_the_rendering_that_was_scored(tmp_path):
+    """By turn there are more of them than in the whole, and tools move them."""
+    student = save(tmp_path / "student")
+    (tmp_path / "qwen3.jinja").write_text(QWEN3)
+    for teacher in ("a", "b"):
+        reply = {"role": "assistant", "content": f"<think>\nHm.\n</think>\n\nIt is {teacher}."}
+        said = [{"role": "user", "content": "1?"}, reply] * 3
+        tool = {"type": "function", "function": {"name": teacher, "parameters": {"type": "object"}}}
+        write(
+            tmp_path / "data" / f"{teacher}.json",
+            [{"id": f"p{i}", "messages": said, "tools": [tool]} for i in range(3)],
+        )
+    arguments = ["report", tmp_path / "data", "--student", student, "--outputs", tmp_path / "outputs"]
+    arguments += ["-o", tmp_path / "report.html", "--dtype", "float32", "--correct", "ignore"]
+    arguments += ["--template", tmp_path / "qwen3.jinja", "--rendering", "turn"]
+    assert rsr.cli.run([str(a) for a in arguments]) == 0
+    assert (tmp_path / "report.html").read_text().count("<article>") == 6

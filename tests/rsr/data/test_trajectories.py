@@ -75,6 +75,29 @@ def test_what_a_message_holds_besides_is_known_by_name():
     assert dataset(*chats).unread == unread
 
 
+def test_a_weight_is_read_and_is_no_part_of_what_is_scored():
+    (t,) = dataset({"messages": CHAT, "weight": 2}).trajectories
+    assert t.weight == 2.0 and dataset({"messages": CHAT, "weight": 2}).digest() == dataset({"messages": CHAT}).digest()
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        ("-1", "'weight' is a number from 0, not -1: mend it"),
+        ("NaN", "not nan"),
+        ("Infinity", "not inf"),
+        ('"2"', "not text"),
+        ("true", "not true/false"),
+        ("null", "the record has no 'weight', which others have: give one to every record, or to none"),
+    ],
+)
+def test_a_weight_that_weighs_nothing_is_refused_by_file_and_line(tmp_path, weight, message):
+    lines = [json.dumps({"messages": CHAT})[:-1] + f', "weight": {w}}}\n' for w in ("0", weight, "1")]
+    (tmp_path / "a.jsonl").write_text("".join(lines))
+    with pytest.raises(InputError, match=f"a.jsonl, line 2: .*{message}"):
+        read(tmp_path / "a.jsonl", "a")
+
+
 def test_files_of_every_format_read_alike(tmp_path):
     records = [{"id": f"p{i}", "messages": CHAT, "answer": str(i)} for i in range(3)]
     (tmp_path / "a.json").write_text(json.dumps(records, indent=1))
@@ -151,8 +174,12 @@ def test_skipping_a_record_shifts_no_key():
         ),
         ({"messages": [CHAT[0], CHAT[1] | {"thinking": "a"}, CHAT[2]]}, "message 1 is the user's and has reasoning"),
         (
+            {"messages": [*CHAT[:2], CHAT[2] | {"content": [{"type": "video", "url": "a"}]}]},
+            "message 2 has a part of type 'video', which is not read",
+        ),
+        (
             {"messages": [*CHAT[:2], CHAT[2] | {"content": [{"type": "image", "url": "a"}]}]},
-            "message 2 has a part of type 'image', which is not read",
+            "message 2 is the assistant's and has an image, which no student writes",
         ),
     ],
 )

@@ -53,6 +53,11 @@ PLAIN = {
     ("lark_learnability", ""): lambda r, s, h: (
         sum(1 - 2 * math.exp(-x) + squares(y) for x, y in zip(s, h, strict=True)) / sum(s)
     ),
+    ("repetition", ""): lambda r, s, h: sum(repeated(y) for y in h) / len(h),
+    ("rsr_without_repeats", ""): lambda r, s, h: (
+        sum(min(x, 100) for x, y in zip(r, h, strict=True) if not repeated(y))
+        / sum(x for x, y in zip(s, h, strict=True) if not repeated(y))
+    ),
     ("calibrated_rsr", ""): lambda r, s, h: (
         (sum(min(x, 100) for x in r) / sum(expected_rank(y) for y in h)) / (sum(s) / sum(h))
     ),
@@ -66,6 +71,10 @@ def squares(h):
 
 def expected_rank(h):
     return float(np.float32(math.exp(h / 5)))
+
+
+def repeated(h):
+    return h > 10
 
 
 surprisals = st.floats(0, 20, width=32)
@@ -85,6 +94,7 @@ def tokens_of(lists):
         offsets,
         squares=np.array([squares(h) for h in entropy], np.float32),
         expected_rank=np.array([expected_rank(h) for h in entropy], np.float32),
+        repeated=np.array([repeated(h) for h in entropy], np.bool_),
     )
 
 

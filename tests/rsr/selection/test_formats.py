@@ -11,7 +11,9 @@ from rsr.cli import selecting
 from rsr.data import trajectories
 from rsr.data.messages import Message
 from rsr.data.trajectories import Trajectory
+from rsr.selection import trainers
 from rsr.selection.formats import Format, convert
+from rsr.selection.trainers import Training
 from tests.clients import chat, write
 from tests.models import save
 
@@ -102,6 +104,15 @@ def test_llama_factory_finds_the_turns(form, chosen, tmp_path):
         said = [turn[tags["role_tag"]] for turn in turns]
         assert said == [tags["system_tag"], tags["user_tag"], tags["assistant_tag"]]
         assert turns[-1][tags["content_tag"]].endswith("end")
+
+
+def test_settings_say_that_trainers_read_no_weights(tmp_path):
+    weighted = {"prompt": "1 + 1?", "completion": "2", "weight": 0.5}
+    plain = {name: weighted[name] for name in ("prompt", "completion")}
+    for record, said in ((weighted, True), (plain, False)):
+        files = trainers.settings(record, tmp_path, "train.jsonl", Training(None, 512, False))
+        assert len(files) == 2 and all(("This trainer does not read them" in text) == said for text in files.values())
+        assert all(yaml.safe_load(text)["learning_rate"] == 1e-5 for text in files.values())
 
 
 def test_the_command_offers_every_format():

@@ -6,6 +6,7 @@ import pytest
 from rsr.data import discovery
 from rsr.errors import InputError
 from rsr.metrics.aggregate import SCHEMA
+from rsr.selection.conclusions import of_groups
 from rsr.selection.groups import rank_by
 from tests.clients import chat
 
@@ -41,3 +42,25 @@ def test_an_order_of_all_may_be_that_of_no_group():
         rank_by(table(values), sources, "origin")
     with pytest.raises(InputError, match="the scores hold none of these trajectories"):
         rank_by(table({("c", "p0"): 1.0}), sources, "source")
+
+
+def test_an_order_of_all_that_hides_groups_is_told():
+    """Of four teachers, as in agent traces: the whole is in the order of some groups, and nearly upside down in another."""
+    orders = {"books": "abcd", "forum": "abdc", "web": "dcab"}
+    sizes = {"books": 12, "web": 6, "forum": 4}
+    problems = [(f"{kind}{i}", kind) for kind, size in sizes.items() for i in range(size)]
+    values = {(t, p): 2.0 + orders[kind].index(t) / 10 for t in "abcd" for p, kind in problems}
+    sources = discovery.read(
+        {t: [chat(i, "x", id=p, source=kind) for i, (p, kind) in enumerate(problems)] for t in "abcd"}
+    )
+    ranked = rank_by(table(values), sources, "source", resamples=200)
+    assert [place.dataset for place in ranked.whole.places] == [*"abcd"]
+    assert [group.agreement for group in ranked.groups] == pytest.approx([1, -2 / 3, 2 / 3])
+    assert of_groups(ranked) == [
+        "the order of all is not that within every source: agreement from -0.67 (web) to +1.00 (books)",
+        "a, the first of all, is not the first in: web (d, settled)",
+    ]
+    alike = {key: 2.0 + "abcd".index(key[0]) / 10 for key in values}
+    assert of_groups(rank_by(table(alike), sources, "source", resamples=200)) == [
+        "the order of all is that within every source"
+    ]

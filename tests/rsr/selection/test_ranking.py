@@ -11,17 +11,24 @@ from rsr.selection import conclusions
 from rsr.selection.ranking import rank
 
 
-def table(rng, shifts, n=40, *, slope=0.0, lengths=None):
-    """Trajectory scores of datasets whose RSR is `shifts` higher, and grows with log length by `slope`."""
+def table(rng, shifts, n=40, *, slope=0.0, lengths=None, repeating=None):
+    """Trajectory scores of datasets whose RSR is `shifts` higher, and grows with log length by `slope`.
+
+    Args:
+        repeating: of each dataset, the least share of repeats; the RSR falls with the share. None knows of no repeats.
+    """
     rows = []
     for d, (name, shift) in enumerate(shifts.items()):
         for p in range(n):
             tokens = int((lengths or [200] * len(shifts))[d] * np.exp(rng.normal(0, 0.3)))
             value = 3 + shift + slope * np.log(tokens / 200) + rng.normal(0, 0.2)
+            repetition = None if repeating is None else repeating[d] + rng.uniform(0, 0.4)
+            value -= repetition or 0
             common = {"teacher": name, "trajectory": str(p), "problem": str(p), "tokens": tokens}
             rows.append(common | {"metric": "rsr", "numerator": value * 0.9, "denominator": 0.9, "value": value})
             for metric, of in (("avg_surprisal", 0.9), ("avg_rank_clipped", value * 0.9), ("avg_token_length", tokens)):
                 rows.append(common | {"metric": metric, "value": float(of)})
+            rows += [common | {"metric": "repetition", "value": repetition}] if repeating else []
     fixed = {"student": "s", "generation": "", "preset": "", "truncated": False, "artefact": "x"}
     return pl.DataFrame([fixed | row for row in rows], schema=SCHEMA)
 
@@ -85,13 +92,40 @@ def test_length_explains_a_difference_that_is_only_length():
     rng = np.random.default_rng(5)
     only_length = rank(table(rng, {"a": 0.0, "b": 0.0}, n=200, slope=0.5, lengths=[150, 300]))
     besides = rank(table(rng, {"a": 0.0, "b": 0.5}, n=200, slope=0.5, lengths=[150, 300]))
-    assert only_length.lengths[0].explains
-    assert only_length.lengths[0].at_equal_length == pytest.approx(0, abs=0.1)
-    assert not besides.lengths[0].explains
-    assert besides.lengths[0].at_equal_length == pytest.approx(0.5, abs=0.1)
-    stays = "length does not explain the lead of a over b: it is there at equal length, too"
-    explains = "length may explain the lead of a over b: at equal length it cannot be told from 0"
-    assert (conclusions.reasons(besides)[-1], conclusions.reasons(only_length)[-1]) == (stays, explains)
+    assert only_length.lengths[0].explained
+    assert only_length.lengths[0].adjusted == pytest.approx(0, abs=0.1)
+    assert not besides.lengths[0].explained
+    assert besides.lengths[0].adjusted == pytest.approx(0.5, abs=0.1)
+    assert only_length.repetitions == () and only_length.places[0].repetition is None
+    assert conclusions.reasons(only_length)[-2:] == [
+        "at equal length the lead of a cannot be told from 0 over: b",
+        "whether repetition explains the order is not known: the scores do not say it",
+    ]
+    assert "no difference in length explains the lead of a over any other" in conclusions.reasons(besides)
+
+
+def test_repetition_explains_a_difference_that_is_only_repetition():
+    loops = rank(table(np.random.default_rng(5), {"a": 0.0, "b": 0.0}, n=200, repeating=[0.4, 0.1]))
+    besides = rank(table(np.random.default_rng(5), {"a": 0.0, "b": 0.5}, n=200, repeating=[0.4, 0.1]))
+    (own,) = loops.repetitions
+    assert own.explained and own.difference == pytest.approx(0.3, abs=0.1) and own.adjusted == pytest.approx(0, abs=0.1)
+    assert [place.repetition for place in loops.places] == pytest.approx([0.6, 0.3], abs=0.02)
+    assert conclusions.reasons(loops)[-2:] == [
+        "at equal repetition the lead of a cannot be told from 0 over: b (the metric rsr_without_repeats leaves out what a "
+        "trajectory repeats)",
+        "no difference in length explains the lead of a over any other",
+    ]
+    assert not besides.repetitions[0].explained
+    assert conclusions.reasons(besides)[-1] == (
+        "no difference in length or repetition explains the lead of a over any other"
+    )
+
+
+def test_what_differs_by_the_same_everywhere_cannot_be_told_from_the_difference():
+    scores = table(np.random.default_rng(5), {"a": 0.0, "b": 0.5}, repeating=[0.4, 0.1])
+    same = pl.when(pl.col("metric") == "repetition").then(pl.when(pl.col("teacher") == "a").then(0.9).otherwise(0.0))
+    (difference,) = rank(scores.with_columns(value=same.otherwise("value"))).repetitions
+    assert np.isnan(difference.adjusted) and difference.explained
 
 
 def test_baselines_choose_by_their_own_direction():
@@ -114,6 +148,10 @@ def test_generations_of_a_teacher_go_together():
     assert [p.dataset for p in ranking.places] == ["a", "b"]
     own = both.filter(teacher="a", metric="rsr")
     assert ranking.places[0].value == pytest.approx(own["numerator"].sum() / own["denominator"].sum())
+    repeating = both.filter(metric="rsr").with_columns(
+        metric=pl.lit("repetition"), value=pl.when(pl.col("generation") == "gen1").then(0.2).otherwise(0.4)
+    )
+    assert rank(pl.concat([both, repeating]), by="teacher").places[0].repetition == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize(("n", "settled"), [(2, False), (4, False), (5, True), (60, True)])

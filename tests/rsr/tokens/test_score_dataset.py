@@ -100,14 +100,32 @@ def test_a_store_holds_what_the_engine_computes(scorer, tmp_path):
     assert token_store.artefact.facts["counts"]["trajectories"] == 10
 
 
+@pytest.mark.parametrize("rendering", ["whole", "turn"])
+def test_a_store_holds_what_a_trajectory_repeats(folder, tmp_path, rendering):
+    """In either rendering a reply that is given again is a repeat, and a first reply is none."""
+    student = students.load(folder, name="tiny", dtype="float32", device="cpu", rendering=rendering)
+    reply = "7 + 8 = 15, 9 + 6 = 15, so it is \\boxed{15}."
+    again = (Message("user", "1?"), Message("assistant", reply), Message("user", "2?"), Message("assistant", reply))
+    data = Dataset("teacher", "", (Trajectory("once", "p", again[:2]), Trajectory("twice", "p", again)))
+    store = score_dataset(Scorer(student, Scoring()), data, tmp_path)
+    (shard,) = store
+    once = len(student.renderer.tokenizer(reply)["input_ids"])
+    assert shard.tokens.repeated is not None
+    assert shard.tokens.repeated.tolist() == [False] * once + [False] * once + [True] * once
+    scores = trajectory_scores(store, [by_name("repetition"), by_name("rsr_without_repeats"), by_name("rsr")])
+    assert scores.filter(metric="repetition")["value"].to_list() == [0, 0.5]
+    without, rsr = (scores.filter(metric=name)["value"].to_list() for name in ("rsr_without_repeats", "rsr"))
+    assert without == pytest.approx([rsr[0], rsr[0]], rel=1e-4) and rsr[1] != pytest.approx(rsr[0])
+
+
 def test_expected_ranks_are_kept_by_choice_which_alone_has_a_key_of_its_own(scorer, tmp_path):
     plain = score_dataset(scorer, DATASET, tmp_path)
     asking = Scorer(scorer.student, Scoring(expectations=True))
     kept = score_dataset(asking, DATASET, tmp_path)
     assert kept.artefact.key["scoring"] == plain.artefact.key["scoring"] | {"expectations": True}
     assert (plain.artefact.facts["columns"], kept.artefact.facts["columns"]) == (
-        ["squares"],
-        ["expected_rank", "squares"],
+        ["repeated", "squares"],
+        ["expected_rank", "repeated", "squares"],
     )
     tokens = asking.score([scorer.student.renderer.render(t.messages) for t in DATASET.trajectories])
     for name in ("squares", "expected_rank"):
@@ -127,7 +145,7 @@ def test_a_store_from_before_the_columns_is_read_and_says_what_it_lacks(scorer, 
     store = score_dataset(scorer, DATASET, tmp_path)
     path = store.artefact.path / token_store.shard_name(0)
     shard = token_store.read_shard(store.artefact, 0)
-    old = pq.read_table(path).drop_columns(["squares", "expected_rank"])
+    old = pq.read_table(path).drop_columns(["squares", "expected_rank", "repeated"])
     pq.write_table(old, path)
     before = {name: value for name, value in store.artefact.facts.items() if name != artefacts.FILES}
     store = replace(store, artefact=replace(store.artefact, manifest=before))  # there were no digests then
@@ -135,6 +153,7 @@ def test_a_store_from_before_the_columns_is_read_and_says_what_it_lacks(scorer, 
     scores = trajectory_scores(store, [by_name("rsr"), by_name("lark_learnability")])
     assert scores.filter(metric="rsr")["value"].null_count() == 0
     assert scores.filter(metric="lark_learnability")["value"].null_count() == 4
+    assert trajectory_scores(store, [by_name("repetition")])["value"].null_count() == 4
     with pytest.raises(
         InputError, match=r"needs squares: its token store was made before .*: remove it and score anew"
     ):
