@@ -82,17 +82,17 @@ class Tokens:
 def joined(parts: Sequence[Tokens]) -> Tokens:
     """The trajectories of several, in order; statistics that one of them lacks are None."""
     lengths = np.concatenate([part.lengths for part in parts])
-    squares, expected_rank = (
-        None if any(values is None for values in of_each) else np.concatenate(of_each)
-        for of_each in ([part.squares for part in parts], [part.expected_rank for part in parts])
-    )
+    later = {
+        name: None if any(values is None for values in of_each) else np.concatenate(of_each)
+        for name in LATER
+        for of_each in [[getattr(part, name) for part in parts]]
+    }
     return Tokens(
         np.concatenate([part.rank for part in parts]),
         np.concatenate([part.surprisal for part in parts]),
         np.concatenate([part.entropy for part in parts]),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        squares,
-        expected_rank,
+        **later,
     )
 
 
