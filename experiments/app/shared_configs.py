@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from eval.settings import Evaluation
-from rsr.errors import InputError
+from rsr.errors import HIDDEN, InputError
 from rsr.grading.grader import Kind
 from rsr.tokens.settings import Settings
 from train.memory import Shape
@@ -113,6 +113,12 @@ class StudentConfig:
     released: str | None = None  # pattern of its file's name in selected_by_rsr/ beside the paper's data, any case
     shape: Shape | None = None  # as in its config.json, so that a plan needs no hub
     training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        if self.model:
+            from rsr.student.student import check
+
+            check(self.model)  # a folder that is no model is refused before anything starts
 
 
 @dataclass
@@ -324,6 +330,8 @@ class JudgeConfig:
     def __post_init__(self) -> None:
         at_least(1, max_tokens=self.max_tokens, attempts=self.attempts, concurrency=self.concurrency)
         at_least(100, max_characters=self.max_characters)
+        if self.endpoint and HIDDEN in self.endpoint:  # as a record has it
+            raise InputError("judge.endpoint: its key is hidden: give it anew, judge.endpoint=...")
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -153,5 +154,5 @@ def announce(config: StudyConfig, data: Sequence[Dataset], seeds: int) -> None:
 
 
 def _manifests(config: StudyConfig, stage: str) -> list[Mapping[str, Any]]:
-    files: list[Path] = sorted((config.paths.outputs / stage).glob(f"{config.student.name}-*/{MANIFEST}"))
+    files: list[Path] = sorted((config.paths.outputs / stage).glob(f"{escape(config.student.name)}-*/{MANIFEST}"))
     return [of_folder(path.parent).facts for path in files]

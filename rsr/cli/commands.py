@@ -185,11 +185,12 @@ def inspect(
 
     inspection = api.inspect(str(student), data, trajectory, fields=options.fields_of(fields), settings=settings)
     if html is not None:
+        from rsr.cli.terminal import say
         from rsr.store.artefacts import write_text, writing
 
         with writing(html):
             write_text(html, inspection.to_html())
-        click.echo(f"Written to {html}", err=as_json)
+        say(f"Written to {html}", stderr=as_json)
     if as_json or html is None:
         from rsr.cli.show import show_inspection
 

@@ -201,9 +201,7 @@ def selected(
             answers=answers or USUAL,
             against=against,
         )
-    if matched is not None:
-        chosen = chosen.matched(*matched)
-    return table, read, chosen
+    return table, read, chosen if matched is None else chosen.matched(*matched)
 
 
 def _match(given: str | None) -> "tuple[Match, str] | None":

@@ -66,17 +66,21 @@ def _choices(ranking: Ranking) -> list[str]:
 
 
 def _explained(ranking: Ranking) -> list[str]:
-    first, lines = ranking.places[0].dataset, []
-    traits = {"length": ranking.lengths, "repetition": ranking.repetitions}
-    explained = {trait: [d.dataset for d in differences if d.explained] for trait, differences in traits.items()}
-    for trait, others in explained.items():
-        if others:
-            lines.append(f"at equal {trait} the lead of {first} cannot be told from 0 over: {', '.join(others)}")
-    if explained["repetition"]:
-        lines[-1] += f" (the metric {WITHOUT_REPEATS} leaves out what a trajectory repeats)"
-    if idle := [trait for trait, differences in traits.items() if differences and not explained[trait]]:
-        lines.append(f"no difference in {' or '.join(idle)} explains the lead of {first} over any other")
-    if unknown := [trait for trait, differences in traits.items() if not differences]:
+    """Whether what is longer, or repeats itself, leads for that alone."""
+    first, lines, unknown = ranking.places[0].dataset, [], []
+    for trait, differences in {"length": ranking.lengths, "repetition": ranking.repetitions}.items():
+        if not differences:
+            unknown.append(trait)
+        if stays := ", ".join(d.dataset for d in differences if d.stays):
+            lines.append(
+                f"{trait} does not explain the lead of {first} over {stays}: it is there at equal {trait}, too"
+            )
+        if explained := ", ".join(d.dataset for d in differences if d.explained):
+            mend = f" (the metric {WITHOUT_REPEATS} leaves out what is repeated)" if trait == "repetition" else ""
+            lines.append(
+                f"{trait} may explain the lead of {first} over {explained}: at equal {trait} it cannot be told from 0{mend}"
+            )
+    if unknown:
         lines.append(f"whether {' or '.join(unknown)} explains the order is not known: the scores do not say it")
     return lines
 

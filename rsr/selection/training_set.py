@@ -317,21 +317,6 @@ def put_together(
     )
 
 
-def _overlap(
-    evaluation: contamination.EvaluationSet, sources: Sequence[Source]
-) -> tuple[Overlap, list[tuple[str, str, str]]]:
-    """The overlap of sources with an evaluation set, and teacher, generation and id of what overlaps."""
-    hits: dict[str, list[str]] = {}
-    keys: list[tuple[str, str, str]] = []
-    for dataset in (source.dataset for source in sources):
-        for t in dataset.trajectories:
-            texts = [m.text for m in t.messages if m.role != "system"]
-            if problems := contamination.overlapping(texts, evaluation):
-                hits[f"{dataset.name}, {t.id}"] = sorted(problems)
-                keys.append((dataset.teacher, dataset.generation, t.id))
-    return Overlap(evaluation.name, evaluation.problems, evaluation.too_short, hits), keys
-
-
 def _written(folder: Path) -> pl.DataFrame:
     """The rows of a training set that was written before."""
     file = folder / "selected.csv"
@@ -342,6 +327,20 @@ def _written(folder: Path) -> pl.DataFrame:
         raise InputError(
             f"{folder}: holds no {file.name} that can be read: name the folder of a set that was selected"
         ) from error
+
+
+def _overlap(
+    evaluation: contamination.EvaluationSet, sources: Sequence[Source]
+) -> tuple[Overlap, list[tuple[str, str, str]]]:
+    """The overlap of sources with an evaluation set, and teacher, generation and id of what overlaps."""
+    hits, keys = {}, []
+    for dataset in (source.dataset for source in sources):
+        for t in dataset.trajectories:
+            texts = [m.text for m in t.messages if m.role != "system"]
+            if problems := contamination.overlapping(texts, evaluation):
+                hits[f"{dataset.name}, {t.id}"] = sorted(problems)
+                keys.append((dataset.teacher, dataset.generation, t.id))
+    return Overlap(evaluation.name, evaluation.problems, evaluation.too_short, hits), keys
 
 
 def _record(chosen: tuple[Source, Trajectory]) -> Any:

@@ -82,10 +82,10 @@ class Tokens:
 def joined(parts: Sequence[Tokens]) -> Tokens:
     """The trajectories of several, in order; statistics that one of them lacks are None."""
     lengths = np.concatenate([part.lengths for part in parts])
+    columns = {name: [getattr(part, name) for part in parts] for name in LATER}
     later = {
         name: None if any(values is None for values in of_each) else np.concatenate(of_each)
-        for name in LATER
-        for of_each in [[getattr(part, name) for part in parts]]
+        for name, of_each in columns.items()
     }
     return Tokens(
         np.concatenate([part.rank for part in parts]),

@@ -330,7 +330,7 @@ def test_a_selection_may_be_of_the_size_of_another(tmp_path, loaded, model, monk
     longest: dict[str, Any] = {"metric": "avg_token_length", "correct": "ignore"}
     whole = rsr.select(scores, data, **longest).choice.chosen
     for by in ("rows", "tokens"):
-        chosen = rsr.select(scores, data, **longest, match=(by, "small"))  # type: ignore[arg-type]
+        chosen = rsr.select(scores, data, **longest, match=(by, "small"))
         assert chosen.choice.chosen.join(whole, on="trajectory", how="anti").is_empty()
         assert [record["id"] for record in chosen.records] == chosen.choice.chosen["trajectory"].to_list()
         assert len(chosen.choice.left_out) == 12 - len(chosen.records) and chosen.reasons[f"beyond the {by} of small"]

@@ -291,9 +291,16 @@ def test_a_folder_that_is_read_only(place, tmp_path):
     one_line(result, 1, "outputs: cannot be written: Permission denied")
 
 
-@pytest.mark.parametrize("moment", ["loading", "scoring"])
-def test_interrupted_it_goes_on(place, moment, monkeypatch):
-    data, outputs = place / f"long-{moment}", place / f"out-{moment}"
+@pytest.mark.parametrize(
+    ("moment", "by", "said"),
+    [
+        ("loading", signal.SIGINT, "interrupted"),
+        ("scoring", signal.SIGINT, "interrupted"),
+        ("scoring", signal.SIGTERM, "terminated"),
+    ],
+)
+def test_interrupted_it_goes_on(place, moment, by, said, monkeypatch):
+    data, outputs = place / f"long-{moment}-{said}", place / f"out-{moment}-{said}"
     given = replies("a", 128 * 2, "Let us add one and two. " * 8)
     write(data / "a" / "gen1.jsonl", [chat(i, r, id=f"p{i}") for i, r in enumerate(given)])
     few = ["--token-budget", "64"]  # so that shards are scored one by one
@@ -303,10 +310,10 @@ def test_interrupted_it_goes_on(place, moment, monkeypatch):
         time.sleep(0.01)
     while moment == "scoring" and not list(outputs.rglob("shard-*.parquet")):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(by)
     out, err = process.communicate()
-    assert process.returncode == 130
-    assert err.splitlines()[-1] == "interrupted: what is finished is kept, the same command goes on"
+    assert process.returncode == 128 + by
+    assert err.splitlines()[-1] == f"{said}: what is finished is kept, the same command goes on"
     assert "Traceback" not in err and out == ""
     if moment == "loading":
         return

@@ -6,7 +6,8 @@ import pytest
 
 import rsr.cli
 from tests.clients import teachers, write
-from tests.models import save
+from tests.models import save, save_seeing
+from tests.rsr.tokens.test_images import SAYING, asking, shown
 from tests.templates import QWEN3
 
 pytestmark = pytest.mark.full
@@ -73,5 +74,16 @@ def test_tokens_are_told_apart_in_the_rendering_that_was_scored(tmp_path):
     arguments = ["report", tmp_path / "data", "--student", student, "--outputs", tmp_path / "outputs"]
     arguments += ["-o", tmp_path / "report.html", "--dtype", "float32", "--correct", "ignore"]
     arguments += ["--template", tmp_path / "qwen3.jinja", "--rendering", "turn"]
+    assert rsr.cli.run([str(a) for a in arguments]) == 0
+    assert (tmp_path / "report.html").read_text().count("<article>") == 6
+
+
+def test_chats_with_images_have_their_place(tmp_path):
+    student = save_seeing(tmp_path / "student")
+    for teacher in ("a", "b"):
+        records = [{"id": f"p{i}", "messages": asking(SAYING, shown(i), reply=f"It is {teacher}.")} for i in range(3)]
+        write(tmp_path / "data" / f"{teacher}.json", records)
+    arguments = ["report", tmp_path / "data", "--student", student, "--outputs", tmp_path / "outputs"]
+    arguments += ["-o", tmp_path / "report.html", "--dtype", "float32", "--correct", "ignore"]
     assert rsr.cli.run([str(a) for a in arguments]) == 0
     assert (tmp_path / "report.html").read_text().count("<article>") == 6
