@@ -425,6 +425,7 @@ def test_a_second_driver_says_who_is_at_work_and_finds_what_was_made(student, un
     assert same(tables(tmp_path), tables(folder))
 
 
+@pytest.mark.slow  # minutes: every cell is a process that imports everything
 def test_nodes_of_a_cluster_share_a_study_and_one_of_them_may_be_lost(student, unbroken, cluster, tmp_path):
     folder, _ = unbroken
     second = cluster.add_node()
