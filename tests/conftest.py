@@ -67,3 +67,14 @@ def browser() -> Iterator[Any]:
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         yield playwright.chromium.launch(executable_path=path, args=arguments)
+
+
+@pytest.fixture(scope="module")  # a process can start one and no second one
+def cluster() -> Iterator[Any]:
+    """A Ray cluster of one node with one core, to which a test adds others."""
+    pytest.importorskip("ray", reason='Ray is not installed: pip install "rsr[ray]"')
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True)
+    yield cluster
+    cluster.shutdown()

@@ -18,14 +18,14 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments.app.shared_configs import ROOT, refuse_senseless
 from rsr.errors import InputError, in_one_line, printable, show_any_text, without_keys
-from rsr.store.locks import worker
+from rsr.store.locks import process_name
 from rsr.student import threads
 
 C = TypeVar("C")
 
 REPEAT, CONFIG = "--repeat", "config"  # the option, and the name of the file that it reads
 OF_FILES = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")  # Hydra's options before a name
-LAUNCHERS = ("submitit", "ray")  # modules of what they raise when a job is killed or never starts
+ENGINES = ("submitit", "ray")  # modules of what they raise when a job is killed or never starts
 
 # Groups whose value may also be a folder, a file or a hub name, and the configuration that it then stands for.
 OPEN_GROUPS: dict[str, Callable[[str], dict[str, Any]]] = {
@@ -47,7 +47,7 @@ def entry(
 
     def decorate(run: Callable[[C], None]) -> Callable[[], None]:
         failures: list[int] = []
-        here = worker()
+        here = process_name()
 
         def fail(error: Exception) -> None:
             if os.environ.get("RSR_TRACEBACK") == "1":
@@ -65,7 +65,7 @@ def entry(
                 run(settings_of(config, schema))
             except Exception as error:
                 # An error in a launcher's job elsewhere Hydra takes back to the command.
-                if _said(error) is None or worker() != here:
+                if _said(error) is None or process_name() != here:
                     raise
                 fail(error)
 
@@ -91,9 +91,9 @@ def entry(
             try:
                 task()
             except Exception as error:
-                if type(error).__module__.startswith(LAUNCHERS):
+                if type(error).__module__.startswith(ENGINES):
                     line = str(error).strip().partition("\n")[0]
-                    error = InputError(f"a job of the launcher ended before its time, the same command goes on: {line}")
+                    error = InputError(f"a job ended before its time, the same command goes on: {line}")
                 if isinstance(error, AssertionError) and _running is None:  # Hydra's own, of a part of what is null
                     error = InputError("an override is of a part of a setting that is null: give the whole of it")
                 if _said(error) is None:

@@ -4,7 +4,7 @@ What belongs to one experiment alone is in experiments/app/command_configs.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
 from math import inf
 from pathlib import Path
@@ -184,19 +184,38 @@ class OnError(Enum):
 OnFailure = Enum("OnFailure", {"continue": "continue", "stop": "stop"})  # "continue" is no name in a class
 
 
+class StudyExecutor(Enum):
+    """What runs the cells of a study."""
+
+    local = "local"  # processes of this machine
+    ray = "ray"  # a Ray cluster (docs/cluster.md)
+
+
+@dataclass
+class StageNumbers:
+    """A number for one cell of each stage; null is the default."""
+
+    score: float | None = None
+    train: float | None = None
+    evaluate: float | None = None
+    reinforced: float | None = None
+
+
 @dataclass
 class Study:
     """How the cells of a study are run."""
 
-    processes: int | None = None  # cells at a time; null: one per core, or one where there is a GPU
-    worker: int = 0  # number of this worker among those that share a study; results are those of the first
+    executor: StudyExecutor = StudyExecutor.local
+    processes: int | None = None  # cells at a time of local; null: one per core, or one where there is a GPU
+    address: str = "auto"  # of ray: host:port; auto: the cluster of this machine; local: one that ends with the command
+    num_cpus: StageNumbers = field(default_factory=StageNumbers)  # of ray; null: 1
+    num_gpus: StageNumbers = field(default_factory=StageNumbers)  # of ray; null: 1 where the cluster has any
     on_error: OnFailure = OnFailure["continue"]  # after a cell that failed
     floor: float = 5.0  # percent; students below it have learned nothing that an order could be made of
     verified: float = 95.0  # percent; teachers below it write wrong solutions too often to be compared by form alone
 
     def __post_init__(self) -> None:
         at_least(1, processes=self.processes)
-        at_least(0, worker=self.worker)
 
 
 @dataclass
@@ -386,10 +405,6 @@ class StudyConfig(EvaluateConfig):
     plan: Assumptions = field(default_factory=Assumptions)
     run: bool = False  # go ahead with a study that would take more than plan.hours
     study: Study = field(default_factory=Study)
-
-    def __post_init__(self) -> None:
-        if self.study.worker:
-            self.paths = replace(self.paths, results=self.paths.outputs / "workers" / str(self.study.worker))
 
 
 @dataclass

@@ -24,7 +24,6 @@ from rsr.metrics.aggregate import DATASET_SCHEMA
 from rsr.metrics.base import Need
 from rsr.metrics.feature_tables import Baselines
 from rsr.metrics.score_tables import Scores, read
-from rsr.store.locks import in_turn
 
 
 def score(config: MetricsConfig) -> Scores | None:
@@ -56,10 +55,11 @@ def score_apart(config: MetricsConfig) -> Scores:
     Raises:
         InputError: see `score`.
     """
-    return read(alone(_folder, config))
+    return read(alone(folder_of, config))
 
 
-def _folder(config: MetricsConfig) -> Path:
+def folder_of(config: MetricsConfig) -> Path:
+    """The folder of the same tables."""
     scores = score(config)
     assert scores is not None  # there is one process
     return scores.artefact.path
@@ -120,7 +120,7 @@ def _measure(
                 progress=partial(progress, dataset),
             )
 
-        return in_turn(measured, data, process)
+        return [measured(dataset) for dataset in data]
 
 
 def _teacher_rows(metrics: Iterable[Metric], config: MetricsConfig, data: Sequence[Dataset]) -> pl.DataFrame:

@@ -1,7 +1,8 @@
 """The scoring stage as configured; what it does is `rsr.metrics.score_tables`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from experiments.app.shared_configs import Engine, ScoreConfig, ScoringConfig
@@ -55,6 +56,31 @@ def token_stores(
     with _progress(data, options["process"], report) as progress:
         stores = score_tables.token_stores(scorer, data, config.paths.outputs, progress=progress, **options)
     return None if options["process"][0] else stores
+
+
+def token_stores_on_ray(
+    config: ScoreConfig, resources: Mapping[str, float], report: Callable[[int, int], None]
+) -> list[TokenStore]:
+    """The same on the Ray cluster that this process is connected to.
+
+    Args:
+        resources: see `rsr.tokens.ray_scoring.score_on_ray`.
+
+    Raises:
+        InputError: see there.
+    """
+    from rsr.tokens.ray_scoring import score_on_ray
+
+    data = teacher_data.load(config.teachers, config.scoring, config.paths)
+    with _progress(data, (0, 1), report) as progress:
+        return score_on_ray(
+            partial(_backend, config, 1),
+            data,
+            config.paths.outputs,
+            resources=resources,
+            on_error=config.scoring.on_error.value,
+            progress=progress,
+        )
 
 
 def _progress(

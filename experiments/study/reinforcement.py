@@ -60,7 +60,7 @@ def reinforce_all(config: BeyondSftConfig, trained: TrainedStudents) -> Reinforc
     for name, student in trained.students.items():
         artefact = artefact_of(name)
         if _grades(config, base, student.dataset, artefact) is None:
-            jobs.append(cell_job(config, cells[name].name, _reinforce, (config, student.dataset)))
+            jobs.append(cell_job(config, STAGE, name, _reinforce, (config, student.dataset)))
         else:
             runs.update(cells[name].name, state="done", seconds=artefact.facts["seconds"])
     run_cells(config, runs, jobs)

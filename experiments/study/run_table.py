@@ -21,8 +21,7 @@ class Cell:
     """One stage of one dataset; score is a stage of all datasets together.
 
     Attributes:
-        state: missing, running, elsewhere (another worker is at it), done, failed, or not needed (what would use it is
-            there already).
+        state: missing, running, done, failed, or not needed (what would use it is there already).
         seconds: that it took, now or in an earlier run.
     """
 

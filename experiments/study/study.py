@@ -10,18 +10,20 @@ from typing import Any
 import polars as pl
 
 from experiments.app import memo
-from experiments.app.processes import Job, alone, has_gpu
-from experiments.app.shared_configs import CorrelationConfig, StudyConfig
+from experiments.app.executor import Job, Resources
+from experiments.app.processes import alone, has_gpu
+from experiments.app.shared_configs import CorrelationConfig, StudyConfig, StudyExecutor
 from experiments.stages import evaluation, metric_scores, scoring, students, teacher_data, training
-from experiments.study.cells import cell_job, run_cells
+from experiments.study.cells import cell_job, resources_of, run_cells
 from experiments.study.run_table import Cell, RunTable
 from experiments.study.trained import TrainedStudent, TrainedStudents
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
-from rsr.metrics.score_tables import DATASETS
+from rsr.metrics.score_tables import DATASETS, Scores, read
 from rsr.metrics.teacher import VERIFIED_ACCURACY
 from rsr.store.artefacts import MANIFEST, Artefact, of_folder
 from rsr.store.parquet import read_parquet
+from rsr.tokens.token_store import TokenStore
 from train.sft import Base
 
 # Settings that say what becomes of scores, not what they are.
@@ -159,7 +161,7 @@ class _Study:
         """The jobs that can start at once; the cells of what is there are marked."""
         jobs = []
         if self.scored and not self._reuse_scores():
-            jobs.append(self._job(f"score {ALL}", _score, (self.config,)))
+            jobs.append(self._score())
         for name in [evaluation.BASE, *self._first_of_each()]:
             grades, trained = self.grades(name), self._artefacts.get(name)
             if trained is not None and trained.manifest is not None:
@@ -197,18 +199,20 @@ class _Study:
     def _finished(self, cell: str, seconds: float) -> None:
         self.runs.cells[cell].state, self.runs.cells[cell].seconds = "done", seconds
 
+    def _score(self) -> Job:
+        """On a cluster it only looks on: what it has done elsewhere takes what scoring takes."""
+        takes = None if self.config.study.executor is StudyExecutor.local else Resources(0, 0)
+        return cell_job(self.config, "score", ALL, _score, (self.config,), takes=takes)
+
     def _train(self, name: str) -> Job:
         student = self.students[name]
         arguments = (student.configured(self.config), student.dataset)
-        return self._job(f"train {name}", _train, arguments, then=lambda result: [self._evaluate(name)])
+        return cell_job(self.config, "train", name, _train, arguments, then=lambda result: [self._evaluate(name)])
 
     def _evaluate(self, name: str) -> Job:
         student = self.students[name]
         arguments = (student.configured(self.config), self._label(name), student.dataset, self._identity(name))
-        return self._job(f"evaluate {name}", _evaluate, arguments)
-
-    def _job(self, cell: str, run: Any, arguments: tuple[Any, ...], then: Any = lambda result: ()) -> Job:
-        return cell_job(self.config, cell, run, arguments, then)
+        return cell_job(self.config, "evaluate", name, _evaluate, arguments)
 
     def _note_scores(self, job: Job, result: dict[str, Any]) -> None:
         """Take the scores from the job that made them."""
@@ -247,18 +251,28 @@ def _score(config: CorrelationConfig, advance: Any) -> dict[str, Any]:
     """The folders in outputs of the score tables (`made`, the first) and of what they were made from; and the seconds that
     went into them in this run or an earlier one.
     """
-    stores = scoring.token_stores(config, advance)
     # Answers are graded apart (experiments.stages.verification).
     graded = (VERIFIED_ACCURACY.name, VERIFIED_ACCURACY.needs)
     names = [name for name in config.names if name not in graded] or ["tokens"]
-    scores = metric_scores.score(replace(config, metrics=names))
-    assert stores is not None and scores is not None  # there is one process
+    stores, scores = _scored(replace(config, metrics=names), advance)
     measurements = scores.artefact.facts.get("measurements", [])
     seconds = sum(s.artefact.facts["seconds"] for s in stores) + sum(m["seconds"] or 0 for m in measurements)
     made = [f"{scores.artefact.path.parent.name}/{scores.artefact.id}"]
     made += [f"{s.artefact.path.parent.name}/{s.artefact.id}" for s in stores]
     made += [f"{m['stage']}/{m['artefact']}" for m in measurements]
     return {"made": made, "seconds": seconds}
+
+
+def _scored(config: CorrelationConfig, advance: Any) -> tuple[list[TokenStore], Scores]:
+    if config.study.executor is StudyExecutor.ray:
+        from experiments.app.ray_executor import apart, placed
+
+        takes = resources_of(config, "score")
+        stores = scoring.token_stores_on_ray(config, placed(takes), advance)
+        return stores, read(apart(takes, metric_scores.folder_of, config))
+    own, scores = scoring.token_stores(config, advance), metric_scores.score(config)
+    assert own is not None and scores is not None  # there is one process
+    return own, scores
 
 
 def _train(config: StudyConfig, dataset: Dataset, advance: Any) -> dict[str, float]:

@@ -15,7 +15,7 @@ from rsr.metrics.aggregate import DATASET_SCHEMA, SCHEMA, dataset_scores, token_
 from rsr.metrics.base import MEND, Metric, by_name
 from rsr.store.artefacts import MANIFEST, Artefact, digest, find_or_begin, of_folder, reading, writing
 from rsr.store.csv import write_csv
-from rsr.store.locks import in_turn, locking
+from rsr.store.locks import locking
 from rsr.store.parquet import read_parquet, write_parquet
 from rsr.tokens.token_store import TokenStore, of_each
 
@@ -95,7 +95,7 @@ def token_stores(
     from rsr.tokens.score_dataset import score_dataset
 
     score = partial(score_dataset, scorer, root=root, on_error=on_error, process=process, barrier=barrier)
-    return in_turn(lambda dataset: score(dataset, progress=partial(progress, dataset)), datasets, process)
+    return [score(dataset, progress=partial(progress, dataset)) for dataset in datasets]
 
 
 @locking

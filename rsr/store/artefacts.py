@@ -182,7 +182,6 @@ def begin(artefact: Artefact) -> Artefact:
 
     Raises:
         InputError: it holds something of another key (both are shown), or cannot be written.
-        Busy: another process has locked it, and this one is not to wait (`rsr.store.locks.impatient`).
     """
     if artefact.manifest is not None:
         return artefact
@@ -314,7 +313,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """The same of any content."""
-    temporary = path.with_name(f".{path.name}.{locks.worker()}{HALF_WRITTEN}")
+    temporary = path.with_name(f".{path.name}.{locks.process_name()}{HALF_WRITTEN}")
     try:
         temporary.write_bytes(content)
         temporary.replace(path)

@@ -18,6 +18,11 @@ def set_policy() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
 
 
+def allow(number: int) -> None:
+    """Let what imports torch from now on, in this process or a child, have so many threads; fewer where the user has set that."""
+    os.environ["OMP_NUM_THREADS"] = str(min(number, int(os.environ.get("OMP_NUM_THREADS", number))))
+
+
 def cores() -> int:
     """Cores that this process may use: those assigned to it, or what the quota of its cgroup comes to, rounded up."""
     quota = _quota()

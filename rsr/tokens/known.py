@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,13 @@ class Known:
             for row, (digest, reason) in enumerate(zip(*(table[name].to_pylist() for name in READ), strict=True)):
                 if digest and reason is None:
                     self._places[digest] = (len(self._stores) - 1, shard, row)
+
+    def of(self, trajectories: Sequence[Trajectory]) -> "Known":
+        """What is known of these trajectories alone."""
+        part = copy(self)
+        wanted = {trajectory.sha256 for trajectory in trajectories} if self._places else set()
+        part._places = {digest: place for digest, place in self._places.items() if digest in wanted}
+        return part
 
     def rows(self, trajectories: Sequence[Trajectory]) -> dict[int, Shard]:
         """Of those trajectories that are scored already, by their place here, what a shard holds of them alone."""

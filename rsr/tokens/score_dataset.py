@@ -48,8 +48,8 @@ TOLD = (
 )
 
 
-class Backend(Protocol):
-    """What computes token statistics: `rsr.tokens.engine.Scorer` or `rsr.tokens.vllm_engine.VllmScorer`."""
+class AnyBackend(Protocol):
+    """What a token store is found and cut by: a backend, here or elsewhere."""
 
     @property
     def student(self) -> AnyStudent: ...
@@ -59,12 +59,17 @@ class Backend(Protocol):
     def token_budget(self) -> int: ...
     @property
     def identity(self) -> dict[str, Any]: ...
+
+
+class Backend(AnyBackend, Protocol):
+    """What computes token statistics: `rsr.tokens.engine.Scorer` or `rsr.tokens.vllm_engine.VllmScorer`."""
+
     @property
     def computed_with(self) -> dict[str, Any]: ...
     def score(self, chats: Sequence[RenderedChat], done: Callable[[int], None]) -> Tokens: ...
 
 
-def store_key(scorer: Backend, dataset: Dataset) -> dict[str, object]:
+def store_key(scorer: AnyBackend, dataset: Dataset) -> dict[str, object]:
     """Everything that shapes a token store."""
     processor = scorer.student.renderer.processor if any(t.images for t in dataset.trajectories) else None
     return {
@@ -77,7 +82,7 @@ def store_key(scorer: Backend, dataset: Dataset) -> dict[str, object]:
     }
 
 
-def is_scored(scorer: Backend, dataset: Dataset, root: Path) -> bool:
+def is_scored(scorer: AnyBackend, dataset: Dataset, root: Path) -> bool:
     """Whether a dataset has its token store."""
     return locate(root, STAGE, "", store_key(scorer, dataset)).manifest is not None
 
@@ -93,6 +98,50 @@ def other_dtypes(scorer: Backend, dataset: Dataset, root: Path) -> set[str]:
         if dtype != key["student"]["dtype"] and held == key | {"student": key["student"] | {"dtype": dtype}}:
             found.add(dtype)
     return found
+
+
+@dataclass(frozen=True)
+class DatasetScoring:
+    """A dataset that is being scored.
+
+    Attributes:
+        student: its name.
+        artefact: the token store, begun by this process; complete where all of it is scored already.
+        shards: the trajectories of each shard.
+        wanted: windows of shards that are scored together, those that are not there yet.
+        known: trajectories that are scored already in other stores.
+    """
+
+    student: str
+    dataset: Dataset
+    artefact: Artefact
+    on_error: OnError
+    shards: Sequence[range] | Mapping[int, range] = ()
+    wanted: Sequence[range] = ()
+    known: Known | None = None
+
+    def within(self, window: range) -> Sequence[Trajectory]:
+        """The trajectories of a window of shards."""
+        return self.dataset.trajectories[self.shards[window[0]].start : self.shards[window[-1]].stop]
+
+    def part(self, window: range) -> "DatasetScoring":
+        """What of it a process elsewhere needs to score a window."""
+        trajectories, first = tuple(self.within(window)), self.shards[window[0]].start
+        return replace(
+            self,
+            dataset=replace(self.dataset, trajectories=trajectories, skipped=(), unread=()),
+            shards={i: range(self.shards[i].start - first, self.shards[i].stop - first) for i in window},
+            wanted=[window],
+            known=self.known and self.known.of(trajectories),
+        )
+
+    def store(self) -> TokenStore:
+        """The token store, once it is complete."""
+        complete = locate(self.artefact.path.parents[1], STAGE, "", self.artefact.key)
+        dataset = self.dataset
+        return TokenStore(
+            complete, self.student, dataset.teacher, dataset.generation, len(dataset.skipped), dataset.unread
+        )
 
 
 @locking
@@ -119,52 +168,77 @@ def score_dataset(
     Raises:
         InputError: a trajectory cannot be rendered, its logits are not finite, or the store cannot be written.
     """
-    student = scorer.student
-    label = f"{student.name}-{dataset.name}"
-    artefact = find_or_begin(root, STAGE, label, store_key(scorer, dataset), process, barrier)
-    names = (student.name, dataset.teacher, dataset.generation, len(dataset.skipped), dataset.unread)
+    scoring = begin_scoring(scorer, dataset, root, on_error, progress, process, barrier)
+    if scoring.artefact.manifest is None:
+        began, tokens = time.perf_counter(), 0
+        with ThreadPoolExecutor(1) as writer:
+            written: Future[None] | None = None
+            rendered = _ahead(lambda window: render(scorer, scoring, window), scoring.wanted)
+            for window, of_window in zip(scoring.wanted, rendered, strict=True):
+                scored = score_rendered(scorer, dataset, of_window, progress)
+                tokens += of_window.tokens
+                if written is not None:
+                    written.result()
+                written = writer.submit(write_window, scoring, window, scored)
+            if written is not None:
+                written.result()
+        barrier()
+        if process[0] == 0:
+            complete(scoring, scorer, time.perf_counter() - began, tokens)
+    barrier()
+    return scoring.store()
+
+
+def begin_scoring(
+    scorer: AnyBackend,
+    dataset: Dataset,
+    root: Path,
+    on_error: OnError,
+    progress: Advance,
+    process: tuple[int, int] = (0, 1),
+    barrier: Callable[[], None] = lambda: None,
+) -> DatasetScoring:
+    """Find the token store of a dataset, or begin it and see what is wanted; for arguments and errors see `score_dataset`."""
+    name = scorer.student.name
+    artefact = find_or_begin(root, STAGE, f"{name}-{dataset.name}", store_key(scorer, dataset), process, barrier)
     if artefact.manifest is not None:
         if on_error == "error":
             _refuse_left_out(dataset, {row["id"]: row["reason"] for row in artefact.facts["left_out"]})
         progress(sum(t.characters for t in dataset.trajectories) // process[1], 0)
-        barrier()
-        return TokenStore(artefact, *names)
-    began, tokens = time.perf_counter(), 0
-    index, processes = process
-    shards, known = _shards(scorer, dataset), Known(root, artefact.key)
-    size = _window(scorer, dataset, shards, processes)
-    windows = [range(i, min(i + size, len(shards))) for i in range(0, len(shards), size)][index::processes]
+        return DatasetScoring(name, dataset, artefact, on_error)
+    shards = _shards(scorer, dataset)
+    size = _window(scorer, dataset, shards, process[1])
+    windows = [range(i, min(i + size, len(shards))) for i in range(0, len(shards), size)][process[0] :: process[1]]
     # A window is scored whole, though some of its shards are there: in other batches its numbers would round otherwise.
     wanted = [w for w in windows if not all(artefact.holds(shard_name(i)) for i in w)]
+    scoring = DatasetScoring(name, dataset, artefact, on_error, shards, wanted, Known(root, artefact.key))
     for window in windows:
         if window not in wanted:
             for i in window if on_error == "error" else ():
                 _refuse_left_out(dataset, reasons(artefact, i))
-            progress(sum(t.characters for t in _within(dataset, shards, window)), 0)
-    with ThreadPoolExecutor(1) as writer:
-        written: Future[None] | None = None
-        rendered = _ahead(lambda w: _render(scorer, dataset, _within(dataset, shards, w), on_error, known), wanted)
-        for window, of_window in zip(wanted, rendered, strict=True):
-            scored = _score(scorer, dataset, of_window, progress)
-            tokens += sum(len(chat.ids) for of_one in of_window.chats for chat in of_one)
-            if written is not None:
-                written.result()
-            written = writer.submit(_write, artefact, shards, window, scored)
-        if written is not None:
-            written.result()
-    barrier()
-    if index == 0:
-        artefact = artefact.complete(**_facts(artefact, len(shards), scorer, dataset, began, tokens))
-    barrier()
-    return TokenStore(locate(root, STAGE, label, artefact.key), *names)
+            progress(sum(t.characters for t in scoring.within(window)), 0)
+    return scoring
 
 
-def _lengths(scorer: Backend, dataset: Dataset) -> list[int]:
+def complete(scoring: DatasetScoring, scorer: Backend, seconds: float, tokens: int) -> None:
+    """Complete a token store of which every shard is there.
+
+    Args:
+        seconds, tokens: that scoring took in this run.
+
+    Raises:
+        InputError: a shard is damaged, or the store cannot be written.
+    """
+    facts = _facts(scoring.artefact, len(scoring.shards), scorer, scoring.dataset, seconds, tokens)
+    scoring.artefact.complete(**facts)
+
+
+def _lengths(scorer: AnyBackend, dataset: Dataset) -> list[int]:
     """Tokens of each trajectory, guessed before they are rendered."""
     return [min(t.characters // CHARACTERS, scorer.max_length) for t in dataset.trajectories]
 
 
-def _shards(scorer: Backend, dataset: Dataset) -> list[range]:
+def _shards(scorer: AnyBackend, dataset: Dataset) -> list[range]:
     """The trajectories of each shard, in their order."""
     lengths, starts, tokens = _lengths(scorer, dataset), list[int](), 0
     most = min(max(sum(lengths) // SHARE, LEAST), MOST)
@@ -176,7 +250,7 @@ def _shards(scorer: Backend, dataset: Dataset) -> list[range]:
     return [range(*ends) for ends in pairwise([*starts, len(lengths)])]
 
 
-def _window(scorer: Backend, dataset: Dataset, shards: Sequence[range], processes: int) -> int:
+def _window(scorer: AnyBackend, dataset: Dataset, shards: Sequence[range], processes: int) -> int:
     """Shards whose trajectories are sorted by length together, at most so many that every process has its share."""
     if scorer.token_budget <= SMALL:
         return 1
@@ -184,13 +258,9 @@ def _window(scorer: Backend, dataset: Dataset, shards: Sequence[range], processe
     return max(1, min(WINDOW_BATCHES * scorer.token_budget // tokens_of_a_shard, -(-len(shards) // processes)))
 
 
-def _within(dataset: Dataset, shards: Sequence[range], window: range) -> Sequence[Trajectory]:
-    """The trajectories of a window of shards."""
-    return dataset.trajectories[shards[window[0]].start : shards[window[-1]].stop]
-
-
-def _write(artefact: Artefact, shards: Sequence[range], window: range, scored: Shard) -> None:
+def write_window(scoring: DatasetScoring, window: range, scored: Shard) -> None:
     """Write the shards of a window that are not there yet, in their order."""
+    shards, artefact = scoring.shards, scoring.artefact
     first = shards[window[0]].start
     for i in window:
         if not artefact.holds(shard_name(i)):
@@ -229,11 +299,20 @@ class _Window:
     chats: Sequence[Sequence[RenderedChat]]
     left_out: Sequence[str | None]
 
+    @property
+    def tokens(self) -> int:
+        """Of all chats."""
+        return sum(len(chat.ids) for of_one in self.chats for chat in of_one)
 
-def _render(
-    scorer: Backend, dataset: Dataset, trajectories: Sequence[Trajectory], on_error: OnError, known: Known
-) -> _Window:
-    rows = known.rows(trajectories)
+
+def render(scorer: Backend, scoring: DatasetScoring, window: range) -> _Window:
+    """The chats of the trajectories of a window that are not known.
+
+    Raises:
+        InputError: one cannot be rendered, and is not to be left out.
+    """
+    dataset, trajectories = scoring.dataset, scoring.within(window)
+    rows = scoring.known.rows(trajectories) if scoring.known else {}
     chats: list[list[RenderedChat]] = [[] for _ in trajectories]
     left_out: list[str | None] = [None for _ in trajectories]
     for i, t in enumerate(trajectories):
@@ -242,13 +321,20 @@ def _render(
         try:
             chats[i] = scorer.student.renderer.chats(t.messages, scorer.max_length, t.tool_schemas)
         except InputError as error:
-            if on_error == "error":
+            if scoring.on_error == "error":
                 raise InputError(f"{dataset.name}, trajectory {t.id}: {error}") from error
             left_out[i] = str(error)
     return _Window(trajectories, rows, chats, left_out)
 
 
-def _score(scorer: Backend, dataset: Dataset, window: _Window, progress: Advance) -> Shard:
+def score_rendered(
+    scorer: Backend, dataset: Dataset, window: _Window, progress: Advance = lambda characters, tokens: None
+) -> Shard:
+    """The statistics of a window.
+
+    Raises:
+        InputError: logits are not finite.
+    """
     for i in window.known:
         progress(window.trajectories[i].characters, 0)
     if len(window.known) == len(window.trajectories):
@@ -287,7 +373,7 @@ def _score_new(scorer: Backend, dataset: Dataset, window: _Window, progress: Adv
 
 
 def _facts(
-    artefact: Artefact, shards: int, scorer: Backend, dataset: Dataset, began: float, tokens: int
+    artefact: Artefact, shards: int, scorer: Backend, dataset: Dataset, seconds: float, tokens: int
 ) -> dict[str, object]:
     """What the manifest says besides the key; seconds and speed are of the last run alone."""
     counts = {"trajectories": 0, "response_tokens": 0, "truncated": 0, "without_response_tokens": 0, "left_out": 0}
@@ -313,7 +399,7 @@ def _facts(
         "left_out": left_out,
         "malformed": [{"where": s.where, "reason": s.reason} for s in dataset.skipped],
         "notes": _notes(scorer.student, [t for t in dataset.trajectories if t.id not in unscored], departures),
-        "seconds": round(time.perf_counter() - began, 3),
+        "seconds": round(seconds, 3),
         "tokens_in_those_seconds": tokens,
         "computed_with": scorer.computed_with,
         "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers")},

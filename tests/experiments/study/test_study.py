@@ -1,5 +1,7 @@
 """The whole study as a user runs it, with a student that learns nothing much but really is scored, trained and evaluated."""
 
+import contextlib
+import fcntl
 import json
 import os
 import random
@@ -23,7 +25,7 @@ from experiments.app.shared_configs import ROOT, PathsConfig, StudentConfig, Stu
 from experiments.miniature import words
 from experiments.study.study import learn
 from rsr.data import trajectories
-from rsr.store.locks import is_busy
+from rsr.store.locks import FOLDER
 from tests.models import save
 from tests.test_startup import HEAVY, of_import_times
 from train.settings import Training
@@ -405,55 +407,69 @@ def test_killed_at_many_moments_it_goes_on_to_the_same_tables(student, unbroken,
     assert sum(0 < n < total for n in hit) >= 8
 
 
-def test_local_workers_share_a_study_to_the_same_tables(student, unbroken, tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+def test_a_second_driver_says_who_is_at_work_and_finds_what_was_made(student, unbroken, tmp_path):
     folder, _ = unbroken
-    sweep = ("hydra/launcher=local", "study.worker=0,1", f"hydra.sweep.dir={tmp_path}/sweeps", "-m")
-    done = study(student, tmp_path, *sweep)
-    assert done.returncode == 0, done.stderr
-    assert same(tables(tmp_path), tables(folder))
-    assert same(tables(tmp_path, "out/workers/1"), tables(folder))  # every worker has all results
-    assert {path.split("/")[-2] for path in artefacts(tmp_path, *STAGES)} == {
-        path.split("/")[-2] for path in artefacts(folder, *STAGES)
-    }
-    assert not list((tmp_path / "out").rglob("*.partial"))
-
-
-def test_a_worker_that_is_killed_is_made_up_for_by_the_other(student, unbroken, tmp_path):
-    folder, _ = unbroken
-    workers = [
-        subprocess.Popen(
-            command(student, tmp_path, f"study.worker={i}"),
-            cwd=tmp_path,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    while not any(held_by_a_child_of(workers[1].pid, lock) for lock in (tmp_path / "out").glob(".locks/*")):
-        assert workers[1].poll() is None
+    shutil.copytree(folder / "out", tmp_path / "out")
+    for stage in ("trained", "samples", "grades"):
+        shutil.rmtree(next((tmp_path / "out" / stage).glob("*rarely*")))
+    pipes: dict[str, Any] = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(command(student, tmp_path), cwd=tmp_path, **pipes)
+    while not holder(tmp_path / "out" / FOLDER / "study-pupil"):
+        assert first.poll() is None
         time.sleep(0.02)
-    workers[1].kill()
-    workers[1].communicate()
-    _, said = workers[0].communicate(timeout=600)
-    assert workers[0].returncode == 0, said
+    second = study(student, tmp_path)
+    _, said = first.communicate(timeout=300)
+    assert first.returncode == second.returncode == 0, said + second.stderr
+    assert second.stderr.startswith(f"waiting for the study of pupil: process {first.pid} on ")
+    assert "train rarely/gen1 done" in said
+    assert same(tables(tmp_path), tables(folder))
+
+
+@pytest.mark.slow  # minutes: every cell is a process that imports everything
+def test_nodes_of_a_cluster_share_a_study_and_one_of_them_may_be_lost(student, unbroken, cluster, tmp_path):
+    folder, _ = unbroken
+    second = cluster.add_node()
+    raylet = second.all_processes["raylet"][0].process.pid
+    on_ray = ("study.executor=ray", f"study.address={cluster.address}")
+    pipes: dict[str, Any] = dict(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command(student, tmp_path, *on_ray), cwd=tmp_path, **pipes)
+    while raylet not in ancestors(at_training(tmp_path / "out")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    cluster.remove_node(second, allow_graceful=False)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
     assert same(tables(tmp_path), tables(folder))
     assert set(states(tmp_path).values()) == {"done"}
     assert not list((tmp_path / "out").rglob("*.partial"))
 
 
-def held_by_a_child_of(leader, lock):
-    """Whether a lock is held by a process below another; jobs are forked from a server that the worker has started."""
+def holder(lock):
+    """The process that holds a lock, which stands in its file; 0 where none does."""
     try:
-        process = int(lock.read_text().split()[1])
-        while is_busy(lock) and process > 1:
-            if process == leader:
-                return True
-            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-    except (OSError, ValueError, IndexError):  # just taken, or just given up
+        with lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int((lock.read_text().split() or [0, 0])[1])
+    except OSError:  # not there yet
         pass
-    return False
+    return 0
+
+
+def at_training(outputs):
+    """A process that trains, or 0."""
+    begun = [path.name.removesuffix(".partial")[-8:] for path in (outputs / "trained").glob("*.partial")]
+    return next((pid for key in begun for lock in (outputs / FOLDER).glob(f"{key}*") if (pid := holder(lock))), 0)
+
+
+def ancestors(process):
+    """The processes that one was started by, nearest first."""
+    found = []
+    with contextlib.suppress(OSError):  # it has ended
+        while process > 1:
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+            found.append(process)
+    return found
 
 
 def test_reinforcement_is_a_stage_that_a_rerun_finds(student, data, tmp_path):

@@ -1,5 +1,6 @@
 """Workers that meet at the same artefact: processes of their own, stopped and killed in the middle."""
 
+import fcntl
 import json
 import os
 import signal
@@ -64,6 +65,16 @@ class Worker:
         return out.split("\n"), err
 
 
+def is_free(lock):
+    """Whether nobody holds a lock."""
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
 def whole(root):
     """The one folder, which is complete."""
     (folder,) = (root / "thing").iterdir()
@@ -109,17 +120,6 @@ def test_what_a_killed_worker_has_finished_is_gone_on_with_at_once(tmp_path):
     assert whole(tmp_path)["by"] == "second"
 
 
-def test_a_lock_is_busy_while_another_process_holds_it(tmp_path):
-    other = Worker(tmp_path, "other")
-    other.until("wrote 2")
-    (lock,) = (tmp_path / locks.FOLDER).iterdir()
-    assert locks.is_busy(lock)
-    with pytest.raises(locks.Busy), locks.impatient():
-        artefacts.find_or_begin(tmp_path, "thing", "x", KEY)
-    other.end()
-    assert not locks.is_busy(lock)
-
-
 def test_a_forked_child_does_not_keep_its_parents_lock(tmp_path):
     artefact = artefacts.find_or_begin(tmp_path, "thing", "x", KEY)
     (lock,) = (tmp_path / locks.FOLDER).iterdir()
@@ -129,24 +129,10 @@ def test_a_forked_child_does_not_keep_its_parents_lock(tmp_path):
         os.read(reader, 1)
         os._exit(0)
     artefact.complete()
-    busy = locks.is_busy(lock)
+    free = is_free(lock)
     os.write(writer, b"x")
     os.waitpid(child, 0)
-    assert not busy
-
-
-def test_what_others_are_at_is_left_for_the_end(monkeypatch):
-    busy, done = {"a"}, []
-
-    def work(item):
-        if item in busy:
-            busy.discard(item)
-            raise locks.Busy(Path())
-        done.append(item)
-        return item.upper()
-
-    assert locks.in_turn(work, ["a", "b", "c"]) == ["A", "B", "C"]
-    assert done == ["b", "c", "a"]
+    assert free
 
 
 def test_a_stage_that_fails_gives_its_lock_up(tmp_path):
@@ -158,7 +144,7 @@ def test_a_stage_that_fails_gives_its_lock_up(tmp_path):
 
     with pytest.raises(KeyError, match="a fault"):
         stage()
-    assert not any(locks.is_busy(lock) for lock in (tmp_path / locks.FOLDER).iterdir())
+    assert all(is_free(lock) for lock in (tmp_path / locks.FOLDER).iterdir())
     (free,) = (tmp_path / "thing").iterdir()
     assert free.name == f"x-{artefacts.digest(KEY)[:8]}.partial"
     assert sorted(p.name for p in free.iterdir()) == ["key.json", "part-0"]
