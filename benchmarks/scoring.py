@@ -6,7 +6,8 @@
 
 Parts: lengths (two distributions of lengths, and every token budget), profile (where the time goes), vocabulary (a tiny body under heads of 49k, 152k and 262k),
 memory (one chat of growing length), processes (one with two threads, two with one),
-busy (alone, and beside a process that keeps one core busy), turns (chats of 5, 20 and 50 turns, whole and by turn).
+busy (alone, and beside a process that keeps one core busy), turns (chats of 5, 20 and 50 turns, whole and by turn),
+metrics (all token metrics beside RSR alone, with and without expected ranks).
 
 The floor is the faster of one by one and the best batching of the body alone, with the same model, dtype and threads. The
 plain way is what the reference implementation does: padded batches of four in order, all logits, the largest of each. Every
@@ -29,6 +30,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from benchmarks import metrics as of_one_pass
 from benchmarks import turns as by_turn
 from benchmarks.contenders import DTYPE, Contender, Numbers, run_together, workers
 from benchmarks.workload import LENGTHS, chat, chats
@@ -271,6 +273,20 @@ def turns(model: str, rounds: int, data: Path | None) -> None:
     publish(RESULTS / name, "\n\n".join(text) + "\n", {"turns.csv": table})
 
 
+def metrics(model: str, rounds: int) -> None:
+    """All token metrics of one pass beside RSR alone."""
+    student = students.load(model, device="cpu")
+    drawn = chats(student, LENGTHS["short"].draw()[:3])
+    table = of_one_pass.measure(student, drawn, rounds)
+    text = [
+        "# All token metrics of one forward pass",
+        f"{student.name}, {DTYPE}, {torch.get_num_threads()} threads, {sum(len(c.ids) for c in drawn):,} tokens of short chats, "
+        f"vocabulary {student.model.config.vocab_size:,}, the fastest of {rounds} rounds.",
+        of_one_pass.shown(table),
+    ]
+    publish(RESULTS / f"metrics-{DTYPE}", "\n\n".join(text) + "\n", {"metrics.csv": table})
+
+
 def beside_floor(table: pl.DataFrame, floor: str) -> pl.DataFrame:
     """With ratios to the fastest run whose name begins with `floor`, and of the plain way to each, where that ran."""
     fastest = table.filter(pl.col("run").str.starts_with(floor))["seconds"].min()
@@ -318,7 +334,7 @@ def _batch(budget: int) -> str:
 
 def main() -> None:
     threads.set_policy()  # of the processes of the contenders
-    parts = ("lengths", "profile", "vocabulary", "memory", "processes", "busy", "turns")
+    parts = ("lengths", "profile", "vocabulary", "memory", "processes", "busy", "turns", "metrics")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="default: all")
     parser.add_argument("--data", type=Path, help="measure lengths and turns on these trajectories instead")
@@ -334,6 +350,7 @@ def main() -> None:
         "processes": partial(processes, str(model), given.rounds),
         "busy": partial(busy, str(model), given.rounds),
         "turns": partial(turns, str(model), given.rounds, given.data),
+        "metrics": partial(metrics, str(model), given.rounds),
     }
     for part in given.parts or parts:
         run[part]()

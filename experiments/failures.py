@@ -3,6 +3,8 @@
     python experiments/failures.py                      # the miniature's student, in its own words
     python experiments/failures.py student=smollm2 examples=50   # a real student of 135M parameters, in English
 
+    python experiments/failures.py scoring.expectations=true     # calibrated RSR and LARK's learnability beside RSR
+
 Three mechanisms: digits that cannot be known have a bounded rank; fluent text has RSR 1 / mean surprisal; tokens drawn from
 a small closed set have RSR (k + 1) / (2 ln k). Writes results/failures/<student>/.
 """

@@ -38,8 +38,9 @@ def _line(name: str, trained: Artefact) -> str:
     facts = trained.facts
     counts = {kind: facts["counts"][kind] for kind in ("truncated", "dropped", "malformed") if facts["counts"][kind]}
     said = "".join(f", {count} {kind}" for kind, count in counts.items())
-    rate = facts["stopped"]["rate"]
-    stopped = "" if rate is None else f"{rate:.0%} of {facts['stopped']['prompts']} answers end by themselves, "
+    seen = facts["stopped"]
+    stopped = f"{seen['rate']:.0%} of {seen['prompts']} answers end within {seen['within']} tokens, "
+    stopped = "" if seen["rate"] is None else stopped
     return (
         f"{name}: {facts['counts']['rows']} trajectories{said}, {facts['steps']} steps, loss {facts['loss']:.3f}, "
         f"{stopped}{facts['seconds']:.0f} s: {trained.path}"

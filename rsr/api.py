@@ -19,6 +19,7 @@ from rsr.selection.matching import Match
 from rsr.selection.ranking import By, Ranking
 from rsr.selection.rules import Correct, Rule
 from rsr.selection.training_set import TrainingSet
+from rsr.selection.weights import Weights
 from rsr.student.settings import Loading
 from rsr.student.student import Student, check, of_model
 from rsr.tokens.settings import Settings
@@ -118,6 +119,7 @@ def select(
     *,
     metric: str = "rsr",
     preset: str = "",
+    weights: Weights | None = None,
     teachers: Sequence[str] = (),
     without: Sequence[str] = (),
     min_response_tokens: int | None = None,
@@ -141,6 +143,7 @@ def select(
 
     Args:
         data: what was scored, or part of it.
+        weights: choose by the gain of this method instead of the metric, and weigh the records (`rsr.selection.weights`).
         teachers, without: whose answers are looked at, and whose are not; none names all.
         match: what to make equal ("tokens", "rows", "teachers", "tokens_and_teachers"), and the folder of the set that it is to be
             equal to.
@@ -160,6 +163,7 @@ def select(
         rule,
         metric=metric,
         preset=preset,
+        weights=weights,
         group=group,
         by_prompt=by_prompt,
         answers=answers,

@@ -17,8 +17,10 @@ from rsr.grading.grader import Grader, Kind
 from rsr.store.artefacts import Artefact, find_or_begin, write_text, writing
 from rsr.store.locks import locking
 from rsr.student.chat import ChatRenderer
+from train.devices import refuse_several
+from train.saving import end_turns, save, tokenizer_of
 from train.settings import Reinforcement
-from train.sft import HISTORY, MODEL, Base, end_turns, tokenizer_of, trainable
+from train.sft import HISTORY, MODEL, Base, trainable
 
 if TYPE_CHECKING:
     from trl.trainer.grpo_config import GRPOConfig
@@ -114,8 +116,7 @@ def reinforce(
         raise InputError(f"the loss of {label} is not finite: lower reinforcement.learning_rate")
     with writing(artefact.path):
         trained: Any = trainer.accelerator.unwrap_model(trainer.model)
-        trained.save_pretrained(artefact.path / MODEL)
-        tokenizer_of(base.renderer, eot).save_pretrained(artefact.path / MODEL)
+        save(trainer, trained, tokenizer_of(base.renderer, eot), "float32", artefact.path / MODEL)
         write_text(artefact.path / HISTORY, json.dumps(history, indent=1) + "\n")
     tenth = max(1, len(steps) // 10)
     return artefact.complete(
@@ -169,6 +170,7 @@ def _trainer(
 
     logging.disable_progress_bar()
     disable_progress_bars()
+    refuse_several(processes=1)
     weights: Any = trainable(base, model)
     end_turns(weights, eot)
     trainer = Trainer(
@@ -198,6 +200,7 @@ def _arguments(settings: Reinforcement, folder: Path) -> "GRPOConfig":
         gradient_accumulation_steps=settings.prompts * settings.samples // settings.micro_batch,
         num_generations=settings.samples,
         temperature=settings.temperature,
+        beta=0.0,  # another would load the student by its name once more, in whatever revision is the newest
         max_completion_length=settings.max_new_tokens,
         seed=settings.seed,
         data_seed=settings.seed,

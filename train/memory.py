@@ -15,9 +15,12 @@ ASSUMED = (
     "a layer keeps in float32 its input, both norms and what is between them, in bfloat16 five times its width, queries, "
     "keys, values and result of attention, and four times the feed-forward's width; no score matrix",
     "checkpointing keeps each layer's input in float32, and one layer's activations at a time",
-    "logits of every position: in bfloat16, in float32, and a float32 copy on the way to the loss or back",
-    "not counted: the CUDA context, fragmentation, buffers of communication",
+    "loss: a tile of logits and the head's part of it in bfloat16, float32 gradients of the whole head (not under LoRA) and of "
+    "every position's hidden state; logits never exist whole",
+    "LoRA: the student's weights in float32, gradients and moments of the adapters alone",
+    "not counted: the CUDA context, fragmentation, buffers of communication, what adapters keep besides their inputs",
 )
+TILE = (4096, 32_768)  # positions and vocabulary entries of which TRL has logits at a time
 
 
 @dataclass
@@ -56,9 +59,10 @@ class Shape:
         return self.layers * self.layer + self.ends + self.hidden
 
     def adapters(self, rank: int) -> int:
-        """Parameters of low-rank adapters on every linear layer but the head."""
-        attention = 2 * (self.hidden + self.attention_width) + 2 * (self.hidden + self.key_value_width)
-        return self.layers * rank * (attention + 3 * (self.hidden + self.feed_forward))
+        """Parameters of LoRA on every linear layer but the head."""
+        hidden, attention, key_value, inner = self.hidden, self.attention_width, self.key_value_width, self.feed_forward
+        widths = 2 * (hidden + attention) + 2 * (hidden + key_value) + 3 * (hidden + inner)
+        return self.layers * rank * widths
 
     @property
     def ends(self) -> int:
@@ -94,7 +98,7 @@ class Memory:
     optimiser: float
     gathered: float
     activations: float
-    logits: float
+    loss: float
     main_memory: float = 0.0
 
     @property
@@ -103,35 +107,42 @@ class Memory:
 
 
 def of_training(
-    shape: Shape, tokens: int, devices: int, spread: Spread, *, checkpointing: bool, rank: int = 0
+    shape: Shape, tokens: int, devices: int, spread: Spread, *, checkpointing: bool, lora_rank: int = 0
 ) -> Memory:
-    """Estimate the memory of full fine-tuning, or of training adapters of a rank.
+    """Estimate the memory of fine-tuning.
 
     Args:
         tokens: in a device's forward pass: the longest chat times the micro-batch.
         devices: that the model is spread over, all of one machine.
-        rank: of adapters, which alone have gradients and an optimiser; 0 trains all weights. They are trained on one device.
+        lora_rank: of adapters; 0 trains all weights.
     """
-    assert not rank or spread is Spread.none
-    parts = 1 if spread is Spread.none else devices
-    share = FLOAT32 * shape.parameters / parts
-    trained = FLOAT32 * shape.adapters(rank) if rank else share
+    over = 1 if spread is Spread.none else devices
+    adapters = shape.adapters(lora_rank)
+    weights = FLOAT32 * (shape.parameters + adapters) / over
+    gradients = FLOAT32 * (adapters if lora_rank else shape.parameters) / over
     gathered = 0 if spread is Spread.none else BFLOAT16 * (2 * shape.layer + shape.ends)
     whole_layer = tokens * layer_activations(shape)
     kept = FLOAT32 * tokens * shape.hidden * shape.layers + whole_layer
-    optimiser, main_memory = 2 * trained, 0.0
+    optimiser, main_memory = 2 * gradients, 0.0
     if spread is Spread.offloaded:  # with it go the float32 weights that it steps; the devices keep bfloat16
-        main_memory, optimiser = devices * 3 * share, 0.0
-        share = trained = share * BFLOAT16 / FLOAT32
+        main_memory, optimiser = devices * (weights + optimiser), 0.0
+        weights, gradients = (part * BFLOAT16 / FLOAT32 for part in (weights, gradients))
     return Memory(
-        weights=share + (trained if rank else 0),
-        gradients=trained,
+        weights=weights,
+        gradients=gradients,
         optimiser=optimiser,
         gathered=gathered,
         activations=kept if checkpointing else shape.layers * whole_layer,
-        logits=tokens * shape.vocabulary * (BFLOAT16 + FLOAT32 + FLOAT32),
+        loss=_loss(shape, tokens, head_is_trained=not lora_rank),
         main_memory=main_memory,
     )
+
+
+def _loss(shape: Shape, tokens: int, *, head_is_trained: bool) -> int:
+    """Bytes of the way from hidden states to the loss and back."""
+    rows, entries = min(tokens, TILE[0]), min(shape.vocabulary, TILE[1])
+    tile = BFLOAT16 * entries * (rows + shape.hidden)
+    return tile + FLOAT32 * shape.hidden * (tokens + (shape.vocabulary if head_is_trained else 0))
 
 
 def layer_activations(shape: Shape) -> int:

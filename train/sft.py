@@ -1,7 +1,6 @@
 """Supervised fine-tuning of a student on one dataset, with TRL."""
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -21,21 +20,23 @@ from rsr.student import student as students
 from rsr.student.chat import ChatRenderer
 from rsr.student.settings import BoundaryTokens, Rendering
 from train.checkpoints import PREFIX, last_whole, note_digests
+from train.devices import refuse_copies, refuse_several
+from train.loss import refuse_other_head
 from train.rows import Rows, training_rows
+from train.saving import end_turns, save, tokenizer_of
 from train.settings import Training
+from train.stopping import rate_of_stopping, tokens_to_stop_within
 from train.token_weights import weights_of_tokens
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
 # Raised when what a trained model of the same key is changes.
 VERSION = 2
 STAGE = "trained"
-STOP_WITHIN = 512  # tokens of an answer, by which it is seen whether a student has learned to end one
 MODEL, HISTORY, CHECKPOINTS = "model", "history.json", "checkpoints"
-ARGUMENTS = "training_args.bin"  # the trainer's own record: a pickle, with the paths of this machine
 # Attention that keeps packed trajectories apart by their position ids; the tests show it of the first two.
 KEEPS_PACKED_APART = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
 
@@ -159,8 +160,10 @@ def fine_tune(
     run = _train(base, dataset, rows, training, artefact.path, tracking, progress)
     if not state.is_main_process:
         return artefact
-    # In the first of several processes alone it could not load weights that are spread, and would keep the others waiting.
-    stops = _stop_rate(base, artefact.path / MODEL, rows, training) if state.num_processes == 1 else None
+    within, stops = tokens_to_stop_within(rows), None
+    if state.num_processes == 1:  # the first of several would keep the others waiting
+        code = base.trust_remote_code
+        stops = rate_of_stopping(artefact.path / MODEL, rows, within, training.attention, trust_remote_code=code)
     write_text(artefact.path / HISTORY, json.dumps(run.history, indent=1) + "\n")
     return artefact.complete(
         CHECKPOINTS,
@@ -173,7 +176,7 @@ def fine_tune(
         weights=rows.range_of_weights,
         steps=run.steps,
         loss=fmean(run.losses),
-        stopped={"prompts": len(rows.prompts), "rate": stops},
+        stopped={"prompts": len(rows.prompts), "within": within, "rate": stops},
         seconds=round(run.seconds, 3),
         computed_with={
             "processes": state.num_processes,
@@ -216,7 +219,12 @@ def _train(
         run = _Run(result.global_step, trainer.state.log_history, time.perf_counter() - began)
         if not all(map(isfinite, run.losses)):
             raise InputError(f"the loss on {dataset.name} is not finite: lower student.training.learning_rate")
-        _save(trainer, base, rows, training, folder)
+        model: Any = trainer.accelerator.unwrap_model(trainer.model)
+        if training.lora.rank:
+            model = model.merge_and_unload()
+        end_turns(model, rows.eot)
+        tokenizer = tokenizer_of(base.renderer, rows.eot)
+        save(trainer, model, tokenizer, "bfloat16" if training.bf16 else "float32", folder / MODEL)
     return run
 
 
@@ -263,6 +271,7 @@ def _trainer(
 
     logging.disable_progress_bar()
     disable_progress_bars()
+    refuse_several(devices)
     _check(training, training.attention or str(base.identity()["attention"]), devices)
     if training.packing and rows.weights is not None:
         raise InputError("TRL packs no weights: choose student.training.packing=false")
@@ -290,6 +299,8 @@ def _trainer(
         raise InputError(
             "adapters cannot be merged into weights that FSDP or DeepSpeed spread: train them on one device"
         )
+    refuse_copies(trainer)
+    refuse_other_head(trainer, rows.input_ids[0])
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -360,6 +371,7 @@ def _arguments(training: Training, devices: int, folder: Path, tracking: Trackin
         max_length=training.max_length if training.packing else None,  # overlong rows are dealt with already
         packing=training.packing,
         bf16=training.bf16,
+        use_cpu=not torch.cuda.is_available(),  # where it is not said, bf16 is refused
         gradient_checkpointing=training.gradient_checkpointing,
         save_steps=min(0.999, 1 / training.checkpoints),  # a share of the steps, too
         save_total_limit=1,
@@ -370,69 +382,3 @@ def _arguments(training: Training, devices: int, folder: Path, tracking: Trackin
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-
-
-def _save(trainer: "SFTTrainer", base: Base, rows: Rows, training: Training, folder: Path) -> None:
-    """Save weights (LoRA merged), tokenizer, template and what ends a turn, as a folder that any loader takes."""
-    import torch
-
-    if trainer.is_world_process_zero():
-        shutil.rmtree(
-            folder / MODEL, ignore_errors=True
-        )  # what was half written is not written over: whoever wrote it may be asleep
-    model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    if training.lora.rank:
-        model = model.merge_and_unload()
-    end_turns(model, rows.eot)
-    dtype = torch.bfloat16 if training.bf16 else torch.float32
-    if training.lora.rank:
-        if trainer.is_world_process_zero():
-            model.to(dtype).save_pretrained(folder / MODEL)
-    else:
-        # Through the trainer, which gathers weights that FSDP or DeepSpeed have spread over devices.
-        if not trainer.is_fsdp_enabled and not trainer.is_deepspeed_enabled:
-            model.to(dtype)
-        trainer.save_model(str(folder / MODEL))
-        (folder / MODEL / ARGUMENTS).unlink(missing_ok=True)
-    if trainer.is_world_process_zero():
-        tokenizer_of(base.renderer, rows.eot).save_pretrained(folder / MODEL)
-
-
-def tokenizer_of(renderer: ChatRenderer, eot: int) -> "PreTrainedTokenizerFast":
-    """A copy of the renderer's tokenizer, with its template, that ends a text as it ends a turn."""
-    tokenizer = deepcopy(renderer.tokenizer)
-    tokenizer.chat_template = renderer.template.named
-    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(eot)
-    return tokenizer
-
-
-def end_turns(model: "PreTrainedModel", eot: int) -> None:
-    """Generation stops at the trained end-of-turn token, and at whatever ended a text before."""
-    before = model.generation_config.eos_token_id
-    others = before if isinstance(before, list) else [] if before is None else [before]
-    model.generation_config.eos_token_id = [eot, *(token for token in others if token != eot)]
-    model.config.eos_token_id = eot
-
-
-def _stop_rate(base: Base, model_folder: Path, rows: Rows, training: Training) -> float:
-    """Share of the first training prompts whose greedy answer ends within `STOP_WITHIN` tokens, or those of the longest chat."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        model_folder, attn_implementation=training.attention, trust_remote_code=base.trust_remote_code
-    )
-    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    longest, width = max(len(ids) for ids in rows.input_ids), max(len(prompt) for prompt in rows.prompts)
-    padding = [width - len(prompt) for prompt in rows.prompts]
-    pad = int(rows.eot == 0)  # a token that ends nothing
-    ids = [[pad] * before + [*prompt] for before, prompt in zip(padding, rows.prompts, strict=True)]
-    mask = [[0] * before + [1] * (width - before) for before in padding]
-    answers = model.generate(
-        torch.tensor(ids, device=model.device),
-        attention_mask=torch.tensor(mask, device=model.device),
-        max_new_tokens=max(1, min(STOP_WITHIN, longest - width)),
-        do_sample=False,
-        pad_token_id=pad,
-    )[:, width:]
-    return float((answers == rows.eot).any(dim=1).float().mean())

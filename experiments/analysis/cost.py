@@ -14,6 +14,9 @@ STAGES: dict[str, Need] = {
     "tokens": "tokens",
     "text": "text",
     "steps": "steps",
+    "step_heads": "step_heads",
+    "responses_alone": "responses_alone",
+    "activations": "activations",
     "gradients": "gradients",
     "curvature": "influence",  # made once; the trajectories follow
     "influence": "influence",

@@ -1,7 +1,7 @@
 """Answers under a student: means over their tokens, and what the student would write next."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from experiments.analysis.failure_examples import Answer, Examples
 from experiments.app.shared_configs import BootstrapConfig
 from rsr.data.messages import Message
 from rsr.errors import InputError
-from rsr.metrics.token import rsr
+from rsr.metrics import by_name
 from rsr.stats.bootstrap import resampled_sums
 from rsr.stats.effect import Effect, of_draws
 from rsr.student.chat import RenderedChat
@@ -27,30 +27,43 @@ Floats = NDArray[np.float64]
 
 
 BATCH = 25  # chats that are continued at a time
+BESIDE = ("calibrated_rsr", "lark_learnability")  # with RSR, where expectations are kept (docs/calibrated_rsr.md)
 
 
 @dataclass(frozen=True)
 class TokenMeans:
-    """Means over each answer's counted tokens of rank (clipped) and surprisal, shape (answers,); 0 where none counts."""
+    """Means over each answer's counted tokens, shape (answers,); 0 where none counts.
+
+    Attributes:
+        rank, surprisal: of the clipped rank and the surprisal.
+        beside: numerators and denominators of `BESIDE`; nothing where expectations are not kept.
+    """
 
     label: str
     rank: Floats
     surprisal: Floats
+    beside: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict)
+
+    def value_of(self, metric: str = "rsr") -> float:
+        """The ratio of means (Eq. 9) of RSR, or of a metric beside it."""
+        above, below = self._parts(metric)
+        return float(above.sum() / below.sum())
+
+    def draws(self, bootstrap: BootstrapConfig, metric: str = "rsr") -> Floats:
+        """Bootstrap over answers: those to the same problems are drawn alike, for every metric."""
+        sums = (resampled_sums(part, bootstrap.resamples, bootstrap.seed) for part in self._parts(metric))
+        return divide(*sums)
+
+    def effect(self, bootstrap: BootstrapConfig, metric: str = "rsr") -> Effect:
+        return of_draws(self.value_of(metric), self.draws(bootstrap, metric))
 
     @property
     def value(self) -> float:
-        """RSR, the ratio of means (Eq. 9)."""
-        return float(self.rank.sum() / self.surprisal.sum())
+        """RSR."""
+        return self.value_of()
 
-    def draws(self, bootstrap: BootstrapConfig) -> Floats:
-        """Bootstrap over answers: those to the same problems are drawn alike."""
-        rank, surprisal = (
-            resampled_sums(means, bootstrap.resamples, bootstrap.seed) for means in (self.rank, self.surprisal)
-        )
-        return divide(rank, surprisal)
-
-    def effect(self, bootstrap: BootstrapConfig) -> Effect:
-        return of_draws(self.value, self.draws(bootstrap))
+    def _parts(self, metric: str) -> tuple[Floats, Floats]:
+        return (self.rank, self.surprisal) if metric == "rsr" else self.beside[metric]
 
 
 @dataclass(frozen=True)
@@ -79,9 +92,17 @@ class Scored:
         return self._of("", place < np.repeat(lengths, self.tokens.lengths))
 
     def _of(self, label: str, mask: NDArray[np.bool_]) -> TokenMeans:
-        parts = rsr(self.tokens.kept(mask))
-        assert parts.denominator is not None
-        return TokenMeans(label, np.nan_to_num(parts.numerator), np.nan_to_num(parts.denominator))
+        kept = self.tokens.kept(mask)
+        beside = () if kept.expected_rank is None else BESIDE
+        return TokenMeans(label, *_parts("rsr", kept), {name: _parts(name, kept) for name in beside})
+
+
+def _parts(metric: str, tokens: Tokens) -> tuple[Floats, Floats]:
+    """Numerators and denominators of a metric, 0 for an answer without tokens."""
+    numerators, denominators = by_name(metric)(tokens)
+    if denominators is None:
+        denominators = np.isfinite(numerators).astype(np.float64)
+    return np.nan_to_num(numerators), np.nan_to_num(denominators)
 
 
 def scored(scorer: "Scorer", answers: Sequence[Answer]) -> Scored:

@@ -9,7 +9,7 @@ import polars as pl
 from experiments.analysis.released import Agreement
 from experiments.app.conclusions import Conclusion, contrast
 from experiments.stages.random_selection import KEYS, RANDOM
-from experiments.stages.training_sets import NONE, Selection
+from experiments.stages.training_sets import LARK, NONE, Selection
 from experiments.study.trained import TrainedStudents
 from rsr.data.trajectories import Dataset
 from rsr.metrics import by_name
@@ -205,4 +205,5 @@ def _lead(result: SelectionResult, label: str) -> pl.DataFrame:
 
 
 def title(method: str) -> str:
-    return {RANDOM: "At random", NONE: "None: all candidates"}.get(method) or by_name(method).title
+    named = {RANDOM: "At random", NONE: "None: all candidates", LARK: "LARK, weighed"}
+    return named.get(method) or by_name(method).title

@@ -56,7 +56,7 @@ class SelectionSettings:
     settings: list[SelectionSetting] = field(
         default_factory=lambda: [SelectionSetting.all, SelectionSetting.one_generation]
     )
-    methods: list[str] = field(default_factory=lambda: list(METHODS))  # random, none (all candidates), or metrics
+    methods: list[str] = field(default_factory=lambda: list(METHODS))  # random, none (all candidates), lark, or metrics
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
     match: Matching | None = None  # besides, what the methods select is cut to one size and trained on
 

@@ -350,7 +350,8 @@ class InfluenceConfig:
 
 @dataclass
 class MetricsConfig(ScoreConfig):
-    metrics: Any = "tokens"  # names or groups: all, tokens, text, steps, gradients, endpoint, influence, grad
+    # Names or groups: all, tokens, text, graded, steps, step_heads, responses_alone, activations, gradients, endpoint, influence, grad
+    metrics: Any = "tokens"
     local: LocalConfig = field(default_factory=LocalConfig)
     gradients: GradientConfig = field(default_factory=GradientConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
@@ -367,22 +368,34 @@ class EvaluateConfig(MetricsConfig):
     evaluation: Evaluation = field(default_factory=Evaluation)
 
 
+class Card(Enum):
+    """A device whose data sheet is known (experiments.study.devices)."""
+
+    cpu = "cpu"  # one core
+    a100 = "a100"
+    h100 = "h100"
+    h200 = "h200"
+
+
 @dataclass
 class Assumptions:
-    """Behind the plan of a study; nothing of it is measured. The device is an H200 by its data sheet; configs/plan/cpu.yaml is a CPU."""
+    """Behind the plan of a study. What is null is the card's."""
 
-    device: str = "GPU"  # as the plan calls it
-    flops: float = 9.9e14  # per second and device, dense bfloat16
+    card: Card | None = None  # null: what is here, a core where there is no GPU
+    devices: int | None = None  # of that kind; null: 8 GPUs, or the cores of this machine
+    flops: float | None = None  # per second and device, dense
     utilisation: float = 0.4  # share of them that scoring and training reach
-    bandwidth: float = 4.8e12  # bytes per second of a device's memory
-    step: float = 0.03  # seconds that a step of generation takes at least (transformers, in Python)
-    memory: float = 141e9  # bytes of a device
-    devices: int = 8  # that the training of one student is spread over, where one does not hold it
-    price: float = 3.0  # per hour of a device, in whatever currency
+    bandwidth: float | None = None  # bytes per second of a device's memory
+    step: float | None = None  # seconds that a step of generation takes at least (transformers, in Python)
+    tokens_per_second: float | None = None  # of sampling on one device, where a probe measured it
+    memory: float | None = None  # bytes of a device
+    price: float | None = None  # per hour of a device, in whatever currency
+    hours: float = 1.0  # a study that is thought to take more on these devices waits for run=true
 
     def __post_init__(self) -> None:
-        at_least(1, **{"plan.devices": self.devices, "plan.flops": self.flops, "plan.bandwidth": self.bandwidth})
-        at_least(0, **{"plan.price": self.price, "plan.step": self.step})
+        names = ("devices", "flops", "bandwidth", "tokens_per_second", "memory")
+        at_least(1, **{f"plan.{name}": getattr(self, name) for name in names})
+        at_least(0, **{"plan.price": self.price, "plan.step": self.step, "plan.hours": self.hours})
         if not 0 < self.utilisation <= 1:
             raise InputError(f"plan.utilisation={self.utilisation} is no share: it lies above 0 and up to 1")
 
@@ -390,7 +403,7 @@ class Assumptions:
 @dataclass
 class StudyConfig(EvaluateConfig):
     plan: Assumptions = field(default_factory=Assumptions)
-    run: bool = False  # go ahead with a measured study of which only the plan would be shown
+    run: bool = False  # go ahead with a study that would take more than plan.hours
     study: Study = field(default_factory=Study)
 
 

@@ -15,12 +15,13 @@ from experiments.app.command_configs import FailuresConfig
 from experiments.app.conclusions import Conclusion
 from experiments.app.shared_configs import BootstrapConfig
 from experiments.paper.simulation import closed_set
+from rsr.metrics import by_name
 from rsr.stats.effect import Effect, estimate_text, of_draws
 from rsr.views.plots import Curve, Estimate, curves, forest
 
 if TYPE_CHECKING:
     from rsr.tokens.engine import Scorer
-from experiments.analysis.failures import TokenMeans, continued, scored
+from experiments.analysis.failures import BESIDE, TokenMeans, continued, scored
 
 OWN, NOISE = "the student's own most likely words", "random digits"
 
@@ -69,7 +70,13 @@ def digits(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Pa
         limits=(0.9 * min(r["low"] for r in rows), 1.05 * max(r["high"] for r in rows)),
     )
     return Mechanism(
-        "digits", [_conclusion("Does RSR prefer digits that cannot be known?", answer, change, config)], parts, table
+        "digits",
+        [
+            _conclusion("Does RSR prefer digits that cannot be known?", answer, change, config),
+            *_calibrated("digits that cannot be known", known, unknown, config),
+        ],
+        parts,
+        table,
     )
 
 
@@ -109,6 +116,7 @@ def fluent(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Pa
             f"{_verdict(change)}, though the solution is the same."
         )
         conclusions.append(_conclusion(f"What do {name} after a solution do to its RSR?", answer, change, config))
+        conclusions += _calibrated(f"{name} after a solution", solution, measured, config)
     table = pl.DataFrame(rows).drop("label")
     drawn = []
     for name in appended:
@@ -176,6 +184,10 @@ def _row(measured: TokenMeans, form: float | None, bootstrap: BootstrapConfig) -
         "low": effect.low,
         "high": effect.high,
         "closed_form": form,
+    } | {
+        name + end: getattr(measured.effect(bootstrap, name), bound)
+        for name in measured.beside
+        for end, bound in (("", "value"), ("_low", "low"), ("_high", "high"))
     }
 
 
@@ -183,12 +195,15 @@ def _grid(table: pl.DataFrame, columns: Sequence[str]) -> str:
     def cell(value: object) -> str:
         return f"{value:.2f}" if isinstance(value, float) else str(value)
 
+    beside = [name for name in BESIDE if name in table.columns]
     rows = [
         [*(cell(row[name]) for name in columns), estimate_text(row["rsr"], row["low"], row["high"], ".2f")]
         + ["" if row["closed_form"] is None else f"{row['closed_form']:.2f}"]
+        + [estimate_text(row[name], row[f"{name}_low"], row[f"{name}_high"], ".3f") for name in beside]
         for row in table.iter_rows(named=True)
     ]
-    return result_folder.markdown_table([*columns, "RSR [95 %]", "closed form"], rows)
+    titles = [by_name(name).title for name in beside]
+    return result_folder.markdown_table([*columns, "RSR [95 %]", "closed form", *titles], rows)
 
 
 def _verdict(change: Effect) -> str:
@@ -200,3 +215,25 @@ def _verdict(change: Effect) -> str:
 def _conclusion(question: str, answer: str, change: Effect, config: FailuresConfig) -> Conclusion:
     basis = f"difference of RSR, {config.examples} problems, bootstrap over them, {config.student.name}"
     return Conclusion(question, answer, replace(change, basis=basis), "ranks per nat")
+
+
+def _calibrated(what: str, before: TokenMeans, after: TokenMeans, config: FailuresConfig) -> list[Conclusion]:
+    """How far calibrated RSR moves beside RSR (docs/calibrated_rsr.md, H2 and H3); nothing where expectations are not kept."""
+    if not before.beside:
+        return []
+    names, bootstrap = ("calibrated_rsr", "rsr"), config.bootstrap
+    moved = [float(np.log(after.value_of(name) / before.value_of(name))) for name in names]
+    drawn = [np.log(after.draws(bootstrap, name) / before.draws(bootstrap, name)) for name in names]
+    own, other = (of_draws(value, draws).text() for value, draws in zip(moved, drawn, strict=True))
+    less = of_draws(abs(moved[0]) - abs(moved[1]), np.abs(drawn[0]) - np.abs(drawn[1]))
+    basis = (
+        f"difference of their absolute values, {config.examples} problems, bootstrap over them, {config.student.name}"
+    )
+    return [
+        Conclusion(
+            f"How far do {what} move calibrated RSR?",
+            f"Log calibrated RSR moves by {own}, log RSR by {other}.",
+            replace(less, basis=basis),
+            "in log ratios",
+        )
+    ]

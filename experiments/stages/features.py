@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from experiments.app.shared_configs import MetricsConfig, StudentConfig
-from experiments.stages import scoring, students
+from experiments.stages import scoring, students, teacher_data
 from rsr.data.places import find
 from rsr.data.trajectories import Dataset, read
 from rsr.errors import InputError
@@ -28,6 +28,8 @@ def missing(need: Need, config: MetricsConfig) -> str | None:
         return "needs a teacher table (configs/teachers/)"
     if need == "answers":
         return "needs graded answers, which this command does not make"
+    if need == "graded" and not _answers_known(config):
+        return "needs answers to the problems, of which no record says one"
     if need == "endpoint" and not (judge.endpoint and judge.model):
         return "needs judge.endpoint and judge.model"
     if need == "influence":
@@ -38,6 +40,11 @@ def missing(need: Need, config: MetricsConfig) -> str | None:
         if PartialState(cpu=config.scoring.device == "cpu").num_processes > 1:
             return "needs a single process: start it without a launcher"
     return None
+
+
+def _answers_known(config: MetricsConfig) -> bool:
+    data = teacher_data.load(config.teachers, config.scoring, config.paths)
+    return any(t.answer is not None for dataset in data for t in dataset.trajectories)
 
 
 @dataclass
@@ -52,6 +59,9 @@ class Measures:
         makers: dict[Need, Callable[[], FeatureExtractor]] = {
             "text": text.TextCounts,
             "steps": self._steps,
+            "step_heads": self._step_heads,
+            "responses_alone": self._responses_alone,
+            "activations": self._activations,
             "gradients": self._gradients,
             "endpoint": self._judge,
             "influence": self._influence,
@@ -74,6 +84,21 @@ class Measures:
 
         local = self.config.local
         return LocalSurprisal(self._scorer(), LocalSettings(local.window, local.splitter.value, local.prompt))
+
+    def _step_heads(self) -> FeatureExtractor:
+        from rsr.features.step_heads import StepHeads
+
+        return StepHeads(self._scorer(), self.config.local.splitter.value)
+
+    def _responses_alone(self) -> FeatureExtractor:
+        from rsr.features.responses_alone import ResponsesAlone
+
+        return ResponsesAlone(self._scorer())
+
+    def _activations(self) -> FeatureExtractor:
+        from rsr.features.activations import Activations
+
+        return Activations(self._scorer())
 
     def _gradients(self) -> FeatureExtractor:
         from rsr.features.gradients import GradientSettings, ProjectedGradients, fitting_dimensions

@@ -14,7 +14,7 @@ import polars as pl
 
 from experiments.app.processes import alone
 from experiments.app.shared_configs import MetricsConfig
-from experiments.stages import features, scoring, teacher_data
+from experiments.stages import features, scoring, teacher_data, verification
 from rsr.cli.progress import TokenProgress
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
@@ -37,11 +37,12 @@ def score(config: MetricsConfig) -> Scores | None:
     by_tokens = [m.name for m in chosen if m.needs == "tokens"]
     others = [m for m in chosen if m.needs != "tokens"]
     skipped = _missing(config, others)
+    measured = [m for m in others if m.name not in skipped]
     # All token metrics come from the same pass, so that their tables hold all of them, whichever are chosen.
-    tokens = scoring.score(config) if by_tokens else None
+    tokens = scoring.score(config) if by_tokens or any(m.needs == "graded" for m in measured) else None
     if not others:
         return tokens
-    baselines = _baselines(config, [m for m in others if m.name not in skipped], skipped)
+    baselines = _baselines(config, measured, skipped, tokens)
     if baselines is None:
         return None
     label = f"{config.student.name}-{config.teachers.name}"
@@ -75,7 +76,9 @@ def _missing(config: MetricsConfig, metrics: Sequence[Metric]) -> dict[str, str]
     return reasons
 
 
-def _baselines(config: MetricsConfig, metrics: Sequence[Metric], skipped: dict[str, str]) -> Baselines | None:
+def _baselines(
+    config: MetricsConfig, metrics: Sequence[Metric], skipped: dict[str, str], tokens: Scores | None
+) -> Baselines | None:
     from accelerate import PartialState
 
     data = teacher_data.load(config.teachers, config.scoring, config.paths)
@@ -83,12 +86,16 @@ def _baselines(config: MetricsConfig, metrics: Sequence[Metric], skipped: dict[s
     kinds = features.Measures(config, data)
     measured: dict[Need, list[FeatureTable]] = {}
     for need in dict.fromkeys(m.needs for m in metrics):
-        if need != "teacher":
+        if need not in ("teacher", "graded"):
             with state.main_process_first():
                 measure = kinds.measure(need)
             measured[need] = _measure(measure, data, config, state)
     if not state.is_main_process:
         return None
+    if any(m.needs == "graded" for m in metrics):
+        assert tokens is not None
+        settings = config.teachers.answer, config.teachers.grader, config.paths.outputs
+        measured["graded"] = verification.beside_losses(tokens, data, *settings)
     teachers = _teacher_rows([m for m in metrics if m.needs == "teacher"], config, data)
     return feature_tables.collect(metrics, measured, teachers, skipped)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from experiments.app.command_configs import BeyondSftConfig
+from experiments.app.gpus import take_one_gpu
 from experiments.stages import students, teacher_data, training
 from experiments.stages.evaluation import BASE
 from rsr.data.trajectories import Dataset
@@ -54,6 +55,7 @@ def reinforce(
     Raises:
         InputError: see `experiments.stages.training.train` and `train.grpo.reinforce`.
     """
+    take_one_gpu()
     base = students.base_of(config.student, config.scoring, config.paths)
     model = base.model if dataset is None else str(training.train(config, dataset).checked(MODEL))
     return grpo.reinforce(

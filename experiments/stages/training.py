@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from experiments.app import tracking
+from experiments.app.gpus import take_one_gpu
 from experiments.app.shared_configs import ScoreConfig, Wandb
 from experiments.stages import students
 from rsr.data.trajectories import Dataset
@@ -29,6 +30,7 @@ def train(
     Raises:
         InputError: see `train.fine_tune`.
     """
+    take_one_gpu()
     tracking.prepare(config.tracking, config.paths.outputs)
     base = students.base_of(config.student, config.scoring, config.paths)
     try:

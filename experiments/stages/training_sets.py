@@ -21,11 +21,15 @@ from rsr.metrics.score_tables import Scores, of_metric
 from rsr.selection import matching
 from rsr.selection.rules import Direction, Rule
 from rsr.selection.training_set import put_together
+from rsr.selection.weights import METRICS as OF_GAINS
+from rsr.selection.weights import Weights, loss_and_learnability
 from rsr.store.artefacts import Artefact, find_or_begin
 from rsr.store.csv import read_csv
 from rsr.store.locks import locking
 
 NONE = "none"  # the method that takes all candidates
+LARK = "lark"  # the method that takes several answers to a problem, and weighs them
+LARK_TAKES = 3  # as its source does
 STAGE, FOLDER = "selected", "set"
 # Raised when what is selected for the same key changes.
 VERSION = 1
@@ -94,7 +98,7 @@ def pool(setting: SelectionSetting, data: Sequence[Dataset], fewer: Sequence[str
 
 
 def values(method: str, data: Sequence[Dataset], scores: Scores, seed: int = 0) -> tuple[pl.DataFrame, Direction]:
-    """What a method chooses by: rows as of `chance`, with tokens, and which values it prefers.
+    """What a method chooses by: rows as `rsr.selection.training_set.put_together` takes them, and which values it prefers.
 
     Raises:
         InputError: the scores hold no such metric.
@@ -102,8 +106,10 @@ def values(method: str, data: Sequence[Dataset], scores: Scores, seed: int = 0) 
     tokens = of_metric(scores.trajectories, "rsr").select(*KEYS, "tokens")
     if method in (RANDOM, NONE):
         return chance(data, seed).drop("tokens").join(tokens, on=KEYS, how="left"), "lower"
-    rows = of_metric(scores.trajectories, method).select(*KEYS, "value").join(tokens, on=KEYS, how="left")
     datasets = pl.DataFrame({"teacher": [d.teacher for d in data], "generation": [d.generation for d in data]})
+    if method == LARK:
+        return loss_and_learnability(scores.trajectories).join(datasets, on=KEYS[:2], how="semi"), "higher"
+    rows = of_metric(scores.trajectories, method).select(*KEYS, "value").join(tokens, on=KEYS, how="left")
     return rows.join(datasets, on=KEYS[:2], how="semi"), by_name(method).direction
 
 
@@ -122,6 +128,9 @@ def scored(
     metrics = ["rsr"]
     for method in methods:
         if method in (RANDOM, NONE):
+            continue
+        if method == LARK:
+            metrics += OF_GAINS
             continue
         metric = by_name(method)
         if "trajectory" not in metric.levels or metric.needs == "answers":
@@ -170,7 +179,8 @@ def select(
     """Select from a pool, or find it selected.
 
     Args:
-        method: RANDOM, NONE (the rule is not applied), or the metric to choose by.
+        method: RANDOM, NONE (the rule is not applied), LARK (weighed; of a pool with correct ones first the correct alone), or the
+            metric to choose by.
         name: of the dataset; "" is the method.
         seed: of what is chosen at random.
 
@@ -181,6 +191,8 @@ def select(
     correct = _correct(pool, config) if pool.correct_first else {}
     rule = replace(rule, correct="first" if pool.correct_first else "ignore")
     rule = replace(rule, per_problem=None) if method == NONE else rule
+    if method == LARK:
+        rule = replace(rule, per_problem=LARK_TAKES, correct="only" if pool.correct_first else "ignore")
     key = {
         "stage": STAGE,
         "version": VERSION,
@@ -194,7 +206,9 @@ def select(
     artefact = find_or_begin(config.paths.outputs, STAGE, label, key)
     if artefact.manifest is None:
         sources = sources_of(pool.data, correct, unique_ids=rule.per_problem != 1)
-        made = put_together(rows, sources, rule, direction, metric=method, scores={"artefact": scores.artefact.id})
+        weights: Weights | None = "lark" if method == LARK else None
+        origin = {"artefact": scores.artefact.id}
+        made = put_together(rows, sources, rule, direction, metric=method, weights=weights, scores=origin)
         made.write(artefact.path / FOLDER)
         artefact = artefact.complete(selected=len(made.records), ties=made.choice.ties, left_out=made.reasons)
     file = artefact.checked(f"{FOLDER}/{export.TRAIN}.jsonl")

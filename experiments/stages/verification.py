@@ -6,10 +6,12 @@ from pathlib import Path
 import polars as pl
 
 from rsr.data.trajectories import Dataset
+from rsr.features.extractor import FeatureTable
 from rsr.grading import correctness
 from rsr.grading.grader import VERSION as GRADER_VERSION
 from rsr.grading.grader import Kind
-from rsr.store.artefacts import find_or_begin
+from rsr.metrics.score_tables import Scores, of_metric
+from rsr.store.artefacts import Artefact, find_or_begin
 from rsr.store.locks import locking
 from rsr.store.parquet import read_parquet, write_parquet
 
@@ -29,7 +31,29 @@ def verified(data: Sequence[Dataset], answer: str | None, kind: Kind, outputs: P
     Raises:
         InputError: see `rsr.grading.grader.Grader`.
     """
-    return pl.concat([_of_dataset(dataset, answer, kind, outputs) for dataset in data])
+    return pl.concat([_read(graded(dataset, answer, kind, outputs), dataset) for dataset in data])
+
+
+def beside_losses(
+    scores: Scores, data: Sequence[Dataset], answer: str | None, kind: Kind, outputs: Path
+) -> list[FeatureTable]:
+    """Per dataset a row for each scored trajectory: whether its answer is right (null: not known), and its mean surprisal, the loss.
+
+    Args:
+        scores: of token metrics.
+        answer, kind: see `verified`.
+    """
+    losses = of_metric(scores.trajectories, "avg_surprisal").rename({"trajectory": "id", "value": "loss"})
+    tables = []
+    for dataset in data:
+        artefact = graded(dataset, answer, kind, outputs)
+        right = _read(artefact, dataset).select(id="trajectory", right="correct")
+        own = losses.filter(teacher=dataset.teacher, generation=dataset.generation)
+        rows = own.select("id", "problem", "tokens", "truncated", "loss").join(
+            right, on="id", how="left", maintain_order="left"
+        )
+        tables.append(FeatureTable(artefact, losses["student"][0], dataset.teacher, dataset.generation, rows))
+    return tables
 
 
 def without_verdict(graded: pl.DataFrame) -> str:
@@ -48,7 +72,8 @@ def without_verdict(graded: pl.DataFrame) -> str:
 
 
 @locking
-def _of_dataset(dataset: Dataset, answer: str | None, kind: Kind, outputs: Path) -> pl.DataFrame:
+def graded(dataset: Dataset, answer: str | None, kind: Kind, outputs: Path) -> Artefact:
+    """The verdicts on a dataset, made where they are not there yet (see `verified`)."""
     known = [t for t in dataset.trajectories if t.answer is not None]
     answers = [t.answer for t in known]
     key = {
@@ -73,6 +98,10 @@ def _of_dataset(dataset: Dataset, answer: str | None, kind: Kind, outputs: Path)
         )
         write_parquet(table, artefact.path / TABLE)
         artefact = artefact.complete(trajectories=len(dataset.trajectories), known=len(known))
+    return artefact
+
+
+def _read(artefact: Artefact, dataset: Dataset) -> pl.DataFrame:
     return read_parquet(artefact, TABLE).select(
         pl.lit(dataset.teacher).alias("teacher"), pl.lit(dataset.generation).alias("generation"), pl.all()
     )

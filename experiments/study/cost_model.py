@@ -1,12 +1,17 @@
-"""What a study takes: tokens, operations, GPU-hours and disk of each stage, as far as they can be known before."""
+"""What a study takes: tokens, operations, hours and disk of each stage, as far as they can be known before."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
+from eval.settings import Way
 from experiments.app.shared_configs import StudyConfig
 from experiments.paper import published
 from experiments.stages import evaluation, students, teacher_data
+from experiments.study import sampling_cost
+from experiments.study.devices import Device, count_of, device_of
+from experiments.study.sampling_cost import Sampling
 from rsr.data.trajectories import Dataset, dataset_name
 from rsr.errors import InputError
 from rsr.student import student as rsr_student
@@ -22,8 +27,8 @@ PRINTED = "mean lengths of responses as the paper prints them, prompts not count
 TRAJECTORIES = 5_000  # of a dataset of the paper
 PROBLEMS = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500, "gpqa_diamond": 198, "gsm8k": 1319}
 BYTES_PER_ANSWERED_TOKEN = 8  # of samples: an id and its text
-# Times a forward pass: the way back through activations, through weights that are trained, and what checkpointing computes anew.
-BACK, OF_WEIGHTS, AGAIN = 1, 1, 1
+# Times a forward pass: the way back to all weights or through them to adapters, and what checkpointing computes anew.
+BACKWARD, BACKWARD_TO_ADAPTERS, AGAIN = 2, 1, 1
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,12 @@ class Length:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage takes; hours of one device."""
+    """What a stage takes.
+
+    Attributes:
+        hours: of one device.
+        spread: whether each cell takes all devices, as one that no device holds.
+    """
 
     name: str
     cells: int
@@ -49,6 +59,26 @@ class Stage:
     hours: float
     disk: float
     note: str = ""
+    spread: bool = False
+
+    def elapsed(self, devices: int) -> float:
+        """Hours on the clock: a cell takes one device, or all of them."""
+        return self.hours / devices if self.spread else self.hours / self.cells * ceil(self.cells / devices)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an estimate follows from besides its assumptions.
+
+    Attributes:
+        problems: of all benchmarks.
+        source: where lengths and problems come from, a line each.
+    """
+
+    shape: Shape
+    lengths: Sequence[Length]
+    problems: int
+    source: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -56,39 +86,64 @@ class Budget:
     """What a study takes.
 
     Attributes:
-        source: where lengths and problems come from, a line each.
+        devices: that are at work.
         memory: of training, for each way to spread a student over this many devices.
     """
 
-    shape: Shape
-    lengths: Sequence[Length]
+    inputs: Inputs
+    device: Device
+    devices: int
     stages: Sequence[Stage]
     memory: dict[tuple[Spread, int], Memory]
-    source: Sequence[str]
+
+    @property
+    def hours(self) -> float:
+        """On the clock, one stage after the other."""
+        return sum(stage.elapsed(self.devices) for stage in self.stages)
 
 
-def of_study(config: StudyConfig) -> Budget:
-    """Estimate a study.
+def inputs_of(config: StudyConfig) -> Inputs:
+    """What is known of a study before it runs.
 
     Raises:
         InputError: neither the student's shape is known nor its configuration can be loaded; or there are no data and no printed
             lengths.
     """
-    shape = shape_of(config)
     lengths, source = lengths_of(config)
     problems, counted = problems_of(config)
-    stages = [_scoring(config, shape, lengths), _training(config, shape, lengths)]
-    stages.append(_evaluation(config, shape, lengths, problems))
-    longest = config.student.training.max_length * config.student.training.micro_batch
-    checkpointing = config.student.training.gradient_checkpointing
-    rank, devices = config.student.training.lora.rank, config.plan.devices
+    return Inputs(shape_of(config), lengths, problems, [source, counted])
+
+
+def of_study(config: StudyConfig, inputs: Inputs, way: Way | None = None) -> Budget:
+    """Estimate a study.
+
+    Args:
+        way: of sampling; None is the one that the configuration leads to on this device.
+    """
+    device = device_of(config.plan)
+    devices = count_of(config.plan, device)
+    spreads = _memory(config, device, devices, inputs.shape)
+    alone = spreads[Spread.none, 1].device <= device.memory or len(spreads) == 1
+    stages = [
+        _scoring(config, device, inputs),
+        _training(config, device, inputs, spread=not alone),
+        _evaluation(config, device, inputs, way),
+    ]
+    return Budget(inputs, device, devices, stages, spreads)
+
+
+def _memory(config: StudyConfig, device: Device, devices: int, shape: Shape) -> dict[tuple[Spread, int], Memory]:
+    """Of training, in every way that there is to spread it."""
+    training = config.student.training
     ways = [(Spread.none, 1)]
-    if not rank and devices > 1:  # adapters are trained on one device
+    if device.gpu and not training.lora.rank:  # adapters are trained on one device
         ways += [(Spread.fsdp, devices), (Spread.offloaded, devices)]
-    spread = {
-        (way, n): memory.of_training(shape, longest, n, way, checkpointing=checkpointing, rank=rank) for way, n in ways
+    longest, checkpointing = training.max_length * training.micro_batch, training.gradient_checkpointing
+    rank = training.lora.rank
+    return {
+        (way, n): memory.of_training(shape, longest, n, way, checkpointing=checkpointing, lora_rank=rank)
+        for way, n in ways
     }
-    return Budget(shape, lengths, stages, spread, [source, counted])
 
 
 def shape_of(config: StudyConfig) -> Shape:
@@ -189,39 +244,46 @@ def problems_of(config: StudyConfig) -> tuple[int, str]:
     return sum(len(b.documents) for b in evaluation.load_benchmarks(config)), "benchmarks counted in their files"
 
 
-def _scoring(config: StudyConfig, shape: Shape, lengths: Sequence[Length]) -> Stage:
-    tokens = sum(dataset.trajectories * dataset.tokens for dataset in lengths)
-    operations = sum(dataset.trajectories * dataset.tokens * shape.flops(dataset.tokens) for dataset in lengths)
-    return Stage("score", len(lengths), tokens, _hours(config, operations), tokens * BYTES_PER_TOKEN)
+def _scoring(config: StudyConfig, device: Device, inputs: Inputs) -> Stage:
+    tokens, operations = _passed(inputs)
+    hours = operations / (device.flops * config.plan.utilisation) / 3600
+    return Stage("score", len(inputs.lengths), tokens, hours, tokens * BYTES_PER_TOKEN)
 
 
-def _training(config: StudyConfig, shape: Shape, lengths: Sequence[Length]) -> Stage:
-    training = config.student.training
-    rank = training.lora.rank
-    times = 1 + BACK + (0 if rank else OF_WEIGHTS) + (AGAIN if training.gradient_checkpointing else 0)
-    tokens = training.epochs * sum(dataset.trajectories * dataset.tokens for dataset in lengths)
-    operations = sum(dataset.trajectories * dataset.tokens * shape.flops(dataset.tokens) for dataset in lengths)
-    weights = len(lengths) * shape.parameters * (BFLOAT16 if training.bf16 else FLOAT32)
-    checkpoint = 3 * FLOAT32 * (shape.adapters(rank) if rank else shape.parameters)
-    hours = _hours(config, times * training.epochs * operations)
-    return Stage("train", len(lengths), tokens, hours, weights + checkpoint, "with one checkpoint and its optimiser")
+def _training(config: StudyConfig, device: Device, inputs: Inputs, *, spread: bool) -> Stage:
+    training, shape, cells = config.student.training, inputs.shape, len(inputs.lengths)
+    backward = BACKWARD_TO_ADAPTERS if training.lora.rank else BACKWARD
+    times = training.epochs * (1 + backward + (AGAIN if training.gradient_checkpointing else 0))
+    tokens, operations = _passed(inputs)
+    hours = times * operations / (device.flops * config.plan.utilisation) / 3600
+    weights = cells * shape.parameters * (BFLOAT16 if training.bf16 else FLOAT32)
+    trained = shape.adapters(training.lora.rank) if training.lora.rank else shape.parameters
+    note = "disk with one checkpoint and its optimiser" + (
+        "; each on all devices, as no one holds it" if spread else ""
+    )
+    return Stage("train", cells, training.epochs * tokens, hours, weights + 3 * FLOAT32 * trained, note, spread)
 
 
-def _evaluation(config: StudyConfig, shape: Shape, lengths: Sequence[Length], problems: int) -> Stage:
-    """Steps of generation read all weights and the batch's cache; answers are taken to be as long as the training data."""
+def _evaluation(config: StudyConfig, device: Device, inputs: Inputs, way: Way | None) -> Stage:
+    """Of the student before training and after each: answers are taken to be as long as the data trained on."""
     chosen, plan = config.evaluation, config.plan
-    mean = sum(dataset.tokens for dataset in lengths) / len(lengths)
-    answers = [min(length, chosen.max_new_tokens) for length in (mean, *(dataset.tokens for dataset in lengths))]
-    samples = problems * chosen.samples
-    batch = min(chosen.batch_size, max(1, samples))
-    seconds = 0.0
-    for length in answers:
-        read = BFLOAT16 * shape.parameters + batch * shape.cache() * length / 2
-        seconds += samples / batch * length * max(plan.step, read / plan.bandwidth)
-    tokens = samples * sum(answers)
-    note = "answers as long as the data trained on, those of a batch as long as each other"
-    return Stage("evaluate", len(answers), tokens, seconds / 3600, tokens * BYTES_PER_ANSWERED_TOKEN, note)
+    lengths = [dataset.tokens for dataset in inputs.lengths]
+    means = [min(tokens, chosen.max_new_tokens) for tokens in (sum(lengths) / len(lengths), *lengths)]
+    answers = inputs.problems * chosen.samples
+    tokens = answers * sum(means)
+    taken = way or chosen.chosen_way(on_gpu=device.gpu)
+    together = chosen.batch_size if taken is Way.batches else chosen.concurrency
+    if way is None and plan.tokens_per_second:
+        seconds = tokens / plan.tokens_per_second
+    else:
+        works = [Sampling(answers, mean, chosen.max_new_tokens, together) for mean in means]
+        seconds = sum(sampling_cost.seconds(taken, inputs.shape, device, work, plan.utilisation) for work in works)
+    note = f"sampled by {taken.value}"
+    return Stage("evaluate", len(means), tokens, seconds / 3600, tokens * BYTES_PER_ANSWERED_TOKEN, note)
 
 
-def _hours(config: StudyConfig, operations: float) -> float:
-    return operations / (config.plan.flops * config.plan.utilisation) / 3600
+def _passed(inputs: Inputs) -> tuple[float, float]:
+    """Tokens of all datasets, and operations of a forward pass over them."""
+    tokens = sum(dataset.trajectories * dataset.tokens for dataset in inputs.lengths)
+    operations = sum(d.trajectories * d.tokens * inputs.shape.flops(d.tokens) for d in inputs.lengths)
+    return tokens, operations

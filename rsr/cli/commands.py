@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     default="tokens",
     show_default=True,
     metavar="NAME,...",
-    help="Metrics or groups: those of tokens come all together; text, steps and gradients are measured besides.",
+    help="Metrics or groups: those of tokens come all together; text, steps, step_heads, responses_alone, activations and gradients are "
+    "measured besides.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say how many tokens, how long, how much memory and disk.")
 @options.JSON

@@ -18,14 +18,23 @@ if TYPE_CHECKING:
     from rsr.selection.matching import Match
     from rsr.selection.rules import Rule
     from rsr.selection.training_set import TrainingSet
+    from rsr.selection.weights import Weights
 
 # Those of rsr.selection.formats, which help does not import.
 FORMATS = ("records", "messages", "prompt-completion", "sharegpt", "alpaca")
 FILES = (".json", ".jsonl", ".parquet")
 
+WEIGHTS = ("lark",)  # those of rsr.selection.weights
+
 _SELECTION = (
     options.METRIC,
     options.PRESET,
+    click.option(
+        "--weights",
+        type=click.Choice(WEIGHTS),
+        help="Choose by the gain of this method instead of a metric, and write a column `weight` for trainers (LARK, arXiv "
+        "2605.30651: with --per-problem 3 and --correct only or ignore).",
+    ),
     click.option("--teachers", metavar="NAME,...", help="Only answers of these teachers."),
     click.option("--without", metavar="NAME,...", help="No answers of these teachers."),
     click.option("--min-response-tokens", type=int, metavar="N", help="No responses shorter than N tokens."),
@@ -79,6 +88,9 @@ def selection_options(command: F) -> F:
     def with_rule(*, per_problem: str, **given: Any) -> Any:
         from rsr.selection.rules import Rule
 
+        source = click.get_current_context().get_parameter_source("metric")
+        if given["weights"] and source is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError(f"--weights {given['weights']} chooses by its own gain: leave out --metric.")
         own = {field.name: given.pop(field.name) for field in fields(Rule) if field.name in given}
         return command(**given, rule=Rule(**own, per_problem=_count(per_problem)))
 
@@ -149,6 +161,7 @@ def selected(
     scores: str | None,
     metric: str,
     preset: str,
+    weights: "Weights | None",
     teachers: str | None,
     without: str | None,
     rule: "Rule",
@@ -195,6 +208,7 @@ def selected(
             rule,
             metric=metric,
             preset=preset,
+            weights=weights,
             group=group,
             by_prompt=by_prompt,
             graded=graded,

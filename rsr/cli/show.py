@@ -99,9 +99,7 @@ def show_training_set(training_set: "TrainingSet", file: "Path | None") -> None:
     covered, problems = training_set.problems
     said = "unknown" if tokens is None else f"{tokens:,}"
     tell(f"{len(chosen)} trajectories selected, of {covered} of {problems} problems, {said} response tokens")
-    table = grid(
-        "teacher", "selected", "share", f"mean {METRICS[training_set.metric].title}", "correct", "wrong", "unknown"
-    )
+    table = grid("teacher", "selected", "share", f"mean {training_set.chosen_by}", "correct", "wrong", "unknown")
     ignored = training_set.rule.correct == "ignore"
     for row in training_set.composition.iter_rows(named=True):
         score = number(row["mean_score"])

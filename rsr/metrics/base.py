@@ -15,14 +15,31 @@ from rsr.tokens.tokens import Tokens, divide
 Floats = NDArray[np.float64]
 
 Level = Literal["token", "trajectory", "dataset"]
-Need = Literal["teacher", "text", "answers", "tokens", "steps", "gradients", "influence", "endpoint"]
+Need = Literal[
+    "teacher",
+    "text",
+    "answers",
+    "tokens",
+    "graded",
+    "steps",
+    "step_heads",
+    "responses_alone",
+    "activations",
+    "gradients",
+    "influence",
+    "endpoint",
+]
 
 COST: dict[Need, str] = {
     "teacher": "none: known of the teacher",
     "text": "none: counted in the text",
     "answers": "grading",
     "tokens": "one forward pass",
+    "graded": "one forward pass, with RSR, and grading",
     "steps": "about window + 1 forward passes",
+    "step_heads": "one more forward pass",
+    "responses_alone": "two more forward passes, one without prompts",
+    "activations": "one more forward pass",
     "gradients": "a forward and a backward pass per trajectory",
     "influence": "several backward passes per trajectory, and a training run before",
     "endpoint": "one call to a judge per trajectory",

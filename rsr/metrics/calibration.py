@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from rsr.metrics.base import Floats, Parts, metric
 from rsr.metrics.token import BOTH, avg_entropy, avg_rank_clipped, avg_surprisal
+from rsr.tokens.token_weights import ranktuner
 from rsr.tokens.tokens import Tokens, divide
 
 
@@ -27,13 +28,31 @@ def _wide(column: NDArray[np.float32] | None) -> Floats:
     columns=("squares",),
     per_student=True,
     source="arXiv 2605.30651",
-    note="The factor alone, over the whole vocabulary: the weights that LARK makes of it for the answers to one problem are not "
-    "computed. Its authors' code takes the 50 likeliest tokens, renormalised, and the end of the turn, which a token store "
+    note="The factor alone, over the whole vocabulary: `--weights lark` makes the gain and the weights of it, for the answers to one "
+    "problem. Its authors' code takes the 50 likeliest tokens, renormalised, and the end of the turn, which a token store "
     "does not hold. A dataset's value is the mean, since the source gives none.",
 )
 def lark_learnability(tokens: Tokens) -> Parts:
     p = np.exp(-tokens.surprisal.astype(np.float64))
     return Parts(divide(tokens.mean(1 - 2 * p + _wide(tokens.squares)), avg_surprisal(tokens).values))
+
+
+@metric(
+    name="avg_rank_indicator",
+    title="Mean relative rank indicator",
+    formula="mean of 2^(f(min(r, 100)) - f(E min(R, 100))), f(x) = 1 / log2(x + 1), R drawn from the predictive distribution",
+    unit="",
+    direction="higher",
+    levels=("token", *BOTH),
+    needs="tokens",
+    columns=("expected_rank",),
+    per_student=True,
+    source="arXiv 2602.01745 (RankTuner)",
+    note="Its source weighs the loss of a token by one over the indicator and scores no data: mean and direction are this project's. There "
+    "the rank and its expectation are not clipped; a token store keeps the expectation of the clipped one.",
+)
+def avg_rank_indicator(tokens: Tokens) -> Parts:
+    return Parts(tokens.mean(1 / ranktuner(tokens)))
 
 
 @metric(

@@ -24,6 +24,7 @@ from rsr.store.parquet import read_parquet, write_parquet
 if TYPE_CHECKING:
     from rsr.tokens.engine import Scorer
 
+MEASURABLE: tuple[Need, ...] = ("text", "steps", "step_heads", "responses_alone", "activations", "gradients")
 # Raised when what these tables hold for the same key changes its meaning.
 VERSION = 2
 
@@ -52,7 +53,7 @@ def measurable(names: Iterable[str]) -> list[Metric]:
     """
     others = [metric for metric in select(names) if metric.needs != "tokens"]
     for metric in others:
-        if metric.needs not in ("text", "steps", "gradients"):
+        if metric.needs not in MEASURABLE:
             raise InputError(
                 f"{metric.name} needs more than a student and data ({metric.needs}): `python experiments/score.py` has it "
                 "(docs/baselines.md)"
@@ -101,6 +102,18 @@ def _extractor(need: Need, scorer: "Callable[[], Scorer]", datasets: Sequence[Da
         from rsr.features.local_surprisal import LocalSettings, LocalSurprisal
 
         return LocalSurprisal(scorer(), LocalSettings())
+    if need == "step_heads":
+        from rsr.features.step_heads import StepHeads
+
+        return StepHeads(scorer())
+    if need == "responses_alone":
+        from rsr.features.responses_alone import ResponsesAlone
+
+        return ResponsesAlone(scorer())
+    if need == "activations":
+        from rsr.features.activations import Activations
+
+        return Activations(scorer())
     from rsr.features.gradients import GradientSettings, ProjectedGradients, fitting_dimensions
 
     dimensions = fitting_dimensions(min(len(dataset.trajectories) for dataset in datasets))

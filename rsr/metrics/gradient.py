@@ -140,6 +140,25 @@ def _excess(train: Floats, test: Floats, smoothing: float, *, mix: bool) -> floa
     return float((test * np.linalg.solve(smoothed, test.T).T).sum() / len(test))
 
 
+@metric(
+    name="g_vendi",
+    title="G-Vendi",
+    formula="exp of the entropy of the eigenvalues of the unit gradients' covariance",
+    unit="directions",
+    direction="higher",
+    levels=("dataset",),
+    needs="gradients",
+    per_student=True,
+    source="arXiv 2505.20161",
+    note="How many directions the projected gradients of a dataset spread over: its diversity. It is at most the number of trajectories and "
+    "of dimensions, so that values for other numbers of either do not compare. Its source takes the gradients of one small model whatever "
+    "the student, here they are the student's own, those of G-Norm. It has no interval: a resample repeats problems and is less diverse.",
+)
+def g_vendi(rows: pl.DataFrame) -> Parts:
+    """Effective rank of one dataset: a single value, NaN without a gradient."""
+    return Parts(np.array([np.nan if rows["projection"].is_null().all() else effective_rank(rows)]))
+
+
 def effective_rank(rows: pl.DataFrame) -> float:
     """exp of the entropy of the eigenvalues of the unit rows' covariance: directions that the rows spread over."""
     z = scaled(rows.filter(pl.col("projection").is_not_null()), "none")

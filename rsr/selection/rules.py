@@ -37,6 +37,9 @@ CANDIDATES = {
 }
 
 
+NOT_BEST = "not among the best {} of the problem"  # a reason
+
+
 @dataclass(frozen=True)
 class Rule:
     """What to choose; applied in the order of the attributes.
@@ -139,7 +142,7 @@ def choose(candidates: pl.DataFrame, direction: Direction, rule: Rule) -> Choice
         rest = limit(rest, lambda place: place < 1, "a near-duplicate of a better one", "cluster")
     if rule.per_problem is not None:
         best = rule.per_problem
-        rest = limit(rest, lambda place: place < best, f"not among the best {best} of the problem", "problem")
+        rest = limit(rest, lambda place: place < best, NOT_BEST.format(best), "problem")
     if rule.quota is not None:
         quota = rule.quota
         rest = limit(rest, lambda place: place < quota, f"beyond the quota of {quota} of the group", "group")

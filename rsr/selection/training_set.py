@@ -24,9 +24,12 @@ from rsr.selection.formats import Format
 from rsr.selection.matching import Match, match
 from rsr.selection.rules import CANDIDATES, Choice, Direction, Rule, choose
 from rsr.selection.trainers import Training
+from rsr.selection.weights import METRICS as OF_GAINS
+from rsr.selection.weights import Weights, loss_and_learnability, number_weighed, weights_of, with_gains
 from rsr.store.artefacts import write_bytes, writing
 
 SCORE_COLUMNS = ("teacher", "generation", "trajectory", "problem", "group", "value", "tokens", "correct")
+WEIGHT = "weight"  # of a record, where records have one
 
 TOKENS = pl.when(pl.col("tokens").null_count() == 0).then(pl.col("tokens").sum())  # of all, or not known
 
@@ -55,6 +58,7 @@ class TrainingSet:
         suffix: of the sources' files; ".jsonl" where they differ.
         sources: per dataset its file name, digest, and how many trajectories and malformed records it has.
         warnings: what a reader should know about the choice.
+        weights: the method that the records' weights are of; None where they have none.
     """
 
     metric: str
@@ -69,6 +73,7 @@ class TrainingSet:
     warnings: tuple[str, ...]
     match: Mapping[str, str] | None = None  # what it is equal in, and to which set
     overlaps: tuple[Overlap, ...] = ()
+    weights: Weights | None = None
 
     @property
     def composition(self) -> pl.DataFrame:
@@ -95,6 +100,16 @@ class TrainingSet:
         return total
 
     @property
+    def chosen_by(self) -> str:
+        """What the values are, as tables call it."""
+        return "LARK's gain" if self.weights else by_name(self.metric).title
+
+    @property
+    def _weights(self) -> dict[str, str]:
+        """Said where there are some: other training sets keep their manifests."""
+        return {"weights": self.weights} if self.weights else {}
+
+    @property
     def reasons(self) -> dict[str, int]:
         """Why candidates were left out, counted."""
         return dict(self.choice.left_out.group_by("reason").len().sort("reason").iter_rows())
@@ -109,12 +124,18 @@ class TrainingSet:
         """The training set in a format.
 
         Raises:
-            InputError: the sources' records have mixed formats. A record raises it when it is taken, if the format has no place for it.
+            InputError: the sources' records have mixed formats. A record raises it when it is taken, if the format has no place for
+                it, or if it holds a weight of its own already.
         """
+        records: Sequence[Any]
         if form == "records":
             export.check_shapes(self.records)
-            return self.records
-        return OnDemand(partial(formats.convert, form=form), self.trajectories)
+            records = self.records
+        else:
+            records = OnDemand(partial(formats.convert, form=form), self.trajectories)
+        if self.weights is None:
+            return records
+        return OnDemand(partial(_weighed, records, self.choice.chosen[WEIGHT].to_list()), range(len(records)))
 
     def suffix_of(self, form: Format) -> str:
         """What its file ends in: as the sources' files do, where the format can be written so."""
@@ -152,7 +173,7 @@ class TrainingSet:
             "problems": {"covered": covered, "of": problems},
             "format": form,
             "tokens": self.tokens,
-            "rule": {"metric": self.metric, "preset": self.preset, **asdict(self.rule)},
+            "rule": {"metric": self.metric, "preset": self.preset, **asdict(self.rule)} | self._weights,
             "ties": self.choice.ties,
             "composition": self.composition.to_dicts(),
             "left_out": self.reasons,
@@ -162,7 +183,10 @@ class TrainingSet:
             "scores": dict(self.scores),
             "sources": [dict(source) for source in self.sources],
         }
-        tables = {"selected": chosen.select(SCORE_COLUMNS), "left_out": left_out.select(*SCORE_COLUMNS, "reason")}
+        tables = {
+            "selected": chosen.select(*SCORE_COLUMNS, *([WEIGHT] if self.weights else [])),
+            "left_out": left_out.select(*SCORE_COLUMNS, "reason"),
+        }
         return export.write(
             folder, self.content(form), suffix, tables, facts, beside=self._beside(records, folder, suffix, student)
         )
@@ -230,6 +254,7 @@ def select(
     *,
     metric: str = "rsr",
     preset: str = "",
+    weights: Weights | None = None,
     group: str | None = None,
     by_prompt: bool = False,
     graded: Callable[[int], None] = lambda trajectories: None,
@@ -239,6 +264,7 @@ def select(
     """Choose among the trajectories of sources by their scores.
 
     Args:
+        weights: choose by the gain of this method instead of a metric, and weigh the records (`rsr.selection.weights`).
         group: field of the records that a quota is over; None is the teacher.
         by_prompt: all answers to one prompt are one problem, whatever their ids.
         graded: called with the number of trajectories whose answers were read since the last call.
@@ -249,7 +275,12 @@ def select(
         InputError: a source was not scored, or has changed since; a file is no evaluation set; the scores hold no such metric; a
             record lacks the field of the group; nothing is selected.
     """
-    rows = of_metric(scores.trajectories, metric, preset)
+    if weights is None:
+        rows = of_metric(scores.trajectories, metric, preset)
+    else:
+        if metric != "rsr" or preset:
+            raise InputError(f"weights {weights} choose by their own gain: leave out metric and preset")
+        rows, metric = loss_and_learnability(scores.trajectories), OF_GAINS[0]
     for source in sources:
         _check_scored(scores, source)
     return put_together(
@@ -259,6 +290,7 @@ def select(
         by_name(metric).direction,
         metric=metric,
         preset=preset,
+        weights=weights,
         scores={"artefact": scores.artefact.id, **_identity(scores)},
         group=group,
         by_prompt=by_prompt,
@@ -276,6 +308,7 @@ def put_together(
     *,
     metric: str,
     preset: str = "",
+    weights: Weights | None = None,
     scores: Mapping[str, Any],
     group: str | None = None,
     by_prompt: bool = False,
@@ -286,17 +319,21 @@ def put_together(
     """Choose among the trajectories of sources by values from anywhere.
 
     Args:
-        rows: teacher, generation, trajectory, value, tokens; a trajectory that is not among them has no value.
+        rows: teacher, generation, trajectory, value, tokens; a trajectory that is not among them has no value. With weights those of
+            `rsr.selection.weights.loss_and_learnability`.
         metric, preset, scores: what the values are and where they are from, for the manifest.
-        group, by_prompt, graded, answers, against: see `select`.
+        weights, group, by_prompt, graded, answers, against: see `select`.
 
     Raises:
-        InputError: a record lacks the field of the group; nothing is selected.
+        InputError: a record lacks the field of the group; nothing is selected; weights do not go with the rule.
     """
+    best = None if weights is None else number_weighed(rule, weights)
     overlaps = [_overlap(contamination.read(Path(file)), sources) for file in against]
     first = {key: overlap.evaluation for overlap, hits in reversed(overlaps) for key in hits}
     candidates, known = gather(rows, sources, rule, group, by_prompt, graded, answers, first)
-    choice = choose(candidates, direction, rule)
+    choice = choose(candidates if best is None else with_gains(candidates, rows), direction, rule)
+    if best is not None:
+        choice = replace(choice, chosen=choice.chosen.with_columns(weights_of(choice, best).alias(WEIGHT)))
     chosen = [known[key] for key in choice.chosen.select("teacher", "generation", "trajectory").iter_rows()]
     suffixes = {source.suffix for source in sources}
     records = OnDemand(_record, chosen)
@@ -309,6 +346,7 @@ def put_together(
         trajectories=tuple(trajectory for _, trajectory in chosen),
         records=records,
         suffix=suffixes.pop() if len(suffixes) == 1 else ".jsonl",
+        weights=weights,
         sources=tuple(_described(source) for source in sources),
         warnings=tuple(
             _warnings(sources, candidates, choice, rule, records) + _without_verdict(candidates, known, rule)
@@ -333,7 +371,8 @@ def _overlap(
     evaluation: contamination.EvaluationSet, sources: Sequence[Source]
 ) -> tuple[Overlap, list[tuple[str, str, str]]]:
     """The overlap of sources with an evaluation set, and teacher, generation and id of what overlaps."""
-    hits, keys = {}, []
+    hits: dict[str, list[str]] = {}
+    keys: list[tuple[str, str, str]] = []
     for dataset in (source.dataset for source in sources):
         for t in dataset.trajectories:
             texts = [m.text for m in t.messages if m.role != "system"]
@@ -346,6 +385,15 @@ def _overlap(
 def _record(chosen: tuple[Source, Trajectory]) -> Any:
     source, trajectory = chosen
     return source.records[trajectory.row]
+
+
+def _weighed(records: Sequence[Mapping[str, Any]], weights: Sequence[float], place: int) -> dict[str, Any]:
+    record = records[place]
+    if WEIGHT in record:
+        raise InputError(
+            f"a selected record holds a {WEIGHT!r} of its own already: leave out weights (--weights), or the field"
+        )
+    return {**record, WEIGHT: weights[place]}
 
 
 def _identity(scores: Scores) -> dict[str, Any]:

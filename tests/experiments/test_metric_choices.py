@@ -30,7 +30,8 @@ CHOICES = st.one_of(
     st.lists(st.sampled_from([*NAMES, "rsrr", "", "a/b"]), max_size=3),
     st.sampled_from([None, 7, True, [["rsr"]], {"rsr": 1}]),
 )
-SLOW = ("all", "steps", "gradients", "grad", *(m.name for m in METRICS.values() if m.needs in ("steps", "gradients")))
+PASSES = ("steps", "step_heads", "responses_alone", "activations", "gradients")
+SLOW = ("all", *PASSES, "grad", *(m.name for m in METRICS.values() if m.needs in PASSES))
 FEW = settings(max_examples=4, derandomize=True, database=None)
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -14,6 +15,7 @@ from experiments.app.shared_configs import BootstrapConfig, StudentConfig
 from experiments.miniature import words
 from experiments.paper.simulation import closed_set
 from experiments.reports import failures
+from rsr.metrics.calibration import calibrated_rsr, lark_learnability
 from rsr.student import student as students
 from rsr.tokens.engine import Scorer
 from rsr.tokens.settings import Scoring
@@ -69,6 +71,23 @@ def test_a_student_that_knows_nothing_of_a_closed_set_has_the_closed_form():
 def test_answers_without_a_counted_token_weigh_nothing():
     one, two = np.array([2.0, 0.0]), np.array([1.0, 0.0])
     assert TokenMeans("", one, two).value == 2
+
+
+def test_where_expectations_are_kept_calibrated_rsr_stands_beside(scorer, tmp_path):
+    other = Scorer(scorer.student, Scoring(expectations=True))
+    shown = failure_examples.miniature(4, 0)
+    found = failures.closed(other, shown, SMALL, tmp_path)
+    sample = shown.closed[0]
+    answers = scored(other, sample.answers)
+    assert sample.counted is not None
+    kept = answers.tokens.kept(np.array([text in sample.counted for text in answers.texts]))
+    row = found.table.filter(pl.col("label").str.starts_with(sample.label)).row(0, named=True)
+    ranks, surprisals = calibrated_rsr(kept)
+    assert surprisals is not None
+    assert row["calibrated_rsr"] == pytest.approx(ranks.mean() / surprisals.mean())
+    assert row["lark_learnability"] == pytest.approx(lark_learnability(kept).values.mean())
+    assert row["calibrated_rsr_low"] <= row["calibrated_rsr"] <= row["calibrated_rsr_high"]
+    assert "Calibrated RSR" in "".join(found.parts)
 
 
 @pytest.mark.full

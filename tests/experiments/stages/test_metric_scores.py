@@ -2,15 +2,18 @@
 
 import json
 
+import numpy as np
 import polars as pl
 import pytest
 
 from rsr.metrics import METRICS
+from rsr.metrics.feature_tables import MEASURABLE
 from tests.experiments.stages.test_score_command import write_teacher
 from tests.models import save
 
 pytestmark = pytest.mark.full
-MEASURED = {m.name for m in METRICS.values() if m.needs in ("tokens", "text", "steps", "gradients")}
+OF_DATASETS = {m.name for m in METRICS.values() if "trajectory" not in m.levels}
+MEASURED = {m.name for m in METRICS.values() if m.needs in ("tokens", *MEASURABLE)}
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +44,15 @@ def test_every_metric_that_can_be_had_is_in_the_tables(run, tmp_path, arguments)
     assert result.returncode == 0, result.stderr
     trajectories, datasets = tables(tmp_path / "out")
     assert set(datasets["metric"]) == MEASURED
-    assert set(trajectories["metric"]) == MEASURED - {"grace"}  # a metric of datasets alone
+    assert set(trajectories["metric"]) == MEASURED - OF_DATASETS
     for metric in MEASURED:
         assert set(datasets.filter(metric=metric)["preset"]) == set(METRICS[metric].presets)
     assert datasets["value"].null_count() == 0
     assert set(datasets.filter(metric="g_norm")["n"]) == {6} == set(datasets.filter(metric="grace")["n"])
-    assert datasets.filter(metric="grace")["low"].null_count() == 2 * len(METRICS["grace"].presets)
-    assert datasets.filter(pl.col("metric") != "grace")["low"].null_count() == 0
-    for name in ("teacher_params", "verified_accuracy", "llm_judged_quality", "influence_score"):
+    of_datasets = pl.col("metric").is_in(MEASURED & OF_DATASETS)
+    assert datasets.filter(of_datasets)["low"].is_null().all()
+    assert datasets.filter(~of_datasets)["low"].null_count() == 0
+    for name in ("teacher_params", "verified_accuracy", "car", "llm_judged_quality", "influence_score"):
         assert f"{name} is left out: needs " in result.stdout
     assert "GRACE inverts a covariance of 4 dimensions from 5 rows of effective rank" in result.stdout
 
@@ -58,7 +62,7 @@ def test_every_metric_that_can_be_had_is_in_the_tables(run, tmp_path, arguments)
         for p in (tmp_path / "out" / "scores").glob("*/manifest.json")
         if "baselines" in p.read_text()
     )
-    for stage in ("tokens", "text", "steps", "gradients"):
+    for stage in ("tokens", *MEASURABLE):
         assert facts[stage]["seconds"] > 0
         assert (facts[stage]["tokens_in_those_seconds"] > 0) == (stage != "text")
     assert set(scores["pool"]) == {"elaboration", "verification", "exploration", "granularity"}
@@ -70,7 +74,7 @@ def test_every_metric_that_can_be_had_is_in_the_tables(run, tmp_path, arguments)
     ratios = {line.split(" | ")[1]: line.split(" | ")[-1].rstrip(" |") for line in lines if line.startswith("| tiny")}
     assert ratios["tokens: RSR and all of ranks, surprisals and entropies"] == "1"
     assert float(ratios["text: Rule-based quality"]) > 0
-    assert float(ratios["gradients: G-Norm, GRACE"]) > 0
+    assert float(ratios["gradients: G-Norm, GRACE, G-Vendi"]) > 0
 
     before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
     again = run("score.py", *arguments, "metrics=all", "scoring.expectations=true")
@@ -86,6 +90,22 @@ def test_values_are_those_of_the_trajectories_and_other_settings_have_their_own(
     assert datasets.filter(metric="g_norm", preset="", teacher="qwq")["value"][0] == pytest.approx(own["value"].mean())
     assert run("score.py", *arguments, "metrics=g_norm", "gradients.parameters=lora_b").returncode == 0
     assert len(list((tmp_path / "out" / "gradients").iterdir())) == 4
+
+
+def test_car_is_made_of_graded_answers_and_losses(run, tmp_path, arguments):
+    path = tmp_path / "data" / "qwq" / "gen1.json"
+    records = [record | {"answer": str(41 + i % 2)} for i, record in enumerate(json.loads(path.read_text()))]
+    path.write_text(json.dumps(records))
+    result = run("score.py", *arguments, "metrics=[car,avg_surprisal]")
+    assert result.returncode == 0, result.stderr
+    trajectories, datasets = tables(tmp_path / "out")
+    losses = trajectories.filter(metric="avg_surprisal", teacher="qwq")["value"].to_numpy()
+    right = np.arange(6) % 2
+    for preset, beta in (("", 1), ("beta=3", 3)):
+        own = {"metric": "car", "preset": preset, "teacher": "qwq"}
+        assert trajectories.filter(**own)["value"].to_numpy() == pytest.approx(right / (1 + beta * losses))
+        assert datasets.filter(**own)["value"][0] == pytest.approx(right.mean() / (1 + beta * losses.mean()))
+    assert datasets.filter(metric="car", teacher="gpt-4o")["value"].is_null().all()  # no answer is known
 
 
 def test_influence_of_a_reference_on_held_out_queries(run, tmp_path, model, arguments):

@@ -7,6 +7,7 @@ from itertools import permutations
 from random import Random
 from typing import Any
 
+import polars as pl
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -17,7 +18,7 @@ from experiments.app.command_configs import Matching, SelectionConfig, Selection
 from experiments.app.shared_configs import ROOT
 from experiments.stages import metric_scores, random_selection, teacher_data, training_sets
 from experiments.stages.random_selection import GENERATION, RANDOM
-from experiments.stages.training_sets import NONE
+from experiments.stages.training_sets import LARK, NONE
 from rsr.data.messages import Message
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
@@ -26,7 +27,7 @@ from rsr.selection.rules import Rule
 from rsr.store.artefacts import MANIFEST
 from tests.models import save
 
-METRICS = ["rsr", "avg_surprisal", "g_norm", "avg_token_length", "rule_based_quality"]
+METRICS = ["rsr", "avg_surprisal", "lark_learnability", "g_norm", "avg_token_length", "rule_based_quality"]
 TEACHERS = ("a", "b", "c")
 
 
@@ -142,6 +143,19 @@ def test_all_candidates_and_shares_of_the_problems(study):
         training_sets.select(RANDOM, one, Rule(share=0.25), scores, config, seed=seed).dataset for seed in range(8)
     ]
     assert {len(d.trajectories) for d in drawn} == {3} and len({d.digest() for d in drawn}) > 4
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("setting", [SelectionSetting.all, SelectionSetting.correct_first])
+def test_lark_takes_up_to_three_answers_to_a_problem_and_weighs_them(study, setting):
+    config, data, scores = study
+    found = training_sets.select(LARK, training_sets.pool(setting, data, []), Rule(), scores, config)
+    lines = [json.loads(line) for line in (found.artefact.path / "set" / "train.jsonl").read_text().splitlines()]
+    assert [line["weight"] for line in lines] == pytest.approx(found.chosen["weight"].to_list())
+    by_problem = found.chosen.group_by("problem").agg(pl.len(), pl.col("weight").sum())
+    assert by_problem["len"].max() == 3 and len(found.dataset.trajectories) == len(lines)
+    assert by_problem["weight"].to_list() == pytest.approx([len(lines) / len(by_problem)] * len(by_problem))
+    assert setting is SelectionSetting.all or found.chosen["correct"].all()
 
 
 def test_settings_that_come_to_the_same_are_one():

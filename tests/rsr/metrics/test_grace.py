@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from rsr.metrics import METRICS
-from rsr.metrics.gradient import effective_rank, g_norm, grace, too_few
+from rsr.metrics.gradient import effective_rank, g_norm, g_vendi, grace, too_few
 
 
 def frame(z, problems, tokens=20, weights=1000):
@@ -53,6 +53,16 @@ def test_scaling_laws(preset):
     scaled = frame(3 * z, f["problem"].to_list())
     assert METRICS["grace"](scaled, preset).values == pytest.approx(9 * METRICS["grace"](f, preset).values)
     assert g_norm(scaled).values == pytest.approx(3 * g_norm(f).values)
+
+
+def test_g_vendi_is_the_number_of_directions():
+    f, z = random()
+    kernel = (unit := z / np.linalg.norm(z, axis=1, keepdims=True)) @ unit.T / len(z)
+    values = np.clip(np.linalg.eigvalsh(kernel), 1e-300, None)
+    assert g_vendi(f).values == pytest.approx([np.exp(-(values * np.log(values)).sum())])
+    assert g_vendi(frame(np.eye(5) * 3, list("abcde"))).values == pytest.approx([5])
+    assert g_vendi(frame([[1, 2], [3, 6], None], ["a", "b", "c"])).values == pytest.approx([1])
+    assert np.isnan(g_vendi(frame([None], ["a"])).values).all()
 
 
 def test_orthogonal_rows_have_a_closed_form():

@@ -53,6 +53,13 @@ PLAIN = {
     ("lark_learnability", ""): lambda r, s, h: (
         sum(1 - 2 * math.exp(-x) + squares(y) for x, y in zip(s, h, strict=True)) / sum(s)
     ),
+    ("avg_rank_indicator", ""): lambda r, s, h: (
+        sum(
+            2 ** (1 / math.log2(min(x, 100) + 1) - 1 / math.log2(expected_rank(y) + 1))
+            for x, y in zip(r, h, strict=True)
+        )
+        / len(r)
+    ),
     ("repetition", ""): lambda r, s, h: sum(repeated(y) for y in h) / len(h),
     ("rsr_without_repeats", ""): lambda r, s, h: (
         sum(min(x, 100) for x, y in zip(r, h, strict=True) if not repeated(y))
