@@ -17,11 +17,12 @@ import polars as pl
 from experiments.app.shared_configs import ROOT
 from rsr.store.artefacts import Artefact
 from rsr.student.chat import Departures
-from rsr.tokens.token_store import SHARD, Shard, TokenStore, shard_name, write_shard
+from rsr.tokens.token_store import Shard, TokenStore, shard_name, write_shard
 from rsr.tokens.tokens import Tokens
 
 GENERATIONS = ("gen1", "gen2", "gen3")
 TRAJECTORIES = 5_000  # of a dataset
+SHARD = 128  # trajectories of a shard
 SHARDS = -(-TRAJECTORIES // SHARD)
 LONGEST = 31_000  # tokens of a response, as the paper generates
 VOCABULARY = 151_936
@@ -89,6 +90,13 @@ def _write(store: TokenStore, index: int) -> None:
     tokens = Tokens(rank, s.astype(np.float32), (h * surprisal).astype(np.float32), offsets)
     names = [str(index * SHARD + i) for i in range(n)]
     shard = Shard(
-        names, names, (lengths + PROMPT).tolist(), (lengths == LONGEST).tolist(), [None] * n, [Departures()] * n, tokens
+        names,
+        names,
+        [None] * n,
+        (lengths + PROMPT).tolist(),
+        (lengths == LONGEST).tolist(),
+        [None] * n,
+        [Departures()] * n,
+        tokens,
     )
     write_shard(store.artefact, index, shard)

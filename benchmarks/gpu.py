@@ -6,7 +6,7 @@
 
 Parts: ceilings (products and copies), sweep (the pass over logits as it is and in one kernel of torch.compile), scoring (the bare body, the engine and the plain way, on shapes of 135M, 1.5B and 7B
 parameters with random weights and chats of drawn lengths), parity (CPU against this device, in float32), files (`rsr.score` from files to tables),
-training (TRL, and the memory that `train/memory.py` expects), sampling (lm-eval's model), study (the miniature).
+training (TRL, and the memory that `train/memory.py` expects), sampling (fixed batches and continuous batching), study (the miniature).
 
 It writes results/benchmarks/gpu/CARD.json and says what is not within a tenth of what stood there.
 """
@@ -30,6 +30,7 @@ import torch
 
 from benchmarks.contenders import PLAIN_BATCH, body, plain
 from benchmarks.workload import Lengths, chat
+from eval.settings import Way
 from experiments.app.result_folder import provenance
 from experiments.app.shared_configs import ROOT
 from rsr.student import student as students
@@ -249,22 +250,17 @@ class Bench:
         }
 
     def sampling(self) -> Figures:
-        """Answers of lm-eval's model in batches of 16."""
-        from lm_eval.api.instance import Instance
+        """64 answers by each way that needs no server; benchmarks/sampling.py has the same with one."""
+        from benchmarks.sampling import seconds_and_tokens
 
-        from eval.model import StudentLM
-
-        student = students.load(self._saved(), device=str(self.device))
-        lm = StudentLM(student, 16, 0)
         limit = 256 if self.device.type == "cuda" else 16
-        settings = {"max_gen_toks": limit, "temperature": 0.6, "top_p": 0.95}
-        prompt = lm.apply_chat_template([{"role": "user", "content": "How many?"}])
-        requests = [
-            Instance("generate_until", {"id": i}, (prompt, settings), 0, metadata=("benchmark", i, 1))
-            for i in range(64)
-        ]
-        seconds = self.seconds(partial(lm.generate_until, requests), 1)
-        return {"seconds": seconds, "tokens a second": sum(len(answer.tokens) for answer in lm.answers) / seconds}
+        figures: Figures = {}
+        for way in (Way.batches, Way.continuous):
+            seconds, tokens = seconds_and_tokens(
+                way, str(self._saved()), limit=limit, answers=64, device=str(self.device)
+            )
+            figures |= {f"{way.value}, seconds": seconds, f"{way.value}, tokens a second": tokens / seconds}
+        return figures
 
     def study(self) -> Figures:
         """The miniature, from scoring to the table."""

@@ -19,11 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.generated import SHARDS, TRAJECTORIES, generate, stores
-from benchmarks.tasks import TASKS, measured, tokens
+from benchmarks.generated import SHARD, SHARDS, TRAJECTORIES, generate, stores
+from benchmarks.tasks import CHARACTERS, DATASETS, TASKS, measured, tokens
 from experiments.app.result_folder import markdown_table, provenance
 from experiments.app.shared_configs import ROOT
-from rsr.tokens.token_store import SHARD
 from rsr.views.plots import Growth, growth
 
 Row = dict[str, Any]
@@ -77,7 +76,8 @@ def report(rows: Sequence[Row], folder: Path) -> str:
         f"{len(stores(folder))} generated datasets; {os.cpu_count()} cores. A line is one run in a process of its own; its peak "
         "memory counts the libraries as well. Seconds are on the clock, core seconds of all cores. A size is a number of shards "
         f"({SHARD} trajectories) of each dataset, {SHARDS} in the paper's study; of scoring a number of shards under a tiny "
-        "student; of the report a number of results.",
+        f"student; of the report a number of results. A unit of size of many datasets is {DATASETS} files of a trajectory each, "
+        f"of a long answer {CHARACTERS:,} characters.",
         markdown_table(
             ["task", "size", "trajectories", "response tokens", "seconds", "core seconds", "peak MB", "disk MB"],
             [_line(row, folder) for row in rows],
@@ -113,11 +113,13 @@ def _at_the_papers_size(rows: Sequence[Row]) -> str:
 
 def _line(row: Row, folder: Path) -> list[str]:
     task, size = row["task"], row["size"]
-    trajectories = min(size * SHARD, TRAJECTORIES) * len(stores(folder)) if task in OF_THE_STORE else size * SHARD
+    trajectories = {"scoring": size * SHARD, "many_datasets": size * DATASETS, "long_answer": 1}.get(task)
+    if task in OF_THE_STORE:
+        trajectories = min(size * SHARD, TRAJECTORIES) * len(stores(folder))
     return [
         task,
         str(size),
-        "" if task == "report" else f"{trajectories:,}",
+        "" if trajectories is None else f"{trajectories:,}",
         f"{tokens(folder, size):.3g}" if task in ("ablation", "tables") else "",
         f"{row['seconds']:.1f}",
         f"{row['core_seconds']:.1f}",

@@ -3,7 +3,7 @@
 A task prepares what it needs (libraries, a student, data) and gives the function whose time is taken.
 
 A size is a number of shards of each dataset of a generated store (see `generated`); of scoring a number of shards, of the
-report a number of results.
+report a number of results; of many datasets and a long answer see there.
 """
 
 import json
@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from benchmarks.generated import PROMPT, stores
+from benchmarks.generated import PROMPT, SHARD, stores
 from experiments.app.command_configs import Ablation
 from experiments.app.shared_configs import ROOT
-from rsr.tokens.token_store import SHARD, shard_name
+from rsr.tokens.token_store import shard_name
 
+DATASETS, CHARACTERS = 25, 100_000  # a unit of size of many datasets, and of a long answer
 Run = Callable[[], Iterable[Path]]  # what is timed
 
 
@@ -63,6 +64,55 @@ def tiny_student(folder: Path) -> Path:
     LlamaForCausalLM(LlamaConfig(vocab_size=len(words.vocabulary()), **shape)).save_pretrained(folder)
     words.tokenizer(words.vocabulary()).save_pretrained(folder)
     return folder
+
+
+def many_datasets(folder: Path, size: int) -> Run:
+    """Tables of `DATASETS` datasets for each of the size, a file and a trajectory each."""
+    from rsr.api import score
+    from rsr.tokens.settings import Settings
+
+    root = _fresh(folder / f"datasets-{size}")
+    student, data = tiny_student(root / "student"), root / "data"
+    data.mkdir()
+    for i in range(size * DATASETS):
+        _write_chat(data / f"teacher-{i:05d}.jsonl", "1 + 2", f"{i % 10} .")
+    settings = Settings(dtype="float32", device="cpu")
+    return lambda: score(student, data, outputs=root, settings=settings).artefact.path.glob("*.parquet")
+
+
+def long_answer(folder: Path, size: int) -> Run:
+    """A chat whose answer has `CHARACTERS` for each of the size, in bytes, of which 512 tokens are scored."""
+    from rsr.api import score
+    from rsr.tokens.settings import Settings
+
+    root = _fresh(folder / f"answer-{size}")
+    student = tiny_student(root / "student")
+    _bytes().save_pretrained(student)
+    _write_chat(root / "teacher.jsonl", "1 + 2", "It is 3, so.\n" * (size * CHARACTERS // 13))
+    settings = Settings(dtype="float32", device="cpu", max_length=512)
+    return lambda: score(student, root / "teacher.jsonl", outputs=root, settings=settings).artefact.path.glob(
+        "*.parquet"
+    )
+
+
+def _bytes() -> Any:
+    """A tokenizer of bytes, which writes the most tokens for a text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    raw = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=raw)
+    fast.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}" + (
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    return fast
+
+
+def _write_chat(path: Path, question: str, answer: str) -> None:
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    path.write_text(json.dumps({"id": "p", "messages": messages}) + "\n")
 
 
 def ablation(folder: Path, size: int) -> Run:
@@ -115,6 +165,7 @@ def selection(folder: Path, size: int) -> Run:
             content=content.cast(pl.String).str.pad_start(64, "0"),
             correct=content % 5 > 0,
             cluster=None,
+            overlap=None,
         )
         choose(candidates.select(*CANDIDATES), "lower", Rule())
         return [_trajectories(folder, size)]
@@ -139,7 +190,7 @@ def report(folder: Path, size: int) -> Run:
 
 
 TASKS: dict[str, Callable[[Path, int], Run]] = {
-    task.__name__: task for task in (scoring, ablation, tables, ranking, selection, report)
+    task.__name__: task for task in (scoring, many_datasets, long_answer, ablation, tables, ranking, selection, report)
 }
 
 

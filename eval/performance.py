@@ -1,6 +1,7 @@
 """From samples to accuracy: grades, and Acc@k with what has to be read beside it."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from eval import samples
+from rsr.errors import InputError
 from rsr.grading.grader import VERSION, Grader, Kind, Outcome
 from rsr.stats.bootstrap import percentile_interval, resampled_sums, standard_error
 from rsr.store.artefacts import Artefact, begin, digest, locate
@@ -24,11 +26,13 @@ class Performance:
     """A model on a benchmark.
 
     Attributes:
-        accuracy: mean over problems of the share of right samples (Acc@k), with a bootstrap interval over problems.
+        problems: of them; one without a verdict on any sample is counted here, and has no part in the accuracy.
+        accuracy: mean over problems of the share of right samples among those with a verdict (Acc@k), with a bootstrap interval
+            over problems.
         mean_length: tokens of an answer.
         truncated: share of answers cut at the limit.
         unanswered: share that ended without a final answer.
-        ungradable: share whose answer the grader could not read, or not in time.
+        ungradable: share without a verdict: the grader could not read the answer, or not in time.
     """
 
     problems: int
@@ -55,10 +59,11 @@ def find(drawn: Artefact, root: Path) -> Artefact:
 
 @locking
 def grade(drawn: Artefact, root: Path) -> Artefact:
-    """Grade samples, once for the same samples and grader: problem, sample, tokens, finish_reason, outcome, correct.
+    """Grade samples, once for the same samples and grader: problem, sample, tokens, finish_reason, outcome, correct (null where
+    there is no verdict).
 
     Raises:
-        InputError: samples or grades cannot be read or written.
+        InputError: samples or grades cannot be read or written, or no sample has a verdict.
     """
     artefact = begin(find(drawn, root))
     if artefact.manifest is not None:
@@ -73,12 +78,17 @@ def grade(drawn: Artefact, root: Path) -> Artefact:
         pl.col("tokens").list.len(),
         "finish_reason",
         outcome=pl.Series([g.outcome.value for g in grades]),
-        correct=pl.Series([g.correct for g in grades]),
+        correct=pl.Series([g.verdict for g in grades], dtype=pl.Boolean),
     )
+    if table["correct"].null_count() == len(table):
+        raise InputError(f"{drawn.path}: no answer could be graded; evaluate again where the machine has less to do")
     write_parquet(table, artefact.path / GRADES)
     seconds = drawn.facts["seconds"] + time.perf_counter() - began
     return artefact.complete(
-        benchmark=drawn.key["benchmark"]["name"], performance=asdict(performance(table)), seconds=round(seconds, 3)
+        benchmark=drawn.key["benchmark"]["name"],
+        performance=asdict(performance(table)),
+        outcomes=dict(Counter(grade.outcome.value for grade in grades)),
+        seconds=round(seconds, 3),
     )
 
 
@@ -101,9 +111,10 @@ def overall(tables: Sequence[pl.DataFrame], *, resamples: int = 10_000, seed: in
     by_problem = [
         grades.group_by("problem", maintain_order=True).agg(pl.col("correct").mean(), pl.len()) for grades in tables
     ]
+    shares = [table["correct"].drop_nulls().to_numpy() for table in by_problem]
     means = np.zeros(resamples)
-    for table in by_problem:
-        means += resampled_sums(table["correct"].to_numpy(), resamples, rng) / len(table) / len(tables)
+    for of_problems in shares:
+        means += resampled_sums(of_problems, resamples, rng) / len(of_problems) / len(tables)
     low, high = percentile_interval(means)
 
     def mean(column: Callable[[pl.DataFrame], pl.Series]) -> float:
@@ -112,7 +123,7 @@ def overall(tables: Sequence[pl.DataFrame], *, resamples: int = 10_000, seed: in
     return Performance(
         problems=sum(len(table) for table in by_problem),
         k=max(int(table["len"].to_numpy().max()) for table in by_problem),
-        accuracy=float(np.mean([table["correct"].to_numpy().mean() for table in by_problem])),
+        accuracy=float(np.mean([of_problems.mean() for of_problems in shares])),
         low=low,
         high=high,
         error=standard_error(means),

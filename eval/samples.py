@@ -1,8 +1,7 @@
-"""The sampling stage: a model's answers to a benchmark, in shards that can be resumed."""
+"""The sampling stage: a model's answers to a benchmark, each of them kept when it comes in."""
 
 import time
-from collections.abc import Mapping
-from copy import copy
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,19 +9,22 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from eval.benchmarks import Benchmark
-from eval.settings import Evaluation
+from eval.sampling import Completion, Request, Sampler
+from eval.settings import Evaluation, Way
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, begin, locate
+from rsr.store.journal import Journal
 from rsr.store.locks import locking
 from rsr.store.parquet import read_parquet, write_parquet
 
 if TYPE_CHECKING:
-    from eval.model import StudentLM
+    from eval.model import ChatModel
 
 # Raised when what samples of the same key are changes.
-VERSION = 2
+VERSION = 3
 STAGE = "samples"
-SHARD = 50  # problems
+SAMPLES = "samples.parquet"
+ANSWERS = "answers"  # folder of the journal, until all are there
 SCHEMA: dict[str, pl.DataType] = {
     "problem": pl.String(),
     "sample": pl.Int64(),
@@ -34,7 +36,9 @@ SCHEMA: dict[str, pl.DataType] = {
 }
 
 
-def samples_key(model: Mapping[str, Any], benchmark: Mapping[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+def samples_key(
+    model: Mapping[str, Any], benchmark: Mapping[str, Any], evaluation: Evaluation, way: Way
+) -> dict[str, Any]:
     """Everything that shapes the samples.
 
     Args:
@@ -47,58 +51,65 @@ def samples_key(model: Mapping[str, Any], benchmark: Mapping[str, Any], evaluati
         "version": VERSION,
         "model": dict(model),
         "benchmark": dict(benchmark),
-        "sampling": evaluation.identity(),
+        "sampling": evaluation.identity(way),
     }
 
 
 def find(
-    root: Path, label: str, model: Mapping[str, Any], benchmark: Mapping[str, Any], evaluation: Evaluation
+    root: Path, label: str, model: Mapping[str, Any], benchmark: Mapping[str, Any], evaluation: Evaluation, way: Way
 ) -> Artefact:
     """The samples of a model, complete or to be filled by `draw`; the arguments are those of `samples_key`.
 
     Raises:
         InputError: see `rsr.store.artefacts.locate`.
     """
-    return locate(root, STAGE, f"{label}-{benchmark['name']}", samples_key(model, benchmark, evaluation))
+    return locate(root, STAGE, f"{label}-{benchmark['name']}", samples_key(model, benchmark, evaluation, way))
 
 
 @locking
 def draw(
     artefact: Artefact,
-    lm: "StudentLM",
+    model: "ChatModel",
+    sampler: Sampler,
     benchmark: Benchmark,
     evaluation: Evaluation,
+    advance: Callable[[int], None] = lambda answers: None,
 ) -> Artefact:
-    """Answer a benchmark; killed and called again, it loses at most the shard in flight.
+    """Answer a benchmark; killed and called again, it loses at most the answers in flight.
+
+    Args:
+        advance: called with the number of answers that have come in, or were there.
 
     Raises:
-        InputError: a prompt is too long, all samples are copies of one another, or the disk is full.
+        InputError: a prompt is too long, an answer cannot be had, all samples are copies of one another, or the disk is full.
     """
     artefact = begin(artefact)
     if artefact.manifest is not None:
         return artefact
     began, drawn = time.perf_counter(), 0
-    names = []
-    for i in range(0, len(benchmark.documents), SHARD):
-        documents = benchmark.documents[i : i + SHARD]
-        name = _shard(i // SHARD)
-        if not artefact.holds(name):
-            rows = _answers(lm, benchmark, documents, evaluation)
-            write_parquet(rows, artefact.path / name)
-            drawn += int(rows["tokens"].list.len().sum())
-        else:
-            lm.advance(len(documents) * evaluation.samples)
-        names.append(name)
-    rows = pl.concat(read_parquet(artefact, name) for name in names)
-    _refuse_copies(rows, benchmark, evaluation)
+    journal = Journal(artefact.path / ANSWERS / "answers.jsonl")
+    rows = {(row["problem"], row["sample"]): row for row in journal.records()}
+    wanted = requests(benchmark, model, evaluation)
+    gold = {document["id"]: document["answer"] for document in benchmark.documents}
+    missing = [request for request in wanted if request.source[2:] not in rows]
+    advance(len(wanted) - len(missing))
+    for place, completion in sampler.answers(missing):
+        row = _row(model, missing[place], completion, gold)
+        journal.append(row)
+        rows[row["problem"], row["sample"]] = row
+        drawn += len(completion.tokens)
+        advance(1)
+    table = pl.DataFrame([rows[request.source[2:]] for request in wanted], schema=SCHEMA)
+    _refuse_copies(table, benchmark, evaluation)
+    write_parquet(table, artefact.path / SAMPLES)
     return artefact.complete(
-        shards=len(names),
+        ANSWERS,
         problems=len(benchmark.documents),
-        samples=len(rows),
+        samples=len(table),
         answer_pattern=benchmark.answer_pattern,
         seconds=round(time.perf_counter() - began, 3),
         tokens_in_those_seconds=drawn,
-        computed_with={"device": lm.student.device.type, "batch_size": evaluation.batch_size},
+        computed_with=dict(sampler.facts()),
         versions={name: version(name) for name in ("torch", "transformers", "lm_eval")},
     )
 
@@ -107,44 +118,36 @@ def read(artefact: Artefact) -> pl.DataFrame:
     """Samples of a complete artefact, one row each (columns: `SCHEMA`).
 
     Raises:
-        InputError: a shard is missing or damaged.
+        InputError: they are missing or damaged.
     """
-    return pl.concat(read_parquet(artefact, _shard(i)) for i in range(artefact.facts["shards"]))
+    return read_parquet(artefact, SAMPLES)
 
 
-def _shard(index: int) -> str:
-    return f"shard-{index:05d}.parquet"
+def requests(benchmark: Benchmark, model: "ChatModel", evaluation: Evaluation) -> list[Request]:
+    """One request for each sample of each problem, in their order; the same whatever answers them.
 
-
-def _answers(
-    lm: "StudentLM", benchmark: Benchmark, documents: list[dict[str, str]], evaluation: Evaluation
-) -> pl.DataFrame:
-    task = copy(benchmark.task)
-    wanted = {d["id"] for d in documents}
-    positions = [i for i, d in enumerate(benchmark.documents) if d["id"] in wanted]
-    settings = {
-        "temperature": evaluation.temperature,
-        "top_p": evaluation.top_p,
-        "max_gen_toks": evaluation.max_new_tokens,
-    }
-    task.build_all_requests(samples=positions, apply_chat_template=True, chat_template=lm.apply_chat_template)
-    requests = [request for request in task.instances for _ in range(evaluation.samples)]
-    for request in task.instances:
-        request.arguments = (request.arguments[0], settings)
-    lm.generate_until(requests)
-    rows = [
-        {
-            "problem": request.doc["id"],
-            "sample": i % evaluation.samples,
-            "gold": request.doc["answer"],
-            "prompt_tokens": len(answer.prompt),
-            "tokens": answer.tokens,
-            "text": answer.text,
-            "finish_reason": answer.finish_reason,
-        }
-        for i, (request, answer) in enumerate(zip(requests, lm.answers, strict=True))
+    Raises:
+        InputError: a prompt is too long, or the template refuses it.
+    """
+    prompts = model.prompts(benchmark)
+    return [
+        Request(prompt, model.room(len(prompt), evaluation.max_new_tokens), (evaluation.seed, benchmark.name, id, n))
+        for id, prompt in ((document["id"], prompts[document["id"]]) for document in benchmark.documents)
+        for n in range(evaluation.samples)
     ]
-    return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def _row(model: "ChatModel", request: Request, completion: Completion, gold: Mapping[str, str]) -> dict[str, Any]:
+    _, _, problem, sample = request.source
+    return {
+        "problem": problem,
+        "sample": sample,
+        "gold": gold[problem],
+        "prompt_tokens": len(request.prompt),
+        "tokens": completion.tokens,
+        "text": model.text(request.prompt, completion.tokens),
+        "finish_reason": completion.finish_reason,
+    }
 
 
 def _refuse_copies(rows: pl.DataFrame, benchmark: Benchmark, evaluation: Evaluation) -> None:

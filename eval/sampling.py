@@ -1,48 +1,77 @@
-"""Sampling whose noise belongs to the sample, not to the batch."""
+"""The interface of sampling: token ids in, token ids and the reason of their end out, whatever generates them.
+
+The ways are eval/batches.py, eval/continuous.py and eval/endpoint.py; docs/sampling.md compares them.
+"""
 
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 import numpy as np
-import torch
-from transformers import LogitsProcessor
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-
-def noise(key: Sequence[str | int], tokens: int) -> "NDArray[np.float64]":
-    """Uniform numbers of one sample, one a token: the same for a key on every machine."""
-    seed = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()[:16]
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(seed, "big"))).random(tokens)
+FinishReason = Literal["stop", "length"]
+Source = tuple[int, str, str, int]  # seed, benchmark, problem, number of the sample
 
 
-class NucleusSampling(LogitsProcessor):
-    """Temperature and top-p sampling by inverse distribution function, with given noise.
+@dataclass(frozen=True)
+class Request:
+    """One answer that is wanted; k samples of a prompt are k requests of different sources.
 
-    Generation takes the largest logit of what this returns, which is the token drawn; so batch size, order and resuming
-    do not change a sample. Used with do_sample=False.
-
-    Args:
-        noise: uniform numbers, shape (batch, tokens).
-        prompt_length: length of the padded prompts.
+    Attributes:
+        prompt: token ids.
+        room: new tokens at most.
+        source: what its chance follows from, and from nothing else.
     """
 
-    def __init__(self, temperature: float, top_p: float, noise: "NDArray[np.float64]", prompt_length: int) -> None:
-        self.temperature, self.top_p = temperature, top_p
-        self.noise, self.prompt_length = noise, prompt_length
+    prompt: tuple[int, ...]
+    room: int
+    source: Source
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        step = input_ids.shape[1] - self.prompt_length
-        drawn = torch.as_tensor(self.noise[:, step], dtype=torch.float64, device=scores.device)[:, None]
-        probability, token = torch.softmax(scores.double() / self.temperature, dim=-1).sort(
-            dim=-1, descending=True, stable=True
-        )
-        cumulated = probability.cumsum(dim=-1)
-        # The nucleus: the most probable tokens up to the first that reaches top_p.
-        nucleus = (cumulated - probability < self.top_p).sum(dim=-1, keepdim=True)
-        mass = cumulated.gather(1, nucleus - 1)
-        place = torch.minimum(torch.searchsorted(cumulated, drawn * mass, right=True), nucleus - 1)
-        chosen = token.gather(1, place)
-        return torch.full_like(scores, -torch.inf).scatter(1, chosen, 0.0)
+
+@dataclass(frozen=True)
+class Completion:
+    """What was generated for a request.
+
+    Attributes:
+        tokens: token ids, without the token that ended them.
+        finish_reason: "stop" by a token that ends a turn, "length" where the room was used up.
+    """
+
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason
+
+
+class Sampler(Protocol):
+    """A way to answer requests."""
+
+    def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
+        """Every request's place and completion, as these come in.
+
+        Raises:
+            InputError: an answer cannot be had; those that came in before stand.
+        """
+
+    def facts(self) -> Mapping[str, Any]:
+        """With what it computes, as far as this is no part of a key."""
+
+
+def ended(tokens: Sequence[int], end_tokens: Collection[int]) -> Completion:
+    """A completion of tokens up to the first that ends a turn."""
+    end = next((i for i, token in enumerate(tokens) if token in end_tokens), None)
+    return Completion(tuple(tokens[:end]), "length" if end is None else "stop")
+
+
+def noise(source: Sequence[str | int], tokens: int) -> NDArray[np.float64]:
+    """Uniform numbers of one sample, one a token: the same for a source on every machine."""
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest(source)[:16], "big"))).random(tokens)
+
+
+def seed(source: Sequence[str | int]) -> int:
+    """A seed of one sample for a server that draws by itself; below 2**31."""
+    return int.from_bytes(_digest(source)[:4], "big") >> 1
+
+
+def _digest(source: Sequence[str | int]) -> bytes:
+    return hashlib.sha256("\x1f".join(map(str, source)).encode()).digest()

@@ -16,7 +16,7 @@ from experiments.stages import students, teacher_data
 from experiments.stages.scoring import settings_of
 from rsr.cli.terminal import coloured
 from rsr.data.trajectories import Dataset, Trajectory
-from rsr.errors import InputError
+from rsr.errors import InputError, printable
 from rsr.metrics.token import rsr
 from rsr.store.artefacts import writing
 from rsr.tokens.tokens import Tokens
@@ -65,7 +65,7 @@ def main(config: CaseStudyConfig) -> None:
         (folder / BODY).write_text(body, encoding="utf-8")  # for the report
         (folder / "trajectories.html").write_text(page(title, body), encoding="utf-8")
         result_folder.write_record(folder)
-    print(f"Written to {folder}")
+    print(printable(f"Written to {folder}"))
 
 
 def _answers(data: list[Dataset], number: int) -> tuple[str, list[tuple[Dataset, Trajectory]]]:

@@ -16,6 +16,7 @@ from experiments.app.shared_configs import PathsConfig
 from rsr.errors import InputError
 from rsr.metrics.score_tables import STAGE
 from rsr.store.artefacts import MANIFEST, digest, of_folder
+from rsr.store.csv import read_csv
 
 COLUMNS = ("student", "teacher", "generation", "metric", "preset", "value", "low", "high", "error", "n", "missing")
 GROUP = ["student", "teacher", "generation", "metric", "preset"]
@@ -34,9 +35,7 @@ def check(folder: Path) -> int:
     try:
         artefact = of_folder(folder)
         key, datasets = artefact.key, artefact.facts["datasets"]
-        table = pl.read_csv(
-            artefact.checked("datasets.csv"), schema_overrides={"generation": pl.String, "preset": pl.String}
-        )
+        table = read_csv(artefact.checked("datasets.csv"), {"generation": pl.String, "preset": pl.String})
         _check_key(folder, key)
         _check_rows(folder, table.with_columns(pl.col("generation", "preset").fill_null("")), key, datasets)
     except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:

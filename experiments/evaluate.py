@@ -29,6 +29,7 @@ from experiments.stages.evaluation import (
     load_benchmarks,
 )
 from rsr.errors import InputError
+from rsr.grading.grader import Outcome
 from rsr.stats.effect import estimate_text
 from rsr.store.artefacts import Artefact
 
@@ -77,7 +78,7 @@ def _line(name: str, grades: Artefact) -> str:
     return (
         f"{name}, {grades.facts['benchmark']}: {estimate_text(p['accuracy'], p['low'], p['high'], '.1%')} Acc@{p['k']} over "
         f"{p['problems']} problems, {p['mean_length']:.0f} tokens, {p['truncated']:.1%} truncated, {p['unanswered']:.1%} "
-        f"unanswered, {p['ungradable']:.1%} ungradable"
+        f"unanswered, {p['ungradable']:.1%} ungradable ({grades.facts['outcomes'].get(Outcome.TIMED_OUT.value, 0)} timed out)"
     )
 
 

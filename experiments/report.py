@@ -10,6 +10,7 @@ from experiments.app.command_configs import ReportConfig
 from experiments.app.entry import entry
 from experiments.app.page import page
 from experiments.reports.results_page import html, markdown
+from rsr.errors import printable
 from rsr.store.artefacts import write_text, writing
 
 
@@ -20,7 +21,7 @@ def main(config: ReportConfig) -> None:
         results.mkdir(parents=True, exist_ok=True)
         write_text(results / "report.html", page("The rank-surprisal ratio study", html(results)))
         write_text(results / "report.md", markdown(results))
-    print(f"Written to {results / 'report.html'} and report.md")
+    print(printable(f"Written to {results / 'report.html'} and report.md"))
 
 
 if __name__ == "__main__":

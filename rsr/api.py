@@ -148,7 +148,7 @@ def select(
         match: what to make equal ("tokens", "rows", "teachers", "tokens_and_teachers"), and the folder of the set that it is to be
             equal to.
         answers: where a response says its answer, in order (`rsr.grading.grader.extract`).
-        against: evaluation sets to look for overlap with.
+        against: evaluation sets; what overlaps with one is left out.
         fields: see `score`.
 
     Raises:
@@ -167,8 +167,9 @@ def select(
         group=group,
         by_prompt=by_prompt,
         answers=answers,
+        against=against,
     )
-    return (chosen.matched(*match) if match else chosen).against(against)
+    return chosen.matched(*match) if match else chosen
 
 
 def inspect(

@@ -3,12 +3,23 @@
 import re
 import sys
 
+HIDDEN = "***"  # stands for a key
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but newline and tab
+# In URLs: user and password, and the values of parameters that hold a secret by their names.
+KEYS = re.compile(
+    r"""(?<=://)[^\s/'"]+(?=@)|(?<=[?&])([^\s=&]*(?:key|token|secret|password|signature)[^\s=&]*=)[^\s&'"]+""",
+    re.IGNORECASE,
+)
 
 
 def printable(text: str) -> str:
     """Text whose control characters are shown as their escapes, so that data cannot steer a terminal."""
     return CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
+
+
+def without_keys(text: str) -> str:
+    """Text in whose URLs no password, key or token shows."""
+    return KEYS.sub(lambda found: (found[1] or "") + HIDDEN, text)
 
 
 class InputError(ValueError):
@@ -18,7 +29,7 @@ class InputError(ValueError):
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(without_keys(super().__str__()))
 
 
 def in_one_line(error: BaseException) -> str | None:
@@ -32,7 +43,7 @@ def in_one_line(error: BaseException) -> str | None:
     if isinstance(error, UnicodeEncodeError):
         return printable(f"{error.object!r} is no UTF-8 text: give it a name that is")
     if isinstance(error, OSError):
-        return printable(f"{error.filename or 'standard output'}: {error.strerror or error}")
+        return printable(without_keys(f"{error.filename or 'standard output'}: {error.strerror or error}"))
     return None
 
 

@@ -97,11 +97,11 @@ def save_seeing(folder: Path) -> Path:
     return folder
 
 
-def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Path:
+def rewrite(folder: Path, change: Callable[[dict[str, torch.Tensor]], object], name: str = "model.safetensors") -> Path:
     """The same model folder, its weights changed in place."""
-    weights = load_file(folder / "model.safetensors")
+    weights = load_file(folder / name)
     change(weights)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(weights, folder / name, metadata={"format": "pt"})
     return folder
 
 

@@ -55,6 +55,11 @@ class Shape:
     def parameters(self) -> int:
         return self.layers * self.layer + self.ends + self.hidden
 
+    def adapters(self, rank: int) -> int:
+        """Parameters of low-rank adapters on every linear layer but the head."""
+        attention = 2 * (self.hidden + self.attention_width) + 2 * (self.hidden + self.key_value_width)
+        return self.layers * rank * (attention + 3 * (self.hidden + self.feed_forward))
+
     @property
     def ends(self) -> int:
         """Parameters of embeddings and head."""
@@ -75,7 +80,7 @@ class Shape:
 class Spread(Enum):
     """Where weights, gradients and optimiser are."""
 
-    none = "one GPU"
+    none = "one device"
     fsdp = "FSDP"
     offloaded = "ZeRO-3 with offloading"
 
@@ -97,24 +102,30 @@ class Memory:
         return float(sum(asdict(self).values())) - self.main_memory
 
 
-def of_training(shape: Shape, tokens: int, devices: int, spread: Spread, *, checkpointing: bool) -> Memory:
-    """Estimate the memory of full fine-tuning.
+def of_training(
+    shape: Shape, tokens: int, devices: int, spread: Spread, *, checkpointing: bool, rank: int = 0
+) -> Memory:
+    """Estimate the memory of full fine-tuning, or of training adapters of a rank.
 
     Args:
         tokens: in a device's forward pass: the longest chat times the micro-batch.
         devices: that the model is spread over, all of one machine.
+        rank: of adapters, which alone have gradients and an optimiser; 0 trains all weights. They are trained on one device.
     """
-    share = FLOAT32 * shape.parameters / (1 if spread is Spread.none else devices)
+    assert not rank or spread is Spread.none
+    parts = 1 if spread is Spread.none else devices
+    share = FLOAT32 * shape.parameters / parts
+    trained = FLOAT32 * shape.adapters(rank) if rank else share
     gathered = 0 if spread is Spread.none else BFLOAT16 * (2 * shape.layer + shape.ends)
     whole_layer = tokens * layer_activations(shape)
     kept = FLOAT32 * tokens * shape.hidden * shape.layers + whole_layer
-    optimiser, main_memory = 2 * share, 0.0
+    optimiser, main_memory = 2 * trained, 0.0
     if spread is Spread.offloaded:  # with it go the float32 weights that it steps; the devices keep bfloat16
         main_memory, optimiser = devices * 3 * share, 0.0
-        share = share * BFLOAT16 / FLOAT32
+        share = trained = share * BFLOAT16 / FLOAT32
     return Memory(
-        weights=share,
-        gradients=share,
+        weights=share + (trained if rank else 0),
+        gradients=trained,
         optimiser=optimiser,
         gathered=gathered,
         activations=kept if checkpointing else shape.layers * whole_layer,

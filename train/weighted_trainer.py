@@ -19,17 +19,22 @@ WEIGHTS = "weights"  # the column, as long as the labels
 class WeightedTrainer(SFTTrainer):
     """Takes rows with a column `WEIGHTS` besides TRL's."""
 
+    _signature_columns: Any  # those that reach the collator
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.data_collator = partial(_collated, self.data_collator)
+        collate: Any = self.data_collator
+        self.data_collator = partial(_collated, collate)
 
     def _set_signature_columns_if_needed(self) -> None:
-        if self._signature_columns is None:
-            super()._set_signature_columns_if_needed()
-            self._signature_columns = [*self._signature_columns, WEIGHTS]
+        trl: Any = super()
+        trl._set_signature_columns_if_needed()
+        if WEIGHTS not in self._signature_columns:
+            self._signature_columns += [WEIGHTS]
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """TRL's, of the weighted logarithms of the tokens' probabilities."""
+        trl: Any = super()
         weights = inputs.pop(WEIGHTS)[:, 1:]  # as TRL shifts labels
 
         def weighted(**given: Any) -> Any:
@@ -37,7 +42,7 @@ class WeightedTrainer(SFTTrainer):
             outputs.log_probs = outputs.log_probs * weights
             return outputs
 
-        return super().compute_loss(weighted, inputs, *args, **kwargs)
+        return trl.compute_loss(weighted, inputs, *args, **kwargs)
 
 
 def _collated(collate: Callable[[Sequence[Any]], dict[str, Any]], rows: Sequence[Any]) -> dict[str, Any]:

@@ -38,11 +38,11 @@ class World:
         def chat(i: int) -> dict[str, Any]:
             messages = [
                 {"role": "user", "content": " ".join(rng.choices(words.OBJECTS, k=4))},
-                {"role": "assistant", "content": " ".join(rng.choices(words.OBJECTS, k=20))},
+                {"role": "assistant", "content": " ".join(rng.choices(words.OBJECTS, k=200))},
             ]
             return {"id": f"p{i}", "messages": messages}
 
-        return trajectories.parse(((f"record {i}", chat(i)) for i in range(140)), "teacher", "")
+        return trajectories.parse(((f"record {i}", chat(i)) for i in range(90)), "teacher", "")
 
     @cached_property
     def scorer(self) -> Any:
@@ -93,8 +93,8 @@ class World:
         if drawn.manifest is None:
             same = {"sample": 0, "gold": "1", "prompt_tokens": 1, "tokens": [1, 2], "finish_reason": "stop"}
             rows = [same | {"problem": f"p{i}", "text": f"\\boxed{{{i % 3}}}"} for i in range(60)]
-            write_parquet(pl.DataFrame(rows, schema=samples.SCHEMA), drawn.path / "shard-00000.parquet")
-            drawn = drawn.complete(shards=1, answer_pattern=None, seconds=1.0)
+            write_parquet(pl.DataFrame(rows, schema=samples.SCHEMA), drawn.path / samples.SAMPLES)
+            drawn = drawn.complete(answer_pattern=None, seconds=1.0)
         graded = performance.grade(drawn, root)
         return samples.read(drawn).write_json() + read_parquet(graded, performance.GRADES).write_json()
 

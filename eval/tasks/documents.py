@@ -119,12 +119,12 @@ def _column(known: tuple[str, ...], names: list[str]) -> str:
 
 
 def accuracy(document: dict[str, Any], responses: list[Any]) -> dict[str, float]:
-    """Share of right responses, where the tasks are run by lm-eval's own command."""
+    """Share of right responses among those with a verdict, where the tasks are run by lm-eval's own command."""
     return _share(document, responses, Kind.mathematics)
 
 
 def passed(document: dict[str, Any], responses: list[Any]) -> dict[str, float]:
-    """Share of responses whose program passes, where the tasks are run by lm-eval's own command."""
+    """Share of responses whose program passes among those with a verdict, where the tasks are run by lm-eval's own command."""
     return _share(document, responses, Kind.programs)
 
 
@@ -132,4 +132,6 @@ def _share(document: dict[str, Any], responses: list[Any], kind: Kind) -> dict[s
     texts = responses[0] if isinstance(responses[0], list) else responses
     with Grader(kind=kind) as grader:
         grades = grader.grade((document["answer"], text) for text in texts)
-    return {"acc": sum(grade.correct for grade in grades) / len(grades)}
+    verdicts = [grade.correct for grade in grades if grade.gradable]
+    # Without any verdict the problem has no part in the mean.
+    return {"acc": sum(verdicts) / len(verdicts)} if verdicts else {}

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments.app.shared_configs import ROOT, refuse_senseless
-from rsr.errors import InputError, in_one_line, show_any_text
+from rsr.errors import InputError, in_one_line, printable, show_any_text, without_keys
 from rsr.store.locks import worker
 from rsr.student import threads
 
@@ -52,13 +52,14 @@ def entry(
         def fail(error: Exception) -> None:
             if os.environ.get("RSR_TRACEBACK") == "1":
                 raise error
-            print(f"error: {_said(error)}", file=sys.stderr)
+            print(f"error: {printable(without_keys(_said(error) or str(error)))}", file=sys.stderr)
             failures.append(2 if isinstance(error, (HydraException, OmegaConfBaseException)) else 1)
 
         @hydra.main(version_base="1.3", config_path=str(ROOT / "configs"), config_name=config_name)
         def task(config: DictConfig) -> None:
             global _running
             _running = config_name, config
+            sys.argv[:] = map(without_keys, sys.argv)  # which trackers record
             # Errors that the user can mend are not raised through Hydra, which would add lines of its own.
             try:
                 run(settings_of(config, schema))
@@ -79,6 +80,7 @@ def entry(
                 if open_groups:
                     sys.argv[1:] = [_open(argument) for argument in sys.argv[1:]]
                 sys.argv[1:] = [_quoted(a) if before not in OF_FILES else a for before, a in pairwise(sys.argv)]
+                sys.argv[1:1] = _for_help(sys.argv[1:], config_name)
                 # Beside the others: Hydra reads options of one stretch, before or after its flags.
                 first = next((i for i, argument in enumerate(sys.argv) if i and _is_option(argument)), 1)
                 sys.argv[first:first] = _brought(sys.argv[1:], config_name)
@@ -175,6 +177,13 @@ def _brought(arguments: list[str], config_name: str) -> list[str]:
     return options
 
 
+def _for_help(arguments: list[str], config_name: str) -> list[str]:
+    """A student for help, which shows a composed configuration, where one is to be chosen and none is."""
+    defaults = OmegaConf.to_container(_yaml(ROOT / "configs" / f"{config_name}.yaml").defaults)
+    asked = not {"-h", "--help"}.isdisjoint(arguments) and not any(a.startswith("student=") for a in arguments)
+    return ["student=miniature"] if asked and {"student": "???"} in cast(list[Any], defaults) else []
+
+
 def _yaml(path: Path) -> DictConfig:
     return cast(DictConfig, OmegaConf.load(path))
 
@@ -205,7 +214,7 @@ def _header(command: str) -> str:
 def composed() -> str | None:
     """The configuration that is running, as a file that `--repeat` takes; None where no command is.
 
-    Default folders are left to the checkout.
+    Default folders are left to the checkout, and keys in URLs are hidden.
     """
     if _running is None:
         return None
@@ -214,7 +223,7 @@ def composed() -> str | None:
     assert isinstance(config, dict)
     paths = {name: str(path) for name, path in config.pop("paths", {}).items() if not Path(path).is_relative_to(ROOT)}
     defaults = {"defaults": [{"hydra": "default"}, "_self_"]}
-    return f"{_header(command)}\n{OmegaConf.to_yaml(defaults | config | ({'paths': paths} if paths else {}))}"
+    return f"{_header(command)}\n{without_keys(OmegaConf.to_yaml(defaults | config | ({'paths': paths} if paths else {})))}"
 
 
 _running: tuple[str, DictConfig] | None = None  # the command of this process, and its configuration
@@ -225,7 +234,8 @@ def command_line() -> str:
     """The command that is running, as one would type it at the top of a checkout."""
     script, *arguments = _TYPED
     name = os.path.relpath(Path(script).resolve(), ROOT)
-    return " ".join(["python", name, *(f"'{a}'" if set(a) & set(' []{}()*?$&|;<>"') else a for a in arguments)])
+    shown = map(without_keys, arguments)
+    return " ".join(["python", name, *(f"'{a}'" if set(a) & set(' []{}()*?$&|;<>"') else a for a in shown)])
 
 
 def _said(error: Exception) -> str | None:

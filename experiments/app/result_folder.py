@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -17,10 +18,13 @@ from experiments.app.command_configs import RobustnessConfig
 from experiments.app.entry import CONFIG, command_line, composed
 from experiments.app.shared_configs import ROOT, PathsConfig, ScoreConfig, StudentConfig
 from rsr.errors import InputError, printable
-from rsr.store.artefacts import writing
+from rsr.store.artefacts import write_text, writing
+from rsr.store.csv import write_csv
 
 PLACES = ("model", "data")  # of what is given by its place; a name of configs/ stands for one
 OF_RESULTS = ("student.model", "teachers.data", "student.source", "source")  # no two of these are in one folder
+# What makes HTML of Markdown, and pictures and links, written out or by reference.
+LEADS = re.compile(r"<(?=[A-Za-z/!?])|(?<=\])[(\[:]")
 RECORDED = ("numpy", "scipy", "polars", "matplotlib", "hydra-core")
 
 
@@ -111,11 +115,16 @@ def publish(folder: Path, text: str, tables: Mapping[str, pl.DataFrame] | None =
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in (tables or {}).items():
-            table.write_csv(folder / name, float_precision=6)
-        (folder / "table.md").write_text(text, encoding="utf-8")
+            write_csv(table, folder / name, digits=6)
+        write_text(folder / "table.md", text := inert(text))
         write_record(folder, **facts)
     Console(width=120).print(Markdown(printable(text)))
-    print(f"Written to {folder}")
+    print(printable(f"Written to {folder}"))
+
+
+def inert(markdown: str) -> str:
+    """Markdown that shows the same and loads nothing, whatever names of teachers, metrics or folders stand in it."""
+    return LEADS.sub(lambda found: f"&#{ord(found.group())};", markdown)
 
 
 def write_record(folder: Path, **facts: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from eval.settings import Evaluation
-from rsr.errors import InputError
+from rsr.errors import HIDDEN, InputError
 from rsr.grading.grader import Kind
 from rsr.tokens.settings import Settings
 from train.memory import Shape
@@ -113,6 +113,12 @@ class StudentConfig:
     released: str | None = None  # pattern of its file's name in selected_by_rsr/ beside the paper's data, any case
     shape: Shape | None = None  # as in its config.json, so that a plan needs no hub
     training: Training = field(default_factory=Training)
+
+    def __post_init__(self) -> None:
+        if self.model:
+            from rsr.student.student import check
+
+            check(self.model)  # a folder that is no model is refused before anything starts
 
 
 @dataclass
@@ -305,6 +311,8 @@ class JudgeConfig:
     def __post_init__(self) -> None:
         at_least(1, max_tokens=self.max_tokens, attempts=self.attempts, concurrency=self.concurrency)
         at_least(100, max_characters=self.max_characters)
+        if self.endpoint and HIDDEN in self.endpoint:  # as a record has it
+            raise InputError("judge.endpoint: its key is hidden: give it anew, judge.endpoint=...")
 
 
 @dataclass
@@ -343,15 +351,16 @@ class EvaluateConfig(MetricsConfig):
 
 @dataclass
 class Assumptions:
-    """Behind the plan of a study; nothing of it is measured. The device is an H200 by its data sheet."""
+    """Behind the plan of a study; nothing of it is measured. The device is an H200 by its data sheet; configs/plan/cpu.yaml is a CPU."""
 
+    device: str = "GPU"  # as the plan calls it
     flops: float = 9.9e14  # per second and device, dense bfloat16
     utilisation: float = 0.4  # share of them that scoring and training reach
     bandwidth: float = 4.8e12  # bytes per second of a device's memory
     step: float = 0.03  # seconds that a step of generation takes at least (transformers, in Python)
     memory: float = 141e9  # bytes of a device
     devices: int = 8  # that the training of one student is spread over, where one does not hold it
-    price: float = 3.0  # per GPU-hour, in whatever currency
+    price: float = 3.0  # per hour of a device, in whatever currency
 
     def __post_init__(self) -> None:
         at_least(1, **{"plan.devices": self.devices, "plan.flops": self.flops, "plan.bandwidth": self.bandwidth})

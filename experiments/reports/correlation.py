@@ -13,10 +13,12 @@ from experiments.app.entry import command_line
 from experiments.app.shared_configs import CorrelationConfig
 from experiments.paper.metric_table import NO_INPUTS, Print, Result, Table
 from experiments.paper.published import AVERAGE
+from rsr.errors import printable
 from rsr.metrics.token import rsr
 from rsr.stats.correlation import minimum_detectable_correlation
 from rsr.stats.effect import interval_text
-from rsr.store.artefacts import writing
+from rsr.store.artefacts import write_text, writing
+from rsr.store.csv import write_csv
 from rsr.views.plots import Estimate, Panel, forest, scatter
 
 SIGNS = {"equal": "=", "attainable": "~", "not attainable": "x", "undecided": "?", NO_INPUTS: "-"}
@@ -42,7 +44,7 @@ def show(results: Sequence[Result], warnings: Sequence[str], folder: Path) -> No
     console.print("\nDiagnosis", style="bold")
     for warning in warnings or ["nothing conspicuous"]:
         console.print(f"- {warning}", markup=False, soft_wrap=True)
-    console.print(f"\nWritten to {folder}", markup=False, soft_wrap=True)
+    console.print(printable(f"\nWritten to {folder}"), markup=False, soft_wrap=True)
 
 
 def write(
@@ -56,8 +58,8 @@ def write(
     records = pl.DataFrame([record(r, p) for r in results for p in r.prints or (None,)], infer_schema_length=None)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        records.write_csv(folder / "table.csv", float_precision=6)
-        (folder / "table.md").write_text(_markdown(results, warnings), encoding="utf-8")
+        write_csv(records, folder / "table.csv", digits=6)
+        write_text(folder / "table.md", result_folder.inert(_markdown(results, warnings)))
         draw(folder, results, tables)
         result_folder.write_record(
             folder,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from markdown_it import MarkdownIt
 from markupsafe import Markup
@@ -12,7 +13,8 @@ from experiments.app.page import BODY
 from rsr.views.html import render
 from rsr.views.page import data_of
 
-MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+# What stands in a result leads nowhere: a page asks nothing of any host.
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "link", "autolink"])
 FOUND = "What the experiments found"
 NAMES = ("table.md", "scale.md")
 
@@ -101,7 +103,7 @@ def _texts(folder: Path) -> list[Path]:
 
 def _body(text: Path) -> str:
     """Markdown without the mark of its title, its parts one level below."""
-    return text.read_text(encoding="utf-8").replace("\n## ", "\n#### ").removeprefix("# ").strip()
+    return result_folder.inert(text.read_text(encoding="utf-8")).replace("\n## ", "\n#### ").removeprefix("# ").strip()
 
 
 def _folder_html(folder: Path, results: Path) -> Markup:
@@ -123,13 +125,16 @@ def markdown(results: Path) -> str:
     """The same for those who read text, with links to the figures."""
     parts = ["# The rank-surprisal ratio study"]
     if findings := summary(results):
-        parts += [f"## {FOUND}", findings]
+        parts += [f"## {FOUND}", result_folder.inert(findings)]
     for section in SECTIONS:
         parts.append(f"## {section.title}")
         folders = [f for f in _folders(results, section) if _texts(f)]  # coloured tokens need the page
         for folder in folders:
             parts += ["### " + _body(text) for text in _texts(folder)]
-            parts += [f"![{figure.stem}]({figure.relative_to(results)})" for figure in sorted(folder.glob("*.png"))]
+            parts += [
+                f"![{figure.stem}]({quote(figure.relative_to(results).as_posix())})"
+                for figure in sorted(folder.glob("*.png"))
+            ]
         if not folders:
             parts.append(f"Not made yet: `{section.command}`")
     return "\n\n".join(parts) + "\n"

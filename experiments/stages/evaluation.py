@@ -6,13 +6,15 @@ from typing import Any
 
 from eval import benchmarks, performance, samples
 from eval.benchmarks import Benchmark
+from eval.settings import Way
 from experiments.app import memo
+from experiments.app.processes import has_gpu
 from experiments.app.shared_configs import EvaluateConfig
 from experiments.stages import teacher_data
 from experiments.stages.students import dtype_of
-from rsr.store.artefacts import Artefact, begin, digest
+from rsr.store.artefacts import Artefact, begin, digest, path_safe
 from rsr.store.locks import locking
-from rsr.student import student as students
+from rsr.student.settings import SPREAD, Loading
 from train.sft import MODEL, Base
 
 BASE = "base"  # the student before training, in the place of a teacher's name
@@ -53,6 +55,13 @@ def _data(config: EvaluateConfig) -> Path | None:
     return teacher_data.made(config.teachers, config.paths) if config.teachers.recipe else None
 
 
+def way_of(config: EvaluateConfig) -> Way:
+    """What generates the answers: as configured, or as suits the device. Weights that are spread keep to fixed batches."""
+    device = config.scoring.device
+    on_gpu = has_gpu() if device is None else device != SPREAD and device.startswith("cuda")
+    return config.evaluation.chosen_way(on_gpu)
+
+
 def identity_of_trained(config: EvaluateConfig, trained: Artefact) -> dict[str, Any]:
     """A trained student is known by what it was trained from."""
     return {"trained": digest(trained.key), "dtype": dtype_of(config.student, config.scoring)}
@@ -82,7 +91,8 @@ def find_samples(
     Raises:
         InputError: see `rsr.store.artefacts.locate`.
     """
-    return [samples.find(config.paths.outputs, label, model, benchmark, config.evaluation) for benchmark in wanted]
+    way, root = way_of(config), config.paths.outputs
+    return [samples.find(root, label, model, benchmark, config.evaluation, way) for benchmark in wanted]
 
 
 @locking
@@ -107,22 +117,24 @@ def evaluate(
     identities_of_wanted = [benchmark.identity() for benchmark in wanted]
     artefacts = [begin(artefact) for artefact in find_samples(config, label, identity, identities_of_wanted)]
     if any(artefact.manifest is None for artefact in artefacts):
-        from eval.model import StudentLM
+        from eval.ways import opened
 
-        student = students.load(
-            base.model if trained is None else str(trained.checked(MODEL)),
-            name=label,
-            revision=base.revision if trained is None else None,
+        loading = Loading(
+            template=config.student.template,
+            template_variables=config.student.template_variables,
             dtype=dtype_of(config.student, config.scoring),
             attention=config.evaluation.attention,
             device=config.scoring.device,
-            template=config.student.template,
-            template_variables=config.student.template_variables,
+            revision=base.revision if trained is None else None,
             trust_remote_code=config.scoring.trust_remote_code,
         )
-        lm = StudentLM(student, config.evaluation.batch_size, config.evaluation.seed, advance)
-        artefacts = [
-            artefact if artefact.manifest else samples.draw(artefact, lm, benchmark, config.evaluation)
-            for artefact, benchmark in zip(artefacts, wanted, strict=True)
-        ]
+        weights = base.model if trained is None else str(trained.checked(MODEL))
+        log = config.paths.outputs / "servers" / f"{path_safe(label)}.log"
+        with opened(way_of(config), weights, loading, config.evaluation, name=label, log=log) as (model, sampler):
+            artefacts = [
+                artefact
+                if artefact.manifest
+                else samples.draw(artefact, model, sampler, benchmark, config.evaluation, advance)
+                for artefact, benchmark in zip(artefacts, wanted, strict=True)
+            ]
     return [performance.grade(artefact, config.paths.outputs) for artefact in artefacts]

@@ -24,6 +24,7 @@ from rsr.selection.training_set import put_together
 from rsr.selection.weights import METRICS as OF_GAINS
 from rsr.selection.weights import Weights, loss_and_learnability
 from rsr.store.artefacts import Artefact, find_or_begin
+from rsr.store.csv import read_csv
 from rsr.store.locks import locking
 
 NONE = "none"  # the method that takes all candidates
@@ -163,7 +164,7 @@ class Selection:
     @property
     def chosen(self) -> pl.DataFrame:
         """One row per trajectory: columns `rsr.selection.training_set.SCORE_COLUMNS`."""
-        return pl.read_csv(self.artefact.checked(f"{FOLDER}/selected.csv"), schema_overrides={"trajectory": pl.String})
+        return read_csv(self.artefact.checked(f"{FOLDER}/selected.csv"), {"trajectory": pl.String})
 
     @property
     def ties(self) -> int:

@@ -11,6 +11,7 @@ from rsr.data.trajectories import Dataset, dataset_name
 from rsr.errors import InputError
 from rsr.student import student as rsr_student
 from rsr.tokens.dry_run import BYTES_PER_TOKEN
+from rsr.tokens.score_dataset import CHARACTERS
 from train import memory
 from train.memory import BFLOAT16, FLOAT32, Memory, Shape, Spread
 from train.rows import rows_of
@@ -21,7 +22,8 @@ PRINTED = "mean lengths of responses as the paper prints them, prompts not count
 TRAJECTORIES = 5_000  # of a dataset of the paper
 PROBLEMS = {"aime24": 30, "aime25": 30, "amc23": 40, "math500": 500, "gpqa_diamond": 198, "gsm8k": 1319}
 BYTES_PER_ANSWERED_TOKEN = 8  # of samples: an id and its text
-BACKWARD, AGAIN = 2, 1  # times a forward pass: the way back, and what checkpointing computes anew
+# Times a forward pass: the way back through activations, through weights that are trained, and what checkpointing computes anew.
+BACK, OF_WEIGHTS, AGAIN = 1, 1, 1
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ def of_study(config: StudyConfig) -> Budget:
     """Estimate a study.
 
     Raises:
-        InputError: neither the student's shape is known nor its configuration can be loaded; or there are no data and no
-            printed lengths.
+        InputError: neither the student's shape is known nor its configuration can be loaded; or there are no data and no printed
+            lengths.
     """
     shape = shape_of(config)
     lengths, source = lengths_of(config)
@@ -79,8 +81,13 @@ def of_study(config: StudyConfig) -> Budget:
     stages.append(_evaluation(config, shape, lengths, problems))
     longest = config.student.training.max_length * config.student.training.micro_batch
     checkpointing = config.student.training.gradient_checkpointing
-    ways = [(Spread.none, 1), (Spread.fsdp, config.plan.devices), (Spread.offloaded, config.plan.devices)]
-    spread = {(way, n): memory.of_training(shape, longest, n, way, checkpointing=checkpointing) for way, n in ways}
+    rank, devices = config.student.training.lora.rank, config.plan.devices
+    ways = [(Spread.none, 1)]
+    if not rank and devices > 1:  # adapters are trained on one device
+        ways += [(Spread.fsdp, devices), (Spread.offloaded, devices)]
+    spread = {
+        (way, n): memory.of_training(shape, longest, n, way, checkpointing=checkpointing, rank=rank) for way, n in ways
+    }
     return Budget(shape, lengths, stages, spread, [source, counted])
 
 
@@ -91,12 +98,15 @@ def shape_of(config: StudyConfig) -> Shape:
         InputError: it cannot be loaded, or describes no such decoder.
     """
     student = config.student
-    if student.shape is not None and not Path(student.model or "").is_dir():
+    if student.shape is not None and not (student.model and Path(student.model).is_dir()):
         return student.shape
     model = students.model_of(student, config.paths)
-    loaded = rsr_student.load_config(
-        model, revision=student.revision, trust_remote_code=config.scoring.trust_remote_code
-    )
+    try:
+        loaded = rsr_student.load_config(
+            model, revision=student.revision, trust_remote_code=config.scoring.trust_remote_code
+        )
+    except InputError as error:
+        raise InputError(f"{error}; or give its shape (student.shape, as in configs/student/qwen3b.yaml)") from error
     shape = memory.of_config(loaded)
     if shape is None:
         raise InputError(f"{model}: its configuration does not tell its shape: give student.shape")
@@ -107,8 +117,10 @@ def lengths_of(config: StudyConfig) -> tuple[list[Length], str]:
     """Lengths of the teachers' datasets, and where they are from: counted, or published ones where the data or the student's
     tokenizer are not at hand.
 
+    Without either they are guessed from the characters of the data.
+
     Raises:
-        InputError: there are neither, or the data cannot be read.
+        InputError: the data cannot be read.
     """
     place = config.teachers.data
     if place is not None and place.startswith("hub:") and config.teachers.teachers:
@@ -127,7 +139,9 @@ def lengths_of(config: StudyConfig) -> tuple[list[Length], str]:
     except InputError as error:
         printed = _printed(config)
         if not {dataset.name for dataset in data} <= {*printed}:
-            raise
+            return _guessed(
+                config, data
+            ), f"lengths guessed from characters: the student's tokenizer is not at hand ({error})"
         counted = [replace(printed[dataset.name], trajectories=len(dataset.trajectories)) for dataset in data]
         return counted, f"{PRINTED}: the student's tokenizer is not at hand ({error})"
 
@@ -138,6 +152,14 @@ def lengths_of(config: StudyConfig) -> tuple[list[Length], str]:
 
     lengths = [Length(dataset.name, len(dataset.trajectories), mean(dataset)) for dataset in data]
     return lengths, f"lengths of the first {SAMPLE} trajectories of each dataset"
+
+
+def _guessed(config: StudyConfig, data: Sequence[Dataset]) -> list[Length]:
+    def tokens(dataset: Dataset) -> float:
+        lengths = [t.characters / CHARACTERS for t in dataset.trajectories]
+        return sum(min(n, config.student.training.max_length) for n in lengths) / max(1, len(lengths))
+
+    return [Length(dataset.name, len(dataset.trajectories), tokens(dataset)) for dataset in data]
 
 
 def _printed(config: StudyConfig) -> dict[str, Length]:
@@ -175,11 +197,12 @@ def _scoring(config: StudyConfig, shape: Shape, lengths: Sequence[Length]) -> St
 
 def _training(config: StudyConfig, shape: Shape, lengths: Sequence[Length]) -> Stage:
     training = config.student.training
-    times = 1 + BACKWARD + (AGAIN if training.gradient_checkpointing else 0)
+    rank = training.lora.rank
+    times = 1 + BACK + (0 if rank else OF_WEIGHTS) + (AGAIN if training.gradient_checkpointing else 0)
     tokens = training.epochs * sum(dataset.trajectories * dataset.tokens for dataset in lengths)
     operations = sum(dataset.trajectories * dataset.tokens * shape.flops(dataset.tokens) for dataset in lengths)
     weights = len(lengths) * shape.parameters * (BFLOAT16 if training.bf16 else FLOAT32)
-    checkpoint = 3 * FLOAT32 * shape.parameters
+    checkpoint = 3 * FLOAT32 * (shape.adapters(rank) if rank else shape.parameters)
     hours = _hours(config, times * training.epochs * operations)
     return Stage("train", len(lengths), tokens, hours, weights + checkpoint, "with one checkpoint and its optimiser")
 

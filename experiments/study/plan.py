@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -49,21 +50,22 @@ def plan(config: StudyConfig) -> list[str]:
     budget = cost_model.of_study(config)
     training, evaluation = config.student.training, config.evaluation
     teachers = len({lengths.name.partition("/")[0] for lengths in budget.lengths})
+    rank = training.lora.rank
+    trained = f"training adapters of rank {rank}" if rank else "full fine-tuning"
     return [
         f"student     {config.student.name}: {config.student.model or config.student.recipe}, "
         f"{budget.shape.parameters / 1e9:.3g} billion parameters",
         f"datasets    {len(budget.lengths)} from {teachers} teachers, {sum(lengths.trajectories for lengths in budget.lengths):,} trajectories",
-        f"training    {training.epochs} epochs"
-        + (f", LoRA of rank {training.lora.rank}" if training.lora.rank else ""),
+        f"training    {training.epochs} epochs, {trained}",
         f"benchmarks  {', '.join(evaluation.benchmarks)}, {evaluation.samples} samples a problem of at most "
         f"{evaluation.max_new_tokens:,} tokens",
         f"cells       {_cells(config)}",
         "",
         _stages(budget, config.plan),
         "",
-        f"memory of full fine-tuning, chats of {training.max_length:,} tokens, micro-batch {training.micro_batch}, checkpointing "
+        f"memory of {trained}, chats of {training.max_length:,} tokens, micro-batch {training.micro_batch}, checkpointing "
         + ("on" if training.gradient_checkpointing else "off"),
-        memory_table(budget.memory, config.plan.memory),
+        memory_table(budget.memory, config.plan.memory, config.plan.device),
         "",
         *_assumed(budget, config.plan),
         "",
@@ -101,18 +103,20 @@ def _stages(budget: Budget, assumed: Assumptions) -> str:
     ]
     hours, disk = sum(s.hours for s in budget.stages), sum(s.disk for s in budget.stages)
     rows.append(["all", "", "", f"{hours:,.3g}", f"{hours * assumed.price:,.0f}", f"{disk / 1e9:,.3g}"])
-    return markdown_table(["stage", "datasets or models", "tokens", "GPU-hours", "cost", "disk, GB"], rows)
+    return markdown_table(
+        ["stage", "datasets or models", "tokens", f"{assumed.device}-hours", "cost", "disk, GB"], rows
+    )
 
 
-def memory_table(ways: Mapping[tuple[Spread, int], Memory], device: float) -> str:
+def memory_table(ways: Mapping[tuple[Spread, int], Memory], device: float, name: str = "GPU") -> str:
     """What training takes, for each way to spread it over so many devices of so many bytes."""
     columns = ("weights", "gradients", "optimiser", "gathered", "activations", "logits")
     rows = []
     for (way, devices), needed in ways.items():
         gigabytes = [f"{getattr(needed, name) / 1e9:,.1f}" for name in (*columns, "device", "main_memory")]
-        label = way.value if way is Spread.none else f"{way.value}, {devices} GPUs"
+        label = f"one {name}" if way is Spread.none else f"{way.value}, {devices} {name}s"
         rows.append([label, *gigabytes, "yes" if needed.device <= device else "no"])
-    header = ["GB on each GPU", *columns, "together", "main memory", f"fits {device / 1e9:.0f} GB"]
+    header = [f"GB on each {name}", *columns, "together", "main memory", f"fits {device / 1e9:.0f} GB"]
     return markdown_table(header, rows)
 
 
@@ -123,7 +127,7 @@ def _assumed(budget: Budget, assumed: Assumptions) -> list[str]:
         "(plan.utilisation); operations are counted from the student's shape, attention at the mean length",
         f"a step of generation reads weights and cache at {assumed.bandwidth:.2g} B/s (plan.bandwidth), and takes at least "
         f"{assumed.step:g} s (plan.step)",
-        f"{assumed.price:g} per GPU-hour (plan.price), in whatever currency",
+        f"{assumed.price:g} per {assumed.device}-hour (plan.price), in whatever currency",
         *(f"{stage.name}: {stage.note}" for stage in budget.stages if stage.note),
         *(f"memory: {line}" for line in memory.ASSUMED),
     ]
@@ -150,5 +154,5 @@ def announce(config: StudyConfig, data: Sequence[Dataset], seeds: int) -> None:
 
 
 def _manifests(config: StudyConfig, stage: str) -> list[Mapping[str, Any]]:
-    files: list[Path] = sorted((config.paths.outputs / stage).glob(f"{config.student.name}-*/{MANIFEST}"))
+    files: list[Path] = sorted((config.paths.outputs / stage).glob(f"{escape(config.student.name)}-*/{MANIFEST}"))
     return [of_folder(path.parent).facts for path in files]

@@ -82,7 +82,8 @@ class TrainedStudents:
 
     def answers(self) -> pl.DataFrame:
         """One row per student, benchmark and problem: teacher, generation, seed, benchmark, problem, correct (share of right
-        samples); what paired comparisons are made of.
+        samples among those with a verdict); what paired comparisons are made of. A problem on which a student has no verdict at all
+        is left out for all of them.
         """
         parts = []
         for name, tables in self._tables().items():
@@ -99,7 +100,9 @@ class TrainedStudents:
                         "correct",
                     )
                 )
-        return pl.concat(parts)
+        answers = pl.concat(parts)
+        unknown = answers.filter(pl.col("correct").is_null())
+        return answers.join(unknown, on=["benchmark", "problem"], how="anti", maintain_order="left")
 
     def _tables(self) -> dict[str, list[pl.DataFrame]]:
         return {

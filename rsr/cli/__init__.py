@@ -1,12 +1,14 @@
 """The command line, `rsr`.
 
-Exit status: 0 done, 1 bad input, 2 wrong usage, 130 interrupted, 141 the reader of a pipe went away. What is wrong is said
+Exit status: 0 done, 1 bad input, 2 wrong usage, 130 interrupted, 143 terminated, 141 the reader of a pipe went away. What is wrong is said
 in one line on standard error. Nothing heavy is imported before a command needs it.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import click
 
@@ -17,13 +19,17 @@ from rsr.cli.selecting import select
 from rsr.errors import in_one_line, printable, show_any_text
 from rsr.student import threads
 
-BAD_INPUT, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
+BAD_INPUT, USAGE, INTERRUPTED, BROKEN_PIPE, TERMINATED = 1, 2, 130, 141, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """A scheduler has asked this process to end; it ends as after Ctrl-C."""
 
 
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit status: 0 done, 1 bad input, 2 wrong usage, 130 interrupted (the same command goes on).",
+    epilog="Exit status: 0 done, 1 bad input, 2 wrong usage, 130 interrupted, 143 terminated (the same command goes on).",
 )
 @click.version_option(__version__, prog_name="rsr")
 @click.pass_context
@@ -42,7 +48,12 @@ for command in (score, rank, select, report, inspect, compare):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status."""
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(arguments))
+
+
+def _terminate(*_: Any) -> NoReturn:
+    raise Terminated
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -59,8 +70,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return ended.exit_code
     except click.ClickException as error:
         return _fail(USAGE, f"error: {error.format_message()}")
-    except KeyboardInterrupt:
-        return _fail(INTERRUPTED, "interrupted: what is finished is kept, the same command goes on")
+    except KeyboardInterrupt as ended:
+        status, how = (TERMINATED, "terminated") if isinstance(ended, Terminated) else (INTERRUPTED, "interrupted")
+        return _fail(status, f"{how}: what is finished is kept, the same command goes on")
     except BrokenPipeError:
         _close_output()
         return BROKEN_PIPE

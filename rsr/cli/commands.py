@@ -1,6 +1,7 @@
 """The commands. Each reads its options, calls a verb of `rsr.api`, and shows what it returns."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,13 +58,18 @@ def score(
     if dry_run:
         from rsr.api import engine_of
         from rsr.cli.show import show_estimate
+        from rsr.cli.terminal import say
         from rsr.tokens.dry_run import estimate
 
         read = read_first(student, data, sample, on_error, fields)
         scorer = engine_of(str(student), settings)
+        say(
+            "counting tokens, then scoring a few chats, a long one among them: on a CPU it may take minutes",
+            stderr=True,
+        )
         _show(estimate(scorer, [source.dataset for source in read], outputs), as_json, show_estimate)
         return
-    scores, _ = scored(student, data, names, sample, outputs, on_error, settings, fields)
+    scores, _ = scored(student, data, names, sample, outputs, on_error, settings, fields, asked=True)
     if as_json:
         from rsr.cli.output import print_json
 
@@ -143,7 +149,8 @@ def rank(
     from rsr.cli.show import show_ranking
     from rsr.selection.ranking import rank
 
-    _show(rank(table.trajectories, metric, preset, by=by, resamples=resamples, seed=seed), as_json, show_ranking)
+    ranking = rank(table.trajectories, metric, preset, by=by, resamples=resamples, seed=seed)
+    _show(ranking, as_json, partial(show_ranking, rightness=_rightness(read)))
 
 
 @click.command(short_help="Look at one trajectory, token by token.")
@@ -179,11 +186,12 @@ def inspect(
 
     inspection = api.inspect(str(student), data, trajectory, fields=options.fields_of(fields), settings=settings)
     if html is not None:
+        from rsr.cli.terminal import say
         from rsr.store.artefacts import write_text, writing
 
         with writing(html):
             write_text(html, inspection.to_html())
-        click.echo(f"Written to {html}", err=as_json)
+        say(f"Written to {html}", stderr=as_json)
     if as_json or html is None:
         from rsr.cli.show import show_inspection
 
@@ -209,6 +217,15 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     _show(compare_scores.compare(*sets), as_json, show_comparison)
 
 
+def _rightness(read: "Sequence[Source]") -> list[str]:
+    """Of how many trajectories it can be told whether they are right; nothing where none were read."""
+    from rsr.grading.correctness import has_answer
+    from rsr.selection.conclusions import rightness
+
+    known = [t.correct is not None or has_answer(t) for source in read for t in source.dataset.trajectories]
+    return [rightness(sum(known), len(known))] if known else []
+
+
 def read_first(
     student: str | None, data: tuple[str, ...], sample: int | None, on_error: Any, fields: tuple[str, ...] = ()
 ) -> "list[Source]":
@@ -230,8 +247,14 @@ def scored(
     settings: Settings,
     fields: tuple[str, ...] = (),
     keep: "Callable[[list[Source]], list[Source]]" = lambda read: read,
+    *,
+    asked: bool = False,
 ) -> "tuple[Scores, list[Source]]":
-    """The scores of those sources that are to be kept, made where they are not there yet, and what was read."""
+    """The scores of those sources that are to be kept, made where they are not there yet, and what was read.
+
+    Args:
+        asked: scoring is what was asked for. Where it is not, it is said before it starts.
+    """
     options.check_writable(outputs)
     from rsr.metrics.feature_tables import measurable
 
@@ -240,11 +263,12 @@ def scored(
     from rsr.api import label_of, score_sources, scorer_of
     from rsr.cli.progress import TokenProgress
     from rsr.cli.terminal import say
+    from rsr.stats.rounding import share
     from rsr.tokens.late_scorer import LateScorer
 
     scorer = scorer_of(str(student), settings)
     datasets = [source.dataset for source in read]
-    _say_of_other_dtypes(scorer, datasets, outputs)
+    _say_before(scorer, datasets, outputs, asked)
     with TokenProgress(datasets, passes=1 + len({metric.needs for metric in others})) as progress:
         scores = score_sources(
             scorer, read, outputs, metrics=metrics, label=label_of(data), on_error=on_error, progress=progress
@@ -255,14 +279,24 @@ def scored(
             f"found: {scorer.student.name} in {scorer.student.identity['dtype']} with {template}, nothing is scored anew",
             stderr=True,
         )
+    elif progress.found and not others:
+        say(
+            f"found: {share(progress.found / progress.total)} of the text was scored before, the rest is scored anew",
+            stderr=True,
+        )
     return scores, read
 
 
-def _say_of_other_dtypes(scorer: "Backend", datasets: "list[Dataset]", outputs: Path) -> None:
+def _say_before(scorer: "Backend", datasets: "list[Dataset]", outputs: Path, asked: bool) -> None:
+    """Say what is to be scored, and in which dtypes it is scored already."""
     from rsr.cli.terminal import say
-    from rsr.tokens.score_dataset import other_dtypes
+    from rsr.tokens.score_dataset import is_scored, other_dtypes
 
-    for dtype in sorted(set.union(*(other_dtypes(scorer, dataset, outputs) for dataset in datasets))):
+    missing = [dataset for dataset in datasets if not is_scored(scorer, dataset, outputs)]
+    if missing and not asked:
+        said = f"{len(missing)} of {len(datasets)} datasets are not scored as a whole under {scorer.student.name}: that comes first"
+        say(said, stderr=True)
+    for dtype in sorted({dtype for dataset in missing for dtype in other_dtypes(scorer, dataset, outputs)}):
         say(f"note: {dtype} scores of this exist: --dtype {dtype} takes them", stderr=True)
 
 

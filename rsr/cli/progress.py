@@ -54,6 +54,7 @@ class TokenProgress:
         self.processes = processes
         self.total = passes * sum(self.sizes.values())
         self.report, self.characters = report, 0
+        self.found = 0  # characters that were scored before
         self.tokens, self.began = 0, time.perf_counter()
         self.console = Console(file=sys.stderr)
         self.named: set[str] = set()  # datasets whose line is printed
@@ -86,6 +87,7 @@ class TokenProgress:
             self.named.add(dataset.name)
         self.tokens += tokens
         self.characters += characters
+        self.found += 0 if tokens else characters
         self.report(self.characters, self.total)
         speed = self.tokens / (time.perf_counter() - self.began)
         if self.processes and not self.console.is_terminal and self.minute_is_over():

@@ -31,6 +31,7 @@ def report(data: tuple[str, ...], student: str | None, output: Path, settings: S
     Takes the options of `rsr select`. The page is one file that asks nothing of any host.
     """
     scores, read, chosen = selected(data, student, scores=None, settings=settings, **given)
+    from rsr.cli.terminal import say
     from rsr.selection.ranking import rank
     from rsr.store.artefacts import write_text, writing
     from rsr.student.student import load_renderer
@@ -38,7 +39,11 @@ def report(data: tuple[str, ...], student: str | None, output: Path, settings: S
     from rsr.views.report import Material, body
 
     renderer = load_renderer(
-        str(student), **settings.of_chats, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+        str(student),
+        **settings.of_chats,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code,
+        seeing=True,
     )
     ranking = rank(scores.trajectories, chosen.metric, chosen.preset)
     name = scores.trajectories["student"][0]
@@ -46,4 +51,4 @@ def report(data: tuple[str, ...], student: str | None, output: Path, settings: S
     with writing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         write_text(output, page(f"Which teacher for {name}?", content, shlex.join(["rsr", *sys.argv[1:]])))
-    click.echo(f"Written to {output}")
+    say(f"Written to {output}")

@@ -76,7 +76,7 @@ _SELECTION = (
         help="Then as large as the set in FOLDER: equal in tokens, rows, teachers (rows of each) or tokens_and_teachers.",
     ),
     click.option(
-        "--against", multiple=True, metavar="FILE", help="Evaluation set to look for overlap with (repeatable)."
+        "--against", multiple=True, metavar="FILE", help="Evaluation set; leave out what overlaps with it (repeatable)."
     ),
 )
 
@@ -213,10 +213,9 @@ def selected(
             by_prompt=by_prompt,
             graded=graded,
             answers=answers or USUAL,
+            against=against,
         )
-    if matched is not None:
-        chosen = chosen.matched(*matched)
-    return table, read, chosen.against(against)
+    return table, read, chosen if matched is None else chosen.matched(*matched)
 
 
 def _match(given: str | None) -> "tuple[Match, str] | None":

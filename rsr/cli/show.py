@@ -1,5 +1,6 @@
 """Results on a terminal."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ def show_estimate(dry_run: "DryRun") -> None:
     say(
         f"{dry_run.trajectories:,} trajectories, {dry_run.tokens:,} tokens ({dry_run.response_tokens:,} of responses), "
         f"longest {dry_run.longest:,}{cut}",
-        f"time    about {_duration(dry_run.seconds)} at {dry_run.tokens_per_second:,.0f} tokens/s in a short probe",
+        f"time    about {_duration(dry_run.seconds)} at {dry_run.tokens_per_second:,.0f} tokens/s in a probe of {_duration(dry_run.probe_seconds)}",
         f"memory  {_size(dry_run.memory)} at the probe's peak, weights {_size(dry_run.weights)} of it: {_place(dry_run)}",
         f"disk    about {_size(dry_run.disk)}, free {_size(dry_run.free)}",
     )
@@ -53,7 +54,12 @@ def _size(size: int) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.2f} MB"
 
 
-def show_ranking(ranking: "Ranking") -> None:
+def show_ranking(ranking: "Ranking", rightness: Sequence[str] = ()) -> None:
+    """Show an order, and what follows from it.
+
+    Args:
+        rightness: lines on what is known of the answers.
+    """
     say(*conclusions.basis(ranking))
     table = grid("", "dataset", f"{conclusions.title(ranking)} [95 %]", "best", "beats next", "length", "repetition")
     for i, place in enumerate(ranking.places):
@@ -66,7 +72,7 @@ def show_ranking(ranking: "Ranking") -> None:
     if len(ranking.places) < 2:
         say("one dataset has no order: give several")
         return
-    say(*conclusions.reasons(ranking), conclusions.decision(ranking))
+    say(*conclusions.reasons(ranking), *rightness, conclusions.decision(ranking))
 
 
 def show_groups(grouped: "GroupedRanking") -> None:
@@ -110,7 +116,9 @@ def show_training_set(training_set: "TrainingSet", file: "Path | None") -> None:
         tell(f"{training_set.choice.ties} ties settled by content")
     for overlap in training_set.overlaps:
         short = f" ({overlap.too_short} too short to compare)" if overlap.too_short else ""
-        tell(f"{len(overlap.hits)} selected overlap with {overlap.evaluation}, {overlap.problems} problems{short}")
+        tell(
+            f"{len(overlap.hits)} overlap with {overlap.evaluation}, {overlap.problems} problems{short}, and are left out"
+        )
     tell(*(f"note: {warning}" for warning in training_set.warnings))
     if not piped:
         say(f"Written to {file}")

@@ -62,12 +62,19 @@ def read(
     taken: dict[str, str] = {}
     for source in sources:
         if source.dataset.name in taken:
-            raise InputError(
-                f"{taken[source.dataset.name]} and {source.place} are both called {source.dataset.name!r}: name them "
-                "with NAME=FILE, or give their folder"
-            )
+            raise InputError(_of_one_name(source.dataset.name, taken[source.dataset.name], source.place))
         taken[source.dataset.name] = source.place
     return sources
+
+
+def _of_one_name(name: str, first: str, second: str) -> str:
+    """What is said of two places whose datasets have one name; of files in two folders, the names of these tell them apart."""
+    folders = [Path(place).parent for place in (first, second)]
+    mend = "name them with NAME=FILE, or give their folder"
+    if folders[0].name != folders[1].name:
+        named = " ".join(f"{folder.name}={place}" for folder, place in zip(folders, (first, second), strict=True))
+        mend = f"name them, as in {named}, or give the folder that theirs are in"
+    return f"{first} and {second} are both called {name!r}: {mend}"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from rsr.data.formats.turns import CALLERS, CONTENT, REASONING, SPEAKER, SPEAKER
 from rsr.data.messages import Message
 from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
-from rsr.store.artefacts import MANIFEST, writing
+from rsr.store.artefacts import HALF_WRITTEN, MANIFEST, writing
+from rsr.store.csv import write_csv
 
 TRAIN, INFO = "train", "dataset_info.json"
 NAME = "rsr_selection"  # of the entry in dataset_info.json
@@ -205,7 +206,7 @@ def write(
         return file
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        with tempfile.TemporaryDirectory(HALF_WRITTEN, f".{folder.name}.", folder.parent) as temporary:
             new = Path(temporary) / folder.name
             new.mkdir()
             with (new / file.name).open("wb") as written:
@@ -213,7 +214,7 @@ def write(
                     hasher.update(part)
                     written.write(part)
             for name, table in tables.items():
-                table.write_csv(new / f"{name}.csv")
+                write_csv(table, new / f"{name}.csv")
             for name, text in beside.items():
                 (new / name).write_text(text, encoding="utf-8")
             (new / MANIFEST).write_text(_json(_manifest(facts, hasher.hexdigest())), encoding="utf-8")

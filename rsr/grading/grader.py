@@ -2,7 +2,11 @@ r"""The grader: is the final answer of a response the gold answer, or does its p
 
 The answer is taken out of the response here, and judged in worker processes. Whether it equals the gold answer is left to
 Math-Verify (rsr/grading/math_worker.py), which can run for hours or fill the memory on a single pair, inside C code that no signal
-interrupts, so that only killing the process holds a limit. A program is run with its tests in a sandbox (rsr/grading/program_worker.py).
+interrupts, so that only killing the process holds a limit. Programs are run in a sandbox, and their
+tests in another (rsr/grading/program_worker.py).
+
+Limits are of processor time, and the wall limit is generous: it is for what sleeps. A pair that reaches a limit is judged again when all
+others are done, alone. So the load of a machine is no verdict, and what times out twice has none.
 """
 
 import json
@@ -24,9 +28,10 @@ from typing import Self
 
 from rsr.errors import InputError
 
-VERSION = 2  # raised when what a grade means changes
+VERSION = 3  # raised when what a grade means changes
 
 WALL_LIMIT = 20  # times the processor time of a pair: for a machine that does much else, and for what sleeps
+AGAIN = 2  # times the limits of a pair that is judged again, alone
 START_LIMIT = 120.0  # seconds a worker may take to import sympy on a busy machine
 
 
@@ -37,9 +42,14 @@ class Kind(Enum):
     programs = "programs"  # gold is Python that raises if the program, run before it, is wrong
 
 
-WORKERS = {  # of each kind, with the interpreter's options
-    Kind.mathematics: ("math_worker.py", ["-P"]),
-    Kind.programs: ("program_worker.py", ["-I", "-S"]),
+_FOLDER = Path(__file__).parent
+# What the interpreter is given for a worker of each kind. That of programs has the standard library alone, and this package.
+WORKERS = {
+    Kind.mathematics: ["-P", str(_FOLDER / "math_worker.py")],
+    Kind.programs: [
+        *("-I", "-S", "-c"),
+        f"import sys; sys.path.append({str(_FOLDER.parents[1])!r}); from rsr.grading.program_worker import main; main()",
+    ],
 }
 # Where responses say their answer, by name. A pattern's last match counts, and of it what its group captures.
 BOX = "boxed"
@@ -62,7 +72,7 @@ class Outcome(StrEnum):
     WRONG = "wrong"  # of a program also: it raises, or does what a sandbox forbids
     NO_ANSWER = "no answer"  # no balanced, filled box after the thinking
     UNPARSABLE = "unparsable"  # an answer, but Math-Verify makes nothing of it or of gold, and their texts differ
-    TIMED_OUT = "timed out"  # a hard limit was reached, of time or of memory
+    TIMED_OUT = "timed out"  # a hard limit was reached twice, of time or of memory
 
 
 @dataclass(frozen=True)
@@ -156,6 +166,9 @@ def _last_match(text: str, pattern: str) -> str:
     return "".join(group or "" for match in matches for group in match.groups() or [match.group()])
 
 
+Pair = tuple[str, str]  # gold and answer
+
+
 class Grader:
     """A pool of worker processes that judge answers; a context manager, after which no worker is left.
 
@@ -164,7 +177,8 @@ class Grader:
 
     Args:
         workers: processes.
-        timeout: seconds of processor time for one pair, after which its worker is ended and replaced.
+        timeout: seconds of processor time for one pair, after which its worker is ended and replaced. A second time, alone, a
+            pair has twice as many.
         kind: what the answers are.
 
     Raises:
@@ -206,7 +220,7 @@ class Grader:
         if pattern is None and self.kind is Kind.programs:
             pattern = CODE_BLOCK
         grades: list[Grade] = []
-        places: dict[tuple[str, str], list[int]] = {}  # of each pair of gold and answer
+        places: dict[Pair, list[int]] = {}
         for place, (gold, response) in enumerate(pairs):
             if not gold.strip():
                 raise InputError(f"pair {place + 1}: the gold answer is blank; give each problem its answer")
@@ -215,7 +229,7 @@ class Grader:
             grades.append(Grade(Outcome.NO_ANSWER, answer))
         done(len(grades) - sum(map(len, places.values())))
         try:
-            for pair, outcome in self._judge(places):
+            for pair, outcome in self._settled(places):
                 for place in places[pair]:
                     grades[place] = Grade(outcome, pair[1])
                 done(len(places[pair]))
@@ -224,7 +238,18 @@ class Grader:
             raise
         return grades
 
-    def _judge(self, pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], Outcome]]:
+    def _settled(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Outcome]]:
+        """Pairs with their outcomes; those that reached a limit last, after they were judged again, one at a time."""
+        late = []
+        for pair, outcome in self._judge(pairs):
+            if outcome is Outcome.TIMED_OUT:
+                late.append(pair)
+            else:
+                yield pair, outcome
+        with Grader(1, AGAIN * self.timeout, self.kind) as alone:
+            yield from alone._judge(late)
+
+    def _judge(self, pairs: Iterable[Pair]) -> Iterator[tuple[Pair, Outcome]]:
         """Pairs of gold and answer with their outcomes, as these come in."""
         waiting = deque(pairs)
         while waiting or any(worker.pair for worker in self._workers):
@@ -254,11 +279,10 @@ class _Worker:
 
     def __init__(self, kind: Kind, timeout: float) -> None:
         # Not by multiprocessing, which would import the program's main module, with all it imports, into each worker. By
-        # path, to be found from any working folder; -P, or -I, keeps that path's folder from shadowing other modules.
+        # path, to be found from any working folder; -P, or -I, keeps other folders from shadowing modules.
         # Ctrl-C reaches the parent alone, which cleans up.
-        script, options = WORKERS[kind]
         self._process = subprocess.Popen(
-            [sys.executable, *options, str(Path(__file__).with_name(script)), str(timeout)],
+            [sys.executable, *WORKERS[kind], str(timeout)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -267,10 +291,10 @@ class _Worker:
         self._requests, self.replies = self._process.stdin, self._process.stdout
         self._timeout = timeout
         self.ready = False
-        self.pair: tuple[str, str] | None = None
+        self.pair: Pair | None = None
         self.deadline = time.monotonic() + START_LIMIT
 
-    def send(self, pair: tuple[str, str]) -> None:
+    def send(self, pair: Pair) -> None:
         """Have a pair judged."""
         self.pair = pair
         self.deadline = time.monotonic() + WALL_LIMIT * self._timeout

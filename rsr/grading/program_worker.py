@@ -1,29 +1,31 @@
 """The worker that runs programs: does one pass its tests? Run as a process by rsr/grading/grader.py, as rsr/grading/math_worker.py is.
 
-Each program runs in a process of its own, forked from this one, which has given up everything it does not need before the
-program's first line: it has no user of its own (where this one is root's), hard limits, no files but its verdict, and a
-filter of system calls (seccomp), which lets it compute and nothing else. Every other call fails with "operation not
-permitted", whatever code makes it; the filter cannot be taken off. docs/sandbox.md says what this stops and what not.
+Two processes are forked for each program, both confined (rsr.grading.sandbox). One runs the program. The other runs its tests, and
+calls the program from there (rsr.grading.remote). So a program has neither its tests nor anything that says the verdict in its own
+memory, and what it returns is judged elsewhere. This process never reads a request, so that no program finds an earlier one's in it.
 
 The standard library only; nothing of it can be loaded later than here.
 """
 
-import ctypes
+import ast
+import builtins
 import importlib
 import json
 import os
 import platform
-import resource
 import select
 import signal
-import struct
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from itertools import repeat
+from typing import Any
 
-MEMORY = 512 * 2**20  # bytes of address space
-NOBODY = 65534
+from rsr.grading.remote import OPERATIONS, Peer
+from rsr.grading.sandbox import confine, filter_of
+
 WALL_LIMIT = 10  # times the processor time of a program
-COUNTED = 0.9  # of the processor time allowed, at least: the system counts it in ticks
+COUNTED = 0.9  # of the processor time allowed, at least, where a program has ignored both signals of its end
 
 # What programs may import: there are no files by then.
 MODULES = (
@@ -31,138 +33,147 @@ MODULES = (
     "functools hashlib heapq itertools json math numbers operator random re statistics string textwrap time typing unicodedata"
 )
 
-# System calls that computing needs, by machine: (audit architecture, numbers).
-CALLS = {
-    "x86_64": {
-        "read": 0, "write": 1, "close": 3, "fstat": 5, "lseek": 8, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12,
-        "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "sched_yield": 24, "mremap": 25, "madvise": 28,
-        "getpid": 39, "exit": 60, "gettimeofday": 96, "getrusage": 98, "times": 100, "sigaltstack": 131, "gettid": 186,
-        "futex": 202, "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229, "exit_group": 231,
-        "getrandom": 318, "rseq": 334,
-    },
-    "aarch64": {
-        "close": 57, "lseek": 62, "read": 63, "write": 64, "fstat": 80, "exit": 93, "exit_group": 94, "futex": 98,
-        "clock_gettime": 113, "clock_getres": 114, "sched_yield": 124, "restart_syscall": 128, "sigaltstack": 132,
-        "rt_sigaction": 134, "rt_sigprocmask": 135, "rt_sigreturn": 139, "times": 153, "getrusage": 165,
-        "gettimeofday": 169, "getpid": 172, "gettid": 178, "brk": 214, "munmap": 215, "mremap": 216, "mmap": 222,
-        "mprotect": 226, "madvise": 233, "getrandom": 278, "rseq": 293,
-    },
-}  # fmt: skip
-ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*
+CORRECT, WRONG, TIMED_OUT, NO_MORE = b"correct", b"wrong", b"timed out", b"no more"
+LOAD = len(OPERATIONS)  # the place of `load`, which is offered beside them
 
-_SET_DEATH_SIGNAL, _SET_SECCOMP, _SET_NO_NEW_PRIVILEGES = 1, 22, 38  # prctl(2)
-_FILTER = 2
-_LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF
-_NUMBER, _ARCHITECTURE = 0, 4  # offsets in seccomp_data
-_ALLOW, _FAIL = 0x7FFF0000, 0x00050001  # the second: with EPERM
-
-_libc = ctypes.CDLL(None, use_errno=True)
+Request = tuple[str, str]  # tests, and a program
 
 
-class _Program(ctypes.Structure):
-    """struct sock_fprog"""
-
-    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_char_p)]
-
-
-def filter_of(machine: str) -> bytes:
-    """The BPF program that allows the calls of a machine and lets all others fail."""
-    numbers = sorted(CALLS[machine].values())
-    code = [(_LOAD, 0, 0, _ARCHITECTURE), (_JUMP_IF_EQUAL, 0, len(numbers) + 1, ARCHITECTURES[machine])]
-    code += [(_LOAD, 0, 0, _NUMBER)]
-    code += [(_JUMP_IF_EQUAL, len(numbers) - i, 0, number) for i, number in enumerate(numbers)]
-    code += [(_RETURN, 0, 0, _FAIL), (_RETURN, 0, 0, _ALLOW)]
-    return b"".join(struct.pack("HBBI", *instruction) for instruction in code)
-
-
-def judge(tests: str, program: str, seconds: float, code: bytes) -> str:
-    """Run a program and then its tests in a process of their own: "correct", "wrong" or "timed out".
+def judge(receive: Callable[[], Request | None], seconds: float, code: bytes) -> bytes:
+    """Whether a program passes its tests; "no more" where nothing is received.
 
     Args:
-        seconds: of processor time, so that a verdict does not hang on what else the machine does.
+        receive: gives the request; it is called in the process of the tests.
+        seconds: of processor time for each process, so that a verdict does not hang on what else the machine does.
     """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
+    calls, answers = os.pipe(), os.pipe()
+
+    def run_program() -> None:
+        confine({calls[0], answers[1]}, seconds, code)
+        Peer(calls[0], answers[1], [*OPERATIONS, load]).serve()
+
+    program = _forked(run_program)
+    said = os.pipe()  # which the program's process does not have
+
+    def run_tests() -> None:
+        request = receive()
+        confine({answers[0], calls[1], said[1]}, seconds, code)
+        peer = Peer(answers[0], calls[1])
+        os.write(said[1], NO_MORE if request is None else verdict(*request, peer))
+
+    tests = _forked(run_tests)
+    for descriptor in (*calls, *answers, said[1]):
+        os.close(descriptor)
+    ended, _, _ = select.select([said[0]], [], [], WALL_LIMIT * seconds)
+    found = os.read(said[0], 64) if ended else TIMED_OUT
+    os.close(said[0])
+    limited = [_ended(process, seconds) for process in (program, tests)]
+    if found:
+        return found
+    return TIMED_OUT if any(limited) else WRONG  # one that died has said nothing
+
+
+def _forked(run: Callable[[], None]) -> int:
+    """A process that does something, and ends whatever comes of it."""
+    process = os.fork()
+    if process == 0:
         try:
-            confine(writer, seconds, code)
-            os.write(writer, verdict(tests, program))
+            run()
         finally:
             os._exit(0)
-    os.close(writer)
-    ended, _, _ = select.select([reader], [], [], WALL_LIMIT * seconds)
-    said = os.read(reader, 64).decode(errors="replace") if ended else "timed out"
-    os.close(reader)
+    return process
+
+
+def _ended(process: int, seconds: float) -> bool:
+    """End a process; whether it has reached its limit of processor time."""
     with suppress(ProcessLookupError):
-        os.kill(child, signal.SIGKILL)
-    _, _, used = os.wait4(child, 0)
-    if not said and used.ru_utime + used.ru_stime > COUNTED * seconds:
-        return "timed out"
-    return said if said in ("correct", "timed out") else "wrong"  # one that died has said nothing
+        os.kill(process, signal.SIGKILL)
+    _, status, used = os.wait4(process, 0)
+    # By the signal, not by the time used: on a busy machine a limit counts more of it than there was.
+    limited = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGPROF, signal.SIGXCPU)
+    return limited or used.ru_utime + used.ru_stime > COUNTED * seconds
 
 
-def confine(reply: int, seconds: float, code: bytes) -> None:
-    """Give up, for good, whatever a computation does not need.
+def load(program: str, asked: list[str]) -> dict[str, Any]:
+    """Run a program; of its names those that are asked for."""
+    names: dict[str, Any] = {"__name__": "program"}
+    exec(compile(program, "program", "exec"), names)
+    return {name: names[name] for name in asked if name in names}
+
+
+def verdict(tests: str, program: str, peer: Peer) -> bytes:
+    """Whether the program runs and its tests raise nothing; nothing where the program's process has ended, by whatever way.
+
+    Args:
+        peer: the program's process.
+    """
+    try:
+        asked = names_of_the_program(tests)
+        found = peer.ask(LOAD, [program, asked])
+        names = {"__name__": "tests", **_modules(), **{name: found[name] for name in asked if name in found}}
+        exec(compile(tests, "tests", "exec"), names)
+        said = CORRECT
+    except MemoryError:
+        said = TIMED_OUT
+    except BaseException:  # SystemExit as well
+        said = WRONG
+    return b"" if peer.lost else said
+
+
+def names_of_the_program(tests: str) -> list[str]:
+    """The names that tests use and do not make themselves.
+
+    Names of the language and of modules mean what they always do, so that no program decides what `all` says of its answers. They
+    are the program's only where tests use a single name, as tests of a function `sum` do.
 
     Raises:
-        OSError: something cannot be given up; the program must not run then.
+        SyntaxError: the tests are no Python.
     """
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(nothing, standard)
-    os.closerange(3, reply)
-    os.closerange(reply + 1, 4096)
-    for limit, value in (
-        (resource.RLIMIT_AS, MEMORY),
-        (resource.RLIMIT_CPU, int(seconds) + 1),  # should the program ignore the timer's signal
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, 0),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NPROC, 0),
-    ):
-        resource.setrlimit(limit, (value, value))
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-    _prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)  # should this worker be killed; another user would be without it
-    _prctl(_SET_NO_NEW_PRIVILEGES, 1)
-    _prctl(_SET_SECCOMP, _FILTER, ctypes.byref(_Program(len(code) // 8, code)))
+    used, made = set[str](), set[str]()
+    for node in ast.walk(ast.parse(tests)):
+        if isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else made).add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            made.add(node.name)
+        elif isinstance(node, ast.arg):
+            made.add(node.arg)
+        elif isinstance(node, ast.alias):
+            made.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            made.add(node.name)
+    asked = used - made
+    return sorted(asked if len(asked) == 1 else asked - set(dir(builtins)) - set(_modules()))
 
 
-def _prctl(option: int, *values: object) -> None:
-    if _libc.prctl(option, *values, *[0] * (4 - len(values))):
-        raise OSError(ctypes.get_errno(), f"prctl {option}")
+def _modules() -> dict[str, Any]:
+    return {name: sys.modules[name] for name in MODULES.split() if "." not in name}
 
 
-def verdict(tests: str, program: str) -> bytes:
-    """Whether the program runs and its tests raise nothing; leaving early, by whatever way, passes no test."""
-    names: dict[str, object] = {"__name__": "program"}
-    try:
-        exec(compile(program, "program", "exec"), names)
-        exec(compile(tests, "tests", "exec"), names)
-    except MemoryError:
-        return b"timed out"
-    except BaseException:  # SystemExit as well
-        return b"wrong"
-    return b"correct"
+def receive() -> Request | None:
+    """The next request, a line of JSON; None where there are no more."""
+    line = b""
+    while not line.endswith(b"\n"):
+        part = os.read(0, 2**20)  # the next request comes after the answer
+        if not part:
+            return None
+        line += part
+    tests, program = json.loads(line)
+    return tests, program
 
 
 def main() -> None:
-    """Judge pairs of tests and program, a line of JSON each, until there are no more."""
+    """Judge requests until there are no more."""
     seconds, code = float(sys.argv[1]), filter_of(platform.machine())
     for name in MODULES.split():
         importlib.import_module(name)
-    # Nothing runs unless the walls hold.
-    tried = [judge("", program, 60.0, code) for program in ("x = 1", "open('/')", "import os; os.fork()")]
-    if tried != ["correct", "wrong", "wrong"]:
-        sys.exit(f"programs cannot be confined here: {tried}")
-    print("correct", flush=True)  # ready
-    for line in sys.stdin:
-        tests, program = json.loads(line)
-        print(judge(tests, program, seconds, code), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    # Nothing runs unless the walls hold, around programs and around tests.
+    tried = [("", "x = 1"), ("", "open('/')"), ("", "import os; os.fork()"), ("open('/')", "")]
+    found = [judge(repeat(request).__next__, 60.0, code) for request in tried]
+    if found != [CORRECT, WRONG, WRONG, WRONG]:
+        sys.exit(f"programs cannot be confined here: {found}")
+    print(CORRECT.decode(), flush=True)  # ready
+    while True:
+        select.select([0], [], [])
+        if (said := judge(receive, seconds, code)) == NO_MORE:
+            return
+        print(said.decode(), flush=True)

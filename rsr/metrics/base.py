@@ -177,12 +177,12 @@ def by_name(name: str) -> Metric:
     """The declared metric of that name.
 
     Raises:
-        InputError: there is none; the message names the nearest.
+        InputError: there is none; the message names near ones.
     """
     if name not in METRICS:
         known = ["all", *METRICS, *_groups()]
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+        near = get_close_matches(name, known)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(known)}"
         raise InputError(f"unknown metric {name!r}: {hint}")
     return METRICS[name]
 

@@ -17,6 +17,7 @@ from rsr.metrics.base import Metric, Need, select
 from rsr.metrics.gradient import too_few
 from rsr.metrics.score_tables import DATASETS, STAGE, TRAJECTORIES, Progress, Scores, silent
 from rsr.store.artefacts import digest, find_or_begin, writing
+from rsr.store.csv import write_csv
 from rsr.store.locks import locking
 from rsr.store.parquet import read_parquet, write_parquet
 
@@ -200,7 +201,7 @@ def tabulate(
         for path, frame in zip(paths, frames, strict=True):
             write_parquet(frame, path)
         with writing(artefact.path):
-            frames[1].write_csv(paths[1].with_suffix(".csv"), float_precision=9)
+            write_csv(frames[1], paths[1].with_suffix(".csv"), digits=9)
         facts = {} if tokens is None else tokens.artefact.facts
         of_tokens_facts = {name: facts.get(name) for name in ("student", "scoring", "datasets")}
         artefact = artefact.complete(**of_tokens_facts, **baselines.facts)

@@ -14,6 +14,7 @@ from rsr.errors import InputError
 from rsr.metrics.aggregate import DATASET_SCHEMA, SCHEMA, dataset_scores, token_metrics, trajectory_scores
 from rsr.metrics.base import MEND, Metric, by_name
 from rsr.store.artefacts import MANIFEST, Artefact, digest, find_or_begin, of_folder, reading, writing
+from rsr.store.csv import write_csv
 from rsr.store.locks import in_turn, locking
 from rsr.store.parquet import read_parquet, write_parquet
 from rsr.tokens.token_store import TokenStore, of_each
@@ -134,7 +135,7 @@ def tabulate(stores: Sequence[TokenStore], root: Path, label: str) -> Scores:
         write_parquet(rows, artefact.path / TRAJECTORIES)
         write_parquet(table, artefact.path / DATASETS)
         with writing(artefact.path):
-            table.write_csv((artefact.path / DATASETS).with_suffix(".csv"), float_precision=9)
+            write_csv(table, (artefact.path / DATASETS).with_suffix(".csv"), digits=9)
         artefact = artefact.complete(
             student=stores[0].artefact.key["student"],
             scoring=stores[0].artefact.key["scoring"],

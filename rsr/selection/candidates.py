@@ -1,6 +1,6 @@
 """Candidates for a training set: what is known of each trajectory besides its score."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
@@ -20,8 +20,13 @@ def gather(
     by_prompt: bool,
     graded: Callable[[int], None],
     answers: Sequence[str],
+    overlaps: Mapping[tuple[str, str, str], str],
 ) -> tuple[pl.DataFrame, dict[tuple[str, str, str], tuple[Source, Trajectory]]]:
-    """One row per trajectory of the sources (columns: `rsr.selection.rules.CANDIDATES`), and where each is."""
+    """One row per trajectory of the sources (columns: `rsr.selection.rules.CANDIDATES`), and where each is.
+
+    Args:
+        overlaps: by teacher, generation and id, the evaluation set that a trajectory shares text with.
+    """
     known = {
         (source.dataset.teacher, source.dataset.generation, t.id): (source, t)
         for source in sources
@@ -44,6 +49,7 @@ def gather(
             "correct": right,
             "content": t.sha256,
             "cluster": alike,
+            "overlap": overlaps.get((teacher, generation, identity)),
         }
         for ((teacher, generation, identity), (source, t)), right, alike in zip(
             known.items(), correct, cluster, strict=True

@@ -2,7 +2,7 @@
 
 from rsr.metrics import METRICS
 from rsr.selection.groups import GroupedRanking
-from rsr.selection.ranking import Ranking
+from rsr.selection.ranking import FIRM, Ranking
 
 WITHOUT_REPEATS = "rsr_without_repeats"
 
@@ -31,6 +31,11 @@ def decision(ranking: Ranking) -> str:
     )
 
 
+def rightness(known: int, trajectories: int) -> str:
+    """Of how many trajectories it is known whether they are right, since a ranking does not look at it."""
+    return f"whether answers are right is known for {known:,} of {trajectories:,} trajectories, and does not count in this order"
+
+
 def reasons(ranking: Ranking) -> list[str]:
     """How sure the order is, what others would choose, and what length and repetition have to do with it."""
     return [_settled(ranking), *_choices(ranking), *_explained(ranking)]
@@ -41,7 +46,10 @@ def _settled(ranking: Ranking) -> str:
     if ranking.to_settle is None:
         return f"{first} and {second} are equal: nothing would settle their order"
     if ranking.to_settle == 0:
-        return f"the order of {first} and {second} is settled: the 95 % interval of their difference excludes 0"
+        settled = f"the order of {first} and {second} is settled: the 95 % interval of their difference excludes 0"
+        if ranking.problems < FIRM:
+            settled += f"; these are {ranking.problems} problems, and {FIRM} or more make it firm"
+        return settled
     return (
         f"to settle the order of {first} and {second}: about {ranking.to_settle:,} more problems, a trajectory "
         "of each dataset for each (an estimate, if the difference stays)"
@@ -58,17 +66,21 @@ def _choices(ranking: Ranking) -> list[str]:
 
 
 def _explained(ranking: Ranking) -> list[str]:
-    first, lines = ranking.places[0].dataset, []
-    traits = {"length": ranking.lengths, "repetition": ranking.repetitions}
-    explained = {trait: [d.dataset for d in differences if d.explained] for trait, differences in traits.items()}
-    for trait, others in explained.items():
-        if others:
-            lines.append(f"at equal {trait} the lead of {first} cannot be told from 0 over: {', '.join(others)}")
-    if explained["repetition"]:
-        lines[-1] += f" (the metric {WITHOUT_REPEATS} leaves out what a trajectory repeats)"
-    if idle := [trait for trait, differences in traits.items() if differences and not explained[trait]]:
-        lines.append(f"no difference in {' or '.join(idle)} explains the lead of {first} over any other")
-    if unknown := [trait for trait, differences in traits.items() if not differences]:
+    """Whether what is longer, or repeats itself, leads for that alone."""
+    first, lines, unknown = ranking.places[0].dataset, [], []
+    for trait, differences in {"length": ranking.lengths, "repetition": ranking.repetitions}.items():
+        if not differences:
+            unknown.append(trait)
+        if stays := ", ".join(d.dataset for d in differences if d.stays):
+            lines.append(
+                f"{trait} does not explain the lead of {first} over {stays}: it is there at equal {trait}, too"
+            )
+        if explained := ", ".join(d.dataset for d in differences if d.explained):
+            mend = f" (the metric {WITHOUT_REPEATS} leaves out what is repeated)" if trait == "repetition" else ""
+            lines.append(
+                f"{trait} may explain the lead of {first} over {explained}: at equal {trait} it cannot be told from 0{mend}"
+            )
+    if unknown:
         lines.append(f"whether {' or '.join(unknown)} explains the order is not known: the scores do not say it")
     return lines
 

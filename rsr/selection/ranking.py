@@ -28,6 +28,7 @@ By = Literal["dataset", "teacher"]
 # Traits of trajectories that may explain a difference, by column, and as what they do.
 TRAITS: dict[str, Callable[[Floats], Floats]] = {"tokens": np.log, "repetition": np.asarray}
 FEWEST = 5  # problems that an order can be settled on: with fewer a standard error may be 0 by chance
+FIRM = 30  # problems from which on it is said to be firm: with few, they may be unlike the rest by chance
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,19 @@ class AdjustedDifference:
     adjusted_high: float
 
     @property
+    def differs(self) -> bool:
+        """The interval of the difference excludes 0."""
+        return self.low * self.high > 0
+
+    @property
+    def stays(self) -> bool:
+        """The difference is one, and where the trait is equal, too."""
+        return self.differs and self.adjusted_low * self.adjusted_high > 0
+
+    @property
     def explained(self) -> bool:
-        """The difference is one (its interval excludes 0), and where the trait is equal none is shown."""
-        return self.low * self.high > 0 and not self.adjusted_low * self.adjusted_high > 0
+        """The difference is one, and where the trait is equal none is shown."""
+        return self.differs and not self.stays
 
 
 @dataclass(frozen=True, repr=False)

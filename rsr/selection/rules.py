@@ -2,7 +2,7 @@
 
 Pure functions of a table with one row per candidate. The order is total and does not depend on the order of rows: correct
 before unknown before wrong (where the rule wants it), then the score in the direction of its metric, then the hash of the
-content, then names. A candidate without a score is never chosen.
+content, then names. A candidate without a score is never chosen, nor one that overlaps with an evaluation set.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,12 @@ from typing import Literal
 import polars as pl
 
 from rsr.errors import InputError
+
+# What is said where no candidate is known to be correct.
+UNKNOWN = (
+    ": records say it (\"correct\"), or the right answer (\"answer\"); answers=['last number'] (--answer 'last number') looks for answers "
+    "elsewhere in responses"
+)
 
 Correct = Literal["first", "only", "ignore"]
 Direction = Literal["lower", "higher"]
@@ -27,6 +33,7 @@ CANDIDATES = {
     "correct": pl.Boolean,  # null where it is not known
     "content": pl.String,  # hash of the messages, settles ties
     "cluster": pl.Int64,  # of near-duplicates (`rsr.selection.duplicates`); null where they are not looked for
+    "overlap": pl.String,  # the evaluation set that it shares text with (`rsr.data.contamination`); null where it does with none
 }
 
 
@@ -103,11 +110,11 @@ def choose(candidates: pl.DataFrame, direction: Direction, rule: Rule) -> Choice
     left_out: list[pl.DataFrame] = []
     ties = 0
 
-    def step(frame: pl.DataFrame, keep: pl.Expr, reason: str) -> pl.DataFrame:
+    def step(frame: pl.DataFrame, keep: pl.Expr, reason: str, mend: str = "") -> pl.DataFrame:
         left_out.append(frame.filter(~keep).with_columns(reason=pl.lit(reason)))
         kept = frame.filter(keep)
         if kept.is_empty():
-            raise InputError(f"nothing is selected: all of {len(frame)} candidates are {reason}")
+            raise InputError(f"nothing is selected: all of {len(frame)} candidates are {reason}{mend}")
         return kept
 
     def limit(frame: pl.DataFrame, keep: Callable[[pl.Expr], pl.Expr], reason: str, over: str | None) -> pl.DataFrame:
@@ -118,6 +125,8 @@ def choose(candidates: pl.DataFrame, direction: Direction, rule: Rule) -> Choice
         return step(marked, pl.col("kept"), reason).drop("kept")
 
     rest = step(candidates, pl.col("value").is_finite().fill_null(False), "without a score")
+    for evaluation in rest["overlap"].drop_nulls().unique().sort():
+        rest = step(rest, pl.col("overlap").ne_missing(evaluation), f"overlapping with {evaluation}")
     if rule.tokens or rule.min_response_tokens or rule.max_response_tokens:
         rest = step(rest, pl.col("tokens").is_not_null(), "of unknown length")
     if rule.min_response_tokens is not None:
@@ -127,7 +136,7 @@ def choose(candidates: pl.DataFrame, direction: Direction, rule: Rule) -> Choice
         most = rule.max_response_tokens
         rest = step(rest, pl.col("tokens") <= most, f"longer than {most} response tokens")
     if rule.correct == "only":
-        rest = step(rest, pl.col("correct").fill_null(False), "not known to be correct")
+        rest = step(rest, pl.col("correct").fill_null(False), "not known to be correct", UNKNOWN)
     rest = _ordered(rest, direction, rule.correct == "first")
     if rule.distinct:
         rest = limit(rest, lambda place: place < 1, "a near-duplicate of a better one", "cluster")

@@ -12,7 +12,7 @@ import polars as pl
 from rsr.data import contamination, export
 from rsr.data.discovery import Source
 from rsr.data.records import OnDemand
-from rsr.data.trajectories import Trajectory, dataset_name
+from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
 from rsr.grading.correctness import has_answer
 from rsr.grading.grader import USUAL
@@ -36,11 +36,11 @@ TOKENS = pl.when(pl.col("tokens").null_count() == 0).then(pl.col("tokens").sum()
 
 @dataclass(frozen=True)
 class Overlap:
-    """What a training set shares with an evaluation set (see `rsr.data.contamination`).
+    """What candidates share with an evaluation set (see `rsr.data.contamination`).
 
     Attributes:
         problems, too_short: of the evaluation set; those too short were not compared.
-        hits: "dataset, trajectory" -> the problems that it overlaps with.
+        hits: "dataset, trajectory" -> the problems that it overlaps with; no such candidate is selected.
     """
 
     evaluation: str
@@ -246,25 +246,6 @@ class TrainingSet:
             match={"by": by, "set": Path(folder).name},
         )
 
-    def against(self, files: Sequence[str | Path]) -> "TrainingSet":
-        """The same, with its overlap with evaluation sets.
-
-        Raises:
-            InputError: a file is no evaluation set.
-        """
-        sets = [contamination.read(Path(file)) for file in files]
-        return replace(self, overlaps=tuple(self._overlap(evaluation) for evaluation in sets))
-
-    def _overlap(self, evaluation: contamination.EvaluationSet) -> Overlap:
-        hits = {}
-        for (teacher, generation), t in zip(
-            self.choice.chosen.select("teacher", "generation").iter_rows(), self.trajectories, strict=True
-        ):
-            texts = [m.text for m in t.messages if m.role != "system"]
-            if problems := contamination.overlapping(texts, evaluation):
-                hits[f"{dataset_name(teacher, generation)}, {t.id}"] = sorted(problems)
-        return Overlap(evaluation.name, evaluation.problems, evaluation.too_short, hits)
-
 
 def select(
     scores: Scores,
@@ -278,6 +259,7 @@ def select(
     by_prompt: bool = False,
     graded: Callable[[int], None] = lambda trajectories: None,
     answers: Sequence[str] = USUAL,
+    against: Sequence[str | Path] = (),
 ) -> TrainingSet:
     """Choose among the trajectories of sources by their scores.
 
@@ -287,10 +269,11 @@ def select(
         by_prompt: all answers to one prompt are one problem, whatever their ids.
         graded: called with the number of trajectories whose answers were read since the last call.
         answers: where a response says its answer, in order (`rsr.grading.grader.extract`).
+        against: evaluation sets; what overlaps with one is left out.
 
     Raises:
-        InputError: a source was not scored, or has changed since; the scores hold no such metric; a record lacks the field
-            of the group; nothing is selected.
+        InputError: a source was not scored, or has changed since; a file is no evaluation set; the scores hold no such metric; a
+            record lacks the field of the group; nothing is selected.
     """
     if weights is None:
         rows = of_metric(scores.trajectories, metric, preset)
@@ -313,6 +296,7 @@ def select(
         by_prompt=by_prompt,
         graded=graded,
         answers=answers,
+        against=against,
     )
 
 
@@ -330,6 +314,7 @@ def put_together(
     by_prompt: bool = False,
     graded: Callable[[int], None] = lambda trajectories: None,
     answers: Sequence[str] = USUAL,
+    against: Sequence[str | Path] = (),
 ) -> TrainingSet:
     """Choose among the trajectories of sources by values from anywhere.
 
@@ -337,13 +322,15 @@ def put_together(
         rows: teacher, generation, trajectory, value, tokens; a trajectory that is not among them has no value. With weights those of
             `rsr.selection.weights.loss_and_learnability`.
         metric, preset, scores: what the values are and where they are from, for the manifest.
-        weights, group, by_prompt, graded, answers: see `select`.
+        weights, group, by_prompt, graded, answers, against: see `select`.
 
     Raises:
         InputError: a record lacks the field of the group; nothing is selected; weights do not go with the rule.
     """
     best = None if weights is None else number_weighed(rule, weights)
-    candidates, known = gather(rows, sources, rule, group, by_prompt, graded, answers)
+    overlaps = [_overlap(contamination.read(Path(file)), sources) for file in against]
+    first = {key: overlap.evaluation for overlap, hits in reversed(overlaps) for key in hits}
+    candidates, known = gather(rows, sources, rule, group, by_prompt, graded, answers, first)
     choice = choose(candidates if best is None else with_gains(candidates, rows), direction, rule)
     if best is not None:
         choice = replace(choice, chosen=choice.chosen.with_columns(weights_of(choice, best).alias(WEIGHT)))
@@ -364,6 +351,7 @@ def put_together(
         warnings=tuple(
             _warnings(sources, candidates, choice, rule, records) + _without_verdict(candidates, known, rule)
         ),
+        overlaps=tuple(overlap for overlap, _ in overlaps),
     )
 
 
@@ -377,6 +365,20 @@ def _written(folder: Path) -> pl.DataFrame:
         raise InputError(
             f"{folder}: holds no {file.name} that can be read: name the folder of a set that was selected"
         ) from error
+
+
+def _overlap(
+    evaluation: contamination.EvaluationSet, sources: Sequence[Source]
+) -> tuple[Overlap, list[tuple[str, str, str]]]:
+    """The overlap of sources with an evaluation set, and teacher, generation and id of what overlaps."""
+    hits, keys = {}, []
+    for dataset in (source.dataset for source in sources):
+        for t in dataset.trajectories:
+            texts = [m.text for m in t.messages if m.role != "system"]
+            if problems := contamination.overlapping(texts, evaluation):
+                hits[f"{dataset.name}, {t.id}"] = sorted(problems)
+                keys.append((dataset.teacher, dataset.generation, t.id))
+    return Overlap(evaluation.name, evaluation.problems, evaluation.too_short, hits), keys
 
 
 def _record(chosen: tuple[Source, Trajectory]) -> Any:
@@ -443,7 +445,10 @@ def _without_verdict(candidates: pl.DataFrame, known: Mapping[Any, tuple[Source,
     told = [f"{unknown} of {number} of {teacher}" for teacher, unknown, number in counts.iter_rows() if unknown]
     if not told:
         return []
-    return [f"no answer is found, or none that can be judged, in {', '.join(told)}: they count as unknown"]
+    return [
+        f"no answer is found, or none that can be judged, in {', '.join(told)}: they count as unknown; "
+        'answers=["last number"] (--answer "last number"), or a pattern of your own, looks elsewhere'
+    ]
 
 
 def _warnings(

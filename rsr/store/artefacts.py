@@ -25,6 +25,7 @@ from rsr.store import digests, locks
 KEY, MANIFEST = "key.json", "manifest.json"
 DAMAGED = "its content is not what was written"
 FILES, OWN = "files", "sha256"  # in a manifest: what is known of its files, and the digest of the manifest itself
+LABEL = 160  # bytes; file systems take 255 for a name
 PARTIAL, HALF_WRITTEN = ".partial", ".tmp"
 NETWORK = ("urllib", "requests", "huggingface_hub")  # libraries whose errors are of connections, and OSErrors
 
@@ -148,8 +149,8 @@ def locate(root: Path, stage: str, label: str, key: Mapping[str, Any]) -> Artefa
 
 
 def path_safe(label: str) -> str:
-    """A label as part of a file's name: a slash, a comma or a space becomes a hyphen."""
-    return re.sub(r"[/,\s]+", "-", label)
+    """A label as part of a file's name: a slash, a comma or a space becomes a hyphen, and what is too long for a name is cut."""
+    return re.sub(r"[/,\s]+", "-", label).encode()[:LABEL].decode(errors="ignore")
 
 
 def _complete(folder: Path, key: Mapping[str, Any]) -> Artefact | None:
@@ -194,7 +195,10 @@ def begin(artefact: Artefact) -> Artefact:
         return found
     with writing(found.path):
         for half_written in found.path.glob(f".*{HALF_WRITTEN}"):  # by a process that was killed
-            half_written.unlink(missing_ok=True)
+            if half_written.is_dir():
+                shutil.rmtree(half_written)
+            else:
+                half_written.unlink(missing_ok=True)
         if (found.path / KEY).exists():
             with reading(found.path / KEY):
                 saved = read_signed(found.path / KEY)

@@ -22,10 +22,12 @@ from rsr.student.images import LEAVE_OUT, ImageProcessor, ShownImages
 from rsr.student.responses import Response, ResponseFinder, difference
 from rsr.student.settings import BoundaryTokens, Rendering
 from rsr.student.template import ANOTHER, ChatTemplate, begins_texts
+from rsr.student.tokenisation import Ints, tokenised
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+SPELT = 2**15  # tokens that are decoded at a time
 Mask = Literal["response", "response+eot"]
 
 
@@ -48,11 +50,6 @@ class Turn:
     message: int = field(default=-1, compare=False)
     text: str = field(default="", compare=False, repr=False)
     characters: tuple[int, ...] = field(default=(), compare=False, repr=False)
-
-    def cut(self, length: int) -> "Turn":
-        """What is left of it in a chat of so many tokens."""
-        end = min(self.end, length)
-        return replace(self, end=end, characters=self.characters[: end - self.start])
 
 
 @dataclass(frozen=True)
@@ -165,7 +162,7 @@ class ChatRenderer:
 
     def prompt_ids(self, messages: Sequence[Message], tools: Sequence[Any] = ()) -> list[int]:
         """Token ids of a prompt that ends where the student begins to answer."""
-        return list(self._tokenise(self.text(messages, tools, generation_prompt=True))["input_ids"])
+        return [*map(int, self._tokenise(self.text(messages, tools, generation_prompt=True))[0])]
 
     def chats(
         self, messages: Sequence[Message], max_length: int | None = None, tools: Sequence[Any] = ()
@@ -269,19 +266,20 @@ class ChatRenderer:
         """
         images, shown = [image for message in messages for image in message.images], None
         if not images:
-            encoding = self._tokenise(text)
+            ids, offsets = self._tokenise(text)
         else:
             assert self.processor is not None  # as the finder saw to
             text, responses, encoding, shown = self.processor.shown(text, responses, images)
-            self._check_embedded(encoding["input_ids"])
+            ids = np.array(encoding["input_ids"], np.int64)
+            offsets = np.array(encoding["offset_mapping"], np.int64).reshape(-1, 2)
+            self._check_embedded(ids)
             if max_length is not None and max_length < shown.end:
                 raise InputError(f"max_length={max_length} cuts into its images: raise it, or {LEAVE_OUT}")
-        ids, offsets = encoding["input_ids"], np.array(encoding["offset_mapping"]).reshape(-1, 2)
-        found = [self._turn(response, text, ids, offsets) for response in responses if response.start >= 0]
         kept = len(ids) if max_length is None else min(len(ids), max_length)
+        found = [self._turn(response, text, ids, offsets, kept) for response in responses if response.start >= 0]
         return RenderedChat(
-            ids=tuple(ids[:kept]),
-            turns=tuple(turn.cut(kept) for turn, _ in found if turn.start < kept),
+            ids=tuple(ids[:kept].tolist()),
+            turns=tuple(turn for turn, _ in found if turn.start < kept),
             length=len(ids),
             departures=Departures(
                 dropped=sum(response.dropped for response in responses),
@@ -292,20 +290,20 @@ class ChatRenderer:
             images=shown,
         )
 
-    def _tokenise(self, text: str) -> Any:
-        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        self._check_embedded(encoding["input_ids"])
-        return encoding
+    def _tokenise(self, text: str) -> tuple[Ints, Ints]:
+        ids, offsets = tokenised(self.tokenizer, text)
+        self._check_embedded(ids)
+        return ids, offsets
 
-    def _check_embedded(self, ids: Sequence[int]) -> None:
-        highest = max(ids, default=0)
+    def _check_embedded(self, ids: Ints) -> None:
+        highest = int(ids.max(initial=0))
         if self.embeddings is not None and highest >= self.embeddings:
             raise InputError(
                 f"the tokenizer writes {self.tokenizer.decode([highest])!r} as token {highest}, and the model has embeddings "
                 f"for {self.embeddings} alone: take the model's own tokenizer, or resize its embeddings"
             )
 
-    def _turn(self, response: Response, text: str, ids: list[int], offsets: "np.ndarray[Any, Any]") -> tuple[Turn, int]:
+    def _turn(self, response: Response, text: str, ids: Ints, offsets: Ints, kept: int) -> tuple[Turn, int]:
         """The tokens of a response, and how many of them hold text of the template as well."""
         first, last = response.start, response.end
         if first == 0:
@@ -320,29 +318,39 @@ class ChatRenderer:
         if self.boundary_tokens == "exclude":
             start, end = start + (start in at_edges), max(end - (end - 1 in at_edges), start + (start in at_edges))
         if start < end:
-            self._check_spelling(ids[start:end], text[offsets[start, 0] : offsets[end - 1, 1]], response.message)
+            self._check_spelling(ids[start:end], offsets[start:end], text, response.message)
         eot = stop if stop < len(ids) and (ids[stop] in self._special or ids[stop] in self._added) else None
         return Turn(
             start,
-            end,
+            min(end, kept),
             eot,
             prompt=start if response.prompt == first else _first(offsets[:, 1] > response.prompt),
             message=response.message,
             text=text[first:last],
-            characters=tuple(max(0, int(at) - first) for at in offsets[start:end, 0]),
+            characters=tuple((offsets[start : min(end, kept), 0] - first).clip(0).tolist()),
         ), len(at_edges)
 
-    def _check_spelling(self, ids: list[int], content: str, index: int) -> None:
-        """The tokens must spell the response, up to the tokenizer's own Unicode normalisation."""
-        spelt = str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    def _check_spelling(self, ids: Ints, offsets: Ints, text: str, index: int) -> None:
+        """The tokens must spell the response, up to the tokenizer's own Unicode normalisation.
+
+        Where some thousand tokens at a time spell their parts as they stand there, the whole is not spelt at once.
+        """
+        parts, content = [*_parts(ids, offsets, text)], text[offsets[0, 0] : offsets[-1, 1]]
+        if len(parts) > 1 and all(self._spells(self._decoded(of), part) for of, part in parts):
+            return
+        spelt = self._decoded(ids)
+        if not self._spells(spelt, content) and not self._spells(spelt, content.lstrip(" ")):
+            raise InputError(
+                f"message {index}: the tokenizer does not keep the response verbatim: {difference(content, spelt)}: leave such "
+                "chats out (on-error skip), or take what it cannot spell out of them"
+            )
+
+    def _decoded(self, ids: Ints) -> str:
+        return str(self.tokenizer.decode(ids.tolist(), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def _spells(self, spelt: str, content: str) -> bool:
         normalizer = self.tokenizer.backend_tokenizer.normalizer
-        for expected in (content, content.lstrip(" ")):
-            if spelt == expected or (normalizer is not None and spelt == normalizer.normalize_str(expected)):
-                return
-        raise InputError(
-            f"message {index}: the tokenizer does not keep the response verbatim: {difference(content, spelt)}: leave such chats "
-            "out (on-error skip), or take what it cannot spell out of them"
-        )
+        return spelt == content or (normalizer is not None and spelt == normalizer.normalize_str(content))
 
     def eot_id(self) -> int | None:
         """Token id that the template ends a response with; None where it writes none.
@@ -379,6 +387,15 @@ def _sharing(chats: Sequence[RenderedChat]) -> list[RenderedChat]:
         shared = min(shared, _first(own != ids[: len(own)]), chats[i].turns[0].start - 1)
         kept[i] = replace(chats[i], shared=shared if i < trunk else 0)
     return kept
+
+
+def _parts(ids: Ints, offsets: Ints, text: str) -> Iterator[tuple[Ints, str]]:
+    """Some thousand tokens at a time, and what they spell: no character is spelt on both sides of a cut."""
+    apart = np.flatnonzero(offsets[1:, 0] == offsets[:-1, 1]) + 1
+    after = np.searchsorted(apart, np.arange(SPELT, len(ids) - SPELT, SPELT))
+    cuts = dict.fromkeys(apart[after[after < len(apart)]].tolist())
+    for start, end in pairwise([0, *cuts, len(ids)]):
+        yield ids[start:end], text[offsets[start, 0] : offsets[end - 1, 1]]
 
 
 def _first(truths: "np.ndarray[Any, Any]") -> int:

@@ -31,15 +31,16 @@ def files(folder: Path) -> list[Path]:
     """What a loader reads the weights from: one file, or an index and the files that it names; and an adapter.
 
     Raises:
-        InputError: there are no weights in safetensors, or the index names others than those of the folder.
+        InputError: there are no weights in safetensors, or the configuration or the index names others than those of the folder.
     """
-    index = folder / _entry(folder)
-    if not index.is_file():
+    entry = folder / _entry(folder)
+    if not entry.is_file():
         raise InputError(f"{folder}: holds no weights ({SINGLE} or {INDEX}); other formats are not read")
     adapter = [folder / name for name in ADAPTER] if has_adapter(folder) else []
     if missing := [path.name for path in adapter if not path.is_file()]:
         raise InputError(f"{folder}: holds an adapter without {missing[0]}; other formats are not read")
-    return [index, *adapter] if index.suffix == ".safetensors" else [index, *_shards(index), *adapter]
+    shards = [] if entry.suffix == ".safetensors" else _shards(entry, folder)
+    return [entry, *shards, *adapter]
 
 
 def has_adapter(folder: Path) -> bool:
@@ -51,21 +52,27 @@ def _entry(folder: Path) -> str:
     """The name that loaders begin with: the one that the configuration gives, or else the single file, or else the index."""
     given = _object(folder / CONFIG).get("transformers_weights")
     if given is not None:
-        return str(given)
+        return _named(folder, CONFIG, given, (".safetensors", ".safetensors.index.json"))
     return SINGLE if (folder / SINGLE).is_file() else INDEX
 
 
-def _shards(index: Path) -> list[Path]:
+def _shards(index: Path, folder: Path) -> list[Path]:
     content = _object(index)
     shards = content.get("weight_map")
     if not isinstance(shards, dict) or not shards or not isinstance(content.get("metadata"), dict):
         raise InputError(f"{index}: no index of weights, which has 'metadata' and 'weight_map'")
-    for name in sorted({str(shard) for shard in shards.values()}):
-        if Path(name).is_absolute() or ".." in Path(name).parts or not name.endswith(".safetensors"):
-            raise InputError(f"{index}: names {name!r}, which is no safetensors file of its folder")
-        if not (index.parent / name).is_file():
-            raise InputError(f"{index}: names {name!r}, which is not there")
-    return [index.parent / name for name in {str(shard) for shard in shards.values()}]
+    return [
+        folder / name for name in sorted({_named(folder, index, shard, (".safetensors",)) for shard in shards.values()})
+    ]
+
+
+def _named(folder: Path, by: str | Path, name: Any, ends: tuple[str, ...]) -> str:
+    """A name that a file gives, which must be of a file of the folder that runs no code when it is read."""
+    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts or not name.endswith(ends):
+        raise InputError(f"{folder / by}: names {name!r}, which is no safetensors file of its folder")
+    if not (folder / name).is_file():
+        raise InputError(f"{folder / by}: names {name!r}, which is not there")
+    return name
 
 
 def _object(path: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class DryRun:
     Attributes:
         tokens, response_tokens: counted after truncation.
         truncated: chats longer than max_length; refused: that cannot be rendered verbatim, with the first reason.
-        tokens_per_second: of the probe; seconds: tokens over it.
+        tokens_per_second: of the probe, which took probe_seconds; seconds: tokens over it.
         weights: bytes of the student; places: the same by where they lie (`rsr.student.device.places`).
         memory: peak bytes of this process (on GPUs, of these) in the probe, the weights included.
         device: of the student; device_memory: bytes that it has for this process.
@@ -45,6 +45,7 @@ class DryRun:
     refused: int
     first_refused: str | None
     tokens_per_second: float
+    probe_seconds: float
     seconds: float
     weights: int
     places: Mapping[str, int]
@@ -74,7 +75,9 @@ def estimate(scorer: "Scorer", datasets: Sequence[Dataset], outputs: Path) -> Dr
         raise InputError(
             f"no trajectory can be scored: {reasons[0] if reasons else 'all are cut before their response'}"
         )
+    began = time.perf_counter()
     speed = _probe(scorer, scored)
+    probe_seconds = time.perf_counter() - began
     lie = places(scorer.student.model)
     tokens = sum(chat.tokens for chat in scored)
     response = sum(chat.response_tokens for chat in scored)
@@ -88,6 +91,7 @@ def estimate(scorer: "Scorer", datasets: Sequence[Dataset], outputs: Path) -> Dr
         refused=len(reasons),
         first_refused=reasons[0] if reasons else None,
         tokens_per_second=speed,
+        probe_seconds=probe_seconds,
         seconds=tokens / speed,
         weights=sum(lie.values()),
         places=lie,

@@ -4,8 +4,9 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, replace
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -18,18 +19,23 @@ from rsr.store.locks import locking
 from rsr.student.chat import Departures, RenderedChat
 from rsr.student.student import AnyStudent
 from rsr.tokens.engine import NotFinite
+from rsr.tokens.known import Known
 from rsr.tokens.repetition import repeats
-from rsr.tokens.token_store import SHARD, STAGE, Shard, TokenStore, read_shard, reasons, shard_name, write_shard
+from rsr.tokens.token_store import STAGE, Shard, TokenStore, joined, read_shard, reasons, shard_name, write_shard
 from rsr.tokens.tokens import LATER, Tokens
 
 # Raised when what a token store holds for the same key changes its meaning.
 VERSION = 3
+# Tokens of a shard: this share of its dataset, but so many at least and at most. A kill loses little of a small dataset, of a large one
+# not more than a share, and a shard fits into memory.
+SHARE = 32
+LEAST, MOST = 2**15, 2**20
 # Trajectories are sorted by length over the tokens of so many batches, in whole shards: over fewer, the few long ones of a heavy
 # tail are padded to one another (docs/scoring.md).
 WINDOW_BATCHES = 128
 # Tokens of a batch, as on a CPU: so few find their like within a shard, and a kill is to lose little there.
 SMALL = 4096
-CHARACTERS = 3  # of a token, roughly: it settles the window alone, and the same one in every run
+CHARACTERS = 3  # of a token, roughly: it settles shards and windows alone, and the same ones on every machine
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -71,17 +77,20 @@ def store_key(scorer: Backend, dataset: Dataset) -> dict[str, object]:
     }
 
 
+def is_scored(scorer: Backend, dataset: Dataset, root: Path) -> bool:
+    """Whether a dataset has its token store."""
+    return locate(root, STAGE, "", store_key(scorer, dataset)).manifest is not None
+
+
 def other_dtypes(scorer: Backend, dataset: Dataset, root: Path) -> set[str]:
-    """The dtypes in which a dataset is scored like this otherwise, where it is not in the student's own."""
+    """The dtypes besides the student's own in which a dataset is scored, and otherwise alike."""
     key = json.loads(json.dumps(store_key(scorer, dataset)))
-    if locate(root, STAGE, "", key).manifest is not None:
-        return set()
     found = set()
     for path in (root / STAGE).glob(f"*/{MANIFEST}"):
         with reading(path, KeyError, TypeError):
             held = json.loads(path.read_text(encoding="utf-8"))["key"]
             dtype = held["student"]["dtype"]
-        if held == key | {"student": key["student"] | {"dtype": dtype}}:
+        if dtype != key["student"]["dtype"] and held == key | {"student": key["student"] | {"dtype": dtype}}:
             found.add(dtype)
     return found
 
@@ -99,7 +108,8 @@ def score_dataset(
 ) -> TokenStore:
     """Score a dataset, or find it scored; killed and called again, it loses at most the window of shards in flight.
 
-    While one window is scored, the next is rendered and the one before is written.
+    While one window is scored, the next is rendered and the one before is written. What is scored already as a part of another dataset
+    is taken from its store.
 
     Args:
         on_error: what to do with a trajectory that cannot be rendered verbatim: refuse, or leave it out and count it.
@@ -121,54 +131,70 @@ def score_dataset(
         return TokenStore(artefact, *names)
     began, tokens = time.perf_counter(), 0
     index, processes = process
-    shards = -(-len(dataset.trajectories) // SHARD)
-    size = _window(scorer, dataset, -(-shards // processes))
-    windows = [range(i, min(i + size, shards)) for i in range(0, shards, size)][index::processes]
+    shards, known = _shards(scorer, dataset), Known(root, artefact.key)
+    size = _window(scorer, dataset, shards, processes)
+    windows = [range(i, min(i + size, len(shards))) for i in range(0, len(shards), size)][index::processes]
     # A window is scored whole, though some of its shards are there: in other batches its numbers would round otherwise.
     wanted = [w for w in windows if not all(artefact.holds(shard_name(i)) for i in w)]
     for window in windows:
         if window not in wanted:
             for i in window if on_error == "error" else ():
                 _refuse_left_out(dataset, reasons(artefact, i))
-            progress(sum(t.characters for t in _within(dataset, window)), 0)
+            progress(sum(t.characters for t in _within(dataset, shards, window)), 0)
     with ThreadPoolExecutor(1) as writer:
         written: Future[None] | None = None
-        rendered = _ahead(lambda window: _render(scorer, dataset, _within(dataset, window), on_error), wanted)
-        for window, (chats, left_out) in zip(wanted, rendered, strict=True):
-            scored = _score(scorer, dataset, _within(dataset, window), chats, left_out, progress)
-            tokens += sum(len(chat.ids) for of_one in chats for chat in of_one)
+        rendered = _ahead(lambda w: _render(scorer, dataset, _within(dataset, shards, w), on_error, known), wanted)
+        for window, of_window in zip(wanted, rendered, strict=True):
+            scored = _score(scorer, dataset, of_window, progress)
+            tokens += sum(len(chat.ids) for of_one in of_window.chats for chat in of_one)
             if written is not None:
                 written.result()
-            written = writer.submit(_write, artefact, window, scored)
+            written = writer.submit(_write, artefact, shards, window, scored)
         if written is not None:
             written.result()
     barrier()
     if index == 0:
-        artefact = artefact.complete(**_facts(artefact, shards, scorer, dataset, began, tokens))
+        artefact = artefact.complete(**_facts(artefact, len(shards), scorer, dataset, began, tokens))
     barrier()
     return TokenStore(locate(root, STAGE, label, artefact.key), *names)
 
 
-def _window(scorer: Backend, dataset: Dataset, most: int) -> int:
-    """Shards whose trajectories are sorted by length together, at most so many: every process has its share."""
+def _lengths(scorer: Backend, dataset: Dataset) -> list[int]:
+    """Tokens of each trajectory, guessed before they are rendered."""
+    return [min(t.characters // CHARACTERS, scorer.max_length) for t in dataset.trajectories]
+
+
+def _shards(scorer: Backend, dataset: Dataset) -> list[range]:
+    """The trajectories of each shard, in their order."""
+    lengths, starts, tokens = _lengths(scorer, dataset), list[int](), 0
+    most = min(max(sum(lengths) // SHARE, LEAST), MOST)
+    for i, length in enumerate(lengths):
+        if not starts or tokens + length > most:
+            starts.append(i)
+            tokens = 0
+        tokens += length
+    return [range(*ends) for ends in pairwise([*starts, len(lengths)])]
+
+
+def _window(scorer: Backend, dataset: Dataset, shards: Sequence[range], processes: int) -> int:
+    """Shards whose trajectories are sorted by length together, at most so many that every process has its share."""
     if scorer.token_budget <= SMALL:
         return 1
-    lengths = [min(t.characters // CHARACTERS, scorer.max_length) for t in dataset.trajectories]
-    tokens_of_a_shard = max(1, SHARD * sum(lengths) // max(1, len(lengths)))
-    return max(1, min(WINDOW_BATCHES * scorer.token_budget // tokens_of_a_shard, most))
+    tokens_of_a_shard = max(1, sum(_lengths(scorer, dataset)) // max(1, len(shards)))
+    return max(1, min(WINDOW_BATCHES * scorer.token_budget // tokens_of_a_shard, -(-len(shards) // processes)))
 
 
-def _within(dataset: Dataset, window: range) -> Sequence[Trajectory]:
+def _within(dataset: Dataset, shards: Sequence[range], window: range) -> Sequence[Trajectory]:
     """The trajectories of a window of shards."""
-    return dataset.trajectories[window.start * SHARD : window.stop * SHARD]
+    return dataset.trajectories[shards[window[0]].start : shards[window[-1]].stop]
 
 
-def _write(artefact: Artefact, window: range, scored: Shard) -> None:
+def _write(artefact: Artefact, shards: Sequence[range], window: range, scored: Shard) -> None:
     """Write the shards of a window that are not there yet, in their order."""
+    first = shards[window[0]].start
     for i in window:
         if not artefact.holds(shard_name(i)):
-            start = (i - window.start) * SHARD
-            write_shard(artefact, i, scored.part(start, start + SHARD))
+            write_shard(artefact, i, scored.part(shards[i].start - first, shards[i].stop - first))
 
 
 def _refuse_left_out(dataset: Dataset, left_out: Mapping[str, str]) -> None:
@@ -188,53 +214,75 @@ def _ahead(make: Callable[[U], T], items: Sequence[U]) -> Iterator[T]:
             yield last.result()
 
 
+@dataclass(frozen=True)
+class _Window:
+    """Trajectories that are scored together.
+
+    Attributes:
+        known: by place, those that are scored already.
+        chats: of each of the others.
+        left_out: why one of the others has none.
+    """
+
+    trajectories: Sequence[Trajectory]
+    known: Mapping[int, Shard]
+    chats: Sequence[Sequence[RenderedChat]]
+    left_out: Sequence[str | None]
+
+
 def _render(
-    scorer: Backend, dataset: Dataset, trajectories: Sequence[Trajectory], on_error: OnError
-) -> tuple[list[list[RenderedChat]], list[str | None]]:
-    """The chats of each trajectory, and why one was left out."""
-    chats: list[list[RenderedChat]] = []
-    left_out: list[str | None] = []
-    for t in trajectories:
+    scorer: Backend, dataset: Dataset, trajectories: Sequence[Trajectory], on_error: OnError, known: Known
+) -> _Window:
+    rows = known.rows(trajectories)
+    chats: list[list[RenderedChat]] = [[] for _ in trajectories]
+    left_out: list[str | None] = [None for _ in trajectories]
+    for i, t in enumerate(trajectories):
+        if i in rows:
+            continue
         try:
-            chats.append(scorer.student.renderer.chats(t.messages, scorer.max_length, t.tool_schemas))
-            left_out.append(None)
+            chats[i] = scorer.student.renderer.chats(t.messages, scorer.max_length, t.tool_schemas)
         except InputError as error:
             if on_error == "error":
                 raise InputError(f"{dataset.name}, trajectory {t.id}: {error}") from error
-            chats.append([])
-            left_out.append(str(error))
-    return chats, left_out
+            left_out[i] = str(error)
+    return _Window(trajectories, rows, chats, left_out)
 
 
-def _score(
-    scorer: Backend,
-    dataset: Dataset,
-    trajectories: Sequence[Trajectory],
-    chats: Sequence[Sequence[RenderedChat]],
-    left_out: Sequence[str | None],
-    progress: Advance,
-) -> Shard:
-    scored = [(i, chat) for i, of_one in enumerate(chats) for chat in of_one if chat.turns]
+def _score(scorer: Backend, dataset: Dataset, window: _Window, progress: Advance) -> Shard:
+    for i in window.known:
+        progress(window.trajectories[i].characters, 0)
+    if len(window.known) == len(window.trajectories):
+        return joined([window.known[i] for i in range(len(window.known))])
+    shard = _score_new(scorer, dataset, window, progress)
+    if not window.known:
+        return shard
+    return joined([window.known.get(i) or shard.part(i, i + 1) for i in range(len(window.trajectories))])
+
+
+def _score_new(scorer: Backend, dataset: Dataset, window: _Window, progress: Advance) -> Shard:
+    """The window scored but for what is known, which has no tokens in it."""
+    scored = [(i, chat) for i, of_one in enumerate(window.chats) for chat in of_one if chat.turns]
     trajectory = np.array([i for i, _ in scored], np.int64)
 
     def done(at: int) -> None:
         i, chat = scored[at]
-        progress(trajectories[i].characters if at == np.searchsorted(trajectory, i) else 0, len(chat.ids))
+        progress(window.trajectories[i].characters if at == np.searchsorted(trajectory, i) else 0, len(chat.ids))
 
     try:
         tokens = scorer.score([chat for _, chat in scored], done)
     except NotFinite as error:
-        failed = trajectories[scored[error.chat][0]].id
+        failed = window.trajectories[scored[error.chat][0]].id
         raise InputError(f"{dataset.name}, trajectory {failed}: {error.reason}") from error
-    lengths = np.bincount(trajectory, tokens.lengths, minlength=len(chats)).astype(np.int64)
+    lengths = np.bincount(trajectory, tokens.lengths, minlength=len(window.chats)).astype(np.int64)
     return Shard(
-        ids=[t.id for t in trajectories],
-        problems=[t.problem for t in trajectories],
-        chat_tokens=[max((chat.length for chat in of_one), default=0) for of_one in chats],
-        truncated=[any(chat.truncated for chat in of_one) for of_one in chats],
-        departures=[sum((chat.departures for chat in of_one), Departures()) for of_one in chats],
-        reasons=left_out,
-        tokens=replace(tokens.parted(lengths), repeated=repeats(chats)),
+        ids=[t.id for t in window.trajectories],
+        problems=[t.problem for t in window.trajectories],
+        sha256=[t.sha256 for t in window.trajectories],
+        chat_tokens=[max((chat.length for chat in of_one), default=0) for of_one in window.chats],
+        truncated=[any(chat.truncated for chat in of_one) for of_one in window.chats],
+        departures=[sum((chat.departures for chat in of_one), Departures()) for of_one in window.chats],
+        reasons=window.left_out,
+        tokens=replace(tokens.parted(lengths), repeated=repeats(window.chats)),
     )
 
 

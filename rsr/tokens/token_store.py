@@ -2,8 +2,9 @@
 
 What the engine did not give, NaN or None in memory, is null on disk; a column that an old store lacks is read as None.
 
-A shard holds `SHARD` trajectories in the order of the dataset, as one Parquet file that is either whole or not there: the
-unit of resuming, and of work where several processes score. How many there were changes its numbers within rounding at most.
+A shard holds some trajectories in the order of the dataset, as one Parquet file that is either whole or not there: the unit of
+resuming, and of work where several processes score. `rsr.tokens.score_dataset` cuts a dataset into them. How many processes there were
+changes its numbers within rounding at most.
 """
 
 import os
@@ -23,16 +24,17 @@ from rsr.store.artefacts import Artefact, reading
 from rsr.store.parquet import write_parquet
 from rsr.student.chat import Departures
 from rsr.tokens.tokens import LATER, Tokens
+from rsr.tokens.tokens import joined as joined_tokens
 
 T = TypeVar("T")
 STAGE = "tokens"
 THREADS = 4
-SHARD = 128
 DEPARTURES = [part.name for part in fields(Departures)]
 SCHEMA = pa.schema(
     {
         "id": pa.string(),
         "problem": pa.string(),
+        "sha256": pa.string(),  # of its messages and tools (rsr.data.trajectories.Trajectory)
         "chat_tokens": pa.uint32(),  # of the whole chat, before truncation
         "truncated": pa.bool_(),
         # Where what is scored departs from the trajectory (rsr.student.chat.Departures).
@@ -47,7 +49,7 @@ SCHEMA = pa.schema(
     }
 )
 # How columns are written, not what they hold: floats hardly repeat, but their upper bytes are alike.
-REPEATING = ["id", "problem", "reason", "rank.list.element"]
+REPEATING = ["id", "problem", "sha256", "reason", "rank.list.element"]
 FLOATS = [f"{name}.list.element" for name in ("surprisal", "entropy", "squares", "expected_rank")]
 SPLIT = "BYTE_STREAM_SPLIT"
 
@@ -58,6 +60,7 @@ class Shard:
 
     ids: Sequence[str]
     problems: Sequence[str]
+    sha256: Sequence[str | None]
     chat_tokens: Sequence[int]
     truncated: Sequence[bool]
     reasons: Sequence[str | None]
@@ -70,6 +73,16 @@ class Shard:
             column.name: getattr(self, column.name)[start:stop] for column in fields(self) if column.name != "tokens"
         }
         return Shard(**columns, tokens=self.tokens.part(start, stop))
+
+
+def joined(shards: Sequence[Shard]) -> Shard:
+    """The trajectories of several, in order."""
+    columns = {
+        column.name: [value for shard in shards for value in getattr(shard, column.name)]
+        for column in fields(Shard)
+        if column.name != "tokens"
+    }
+    return Shard(**columns, tokens=joined_tokens([shard.tokens for shard in shards]))
 
 
 @dataclass(frozen=True)
@@ -129,6 +142,7 @@ def write_shard(artefact: Artefact, index: int, shard: Shard) -> None:
         [
             pa.array(shard.ids, pa.string()),
             pa.array(shard.problems, pa.string()),
+            pa.array(shard.sha256, pa.string()),
             pa.array(shard.chat_tokens, pa.uint32()),
             pa.array(shard.truncated, pa.bool_()),
             *(pa.array([getattr(one, name) for one in shard.departures], pa.uint32()) for name in DEPARTURES),
@@ -162,9 +176,11 @@ def read_shard(artefact: Artefact, index: int) -> Shard:
     """
     with reading(artefact.path / shard_name(index), pa.ArrowException):
         on_disk = pq.read_table(artefact.checked(shard_name(index))).combine_chunks()
-        for name in LATER:
+        for name in ("sha256", *LATER):
             if name not in on_disk.column_names:
-                on_disk = on_disk.append_column(name, pa.nulls(len(on_disk), SCHEMA.field(name).type))
+                on_disk = on_disk.add_column(
+                    SCHEMA.names.index(name), name, pa.nulls(len(on_disk), SCHEMA.field(name).type)
+                )
         table = on_disk.cast(SCHEMA)
         lists = [table[name].combine_chunks() for name in ("rank", "surprisal", "entropy")]
         rank, surprisal, entropy = (values.flatten().to_numpy(zero_copy_only=False) for values in lists)
@@ -172,6 +188,7 @@ def read_shard(artefact: Artefact, index: int) -> Shard:
         return Shard(
             ids=table["id"].to_pylist(),
             problems=table["problem"].to_pylist(),
+            sha256=table["sha256"].to_pylist(),
             chat_tokens=table["chat_tokens"].to_pylist(),
             truncated=table["truncated"].to_pylist(),
             departures=[Departures(**row) for row in table.select(DEPARTURES).to_pylist()],

@@ -79,6 +79,23 @@ class Tokens:
         return divide(self.sum(values), self.lengths.astype(np.float64))
 
 
+def joined(parts: Sequence[Tokens]) -> Tokens:
+    """The trajectories of several, in order; statistics that one of them lacks are None."""
+    lengths = np.concatenate([part.lengths for part in parts])
+    columns = {name: [getattr(part, name) for part in parts] for name in LATER}
+    later = {
+        name: None if any(values is None for values in of_each) else np.concatenate(of_each)
+        for name, of_each in columns.items()
+    }
+    return Tokens(
+        np.concatenate([part.rank for part in parts]),
+        np.concatenate([part.surprisal for part in parts]),
+        np.concatenate([part.entropy for part in parts]),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        **later,
+    )
+
+
 def once(
     statistic: Callable[Concatenate[Tokens, P], NDArray[np.float64]],
 ) -> Callable[Concatenate[Tokens, P], NDArray[np.float64]]:

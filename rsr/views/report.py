@@ -1,9 +1,8 @@
 """One page of a ranking and a selection: the decision, what was selected, and examples with their tokens side by side."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from math import isfinite
 from typing import Any
 
 import polars as pl
@@ -22,8 +21,6 @@ from rsr.student.chat import ChatRenderer
 from rsr.tokens.token_store import STAGE, read_shard
 from rsr.views.heatmap import Token, legend, to_html, tokens_of
 from rsr.views.html import render
-from rsr.views.page import data_of
-from rsr.views.plots import Estimate, ranges
 
 SHOWN = 300  # tokens of a response
 ASKED = 1500  # characters of a problem
@@ -66,9 +63,10 @@ def body(material: Material) -> Markup:
         "title": conclusions.title(ranking),
         "basis": conclusions.basis(ranking),
         "decision": conclusions.decision(ranking) if ordered else "",
+        "rightness": _rightness(material),
         "reasons": conclusions.reasons(ranking) if ordered else [],
         "places": _places(material),
-        "picture": _picture(ranking),
+        "ranges": _ranges(ranking),
         "selected": f"{len(chosen.trajectories)} trajectories, of {covered} of {problems} problems",
         "composition": _composition(chosen),
         "left_out": [f"{count} left out: {reason}" for reason, count in chosen.reasons.items()],
@@ -113,18 +111,30 @@ def _value(rows: pl.DataFrame) -> str:
     return number(float(sums[0] / sums[1]))
 
 
-def _picture(ranking: Ranking) -> str:
-    estimates = [Estimate(place.dataset, place.value, place.low, place.high) for place in ranking.places]
-    better = f"{ranking.direction} is better"
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "ranking.png"
-        ranges(
-            {"": estimates},
-            f"{conclusions.title(ranking)} with 95 % intervals, {better}",
-            conclusions.title(ranking),
-            path,
-        )
-        return data_of(path.read_bytes())
+def _rightness(material: Material) -> str:
+    if material.chosen.rule.correct == "ignore":
+        return "whether answers are right was not looked at"
+    verdicts = material.candidates["correct"]
+    return conclusions.rightness(len(verdicts) - verdicts.null_count(), len(verdicts))
+
+
+def _ranges(ranking: Ranking) -> dict[str, Any]:
+    """Where the intervals lie between the ends of all of them, in per cent."""
+    ends = [end for place in ranking.places for end in (place.low, place.high, place.value) if isfinite(end)] or [0.0]
+    lowest, highest = min(ends), max(ends)
+
+    def at(value: float) -> float:
+        return round(100 * (value - lowest) / ((highest - lowest) or 1), 2)
+
+    return {
+        "lowest": number(lowest),
+        "highest": number(highest),
+        "better": f"{ranking.direction} is better",
+        "places": [
+            {"dataset": p.dataset, "low": at(p.low), "width": round(at(p.high) - at(p.low), 2), "value": at(p.value)}
+            for p in ranking.places
+        ],
+    }
 
 
 def _composition(chosen: TrainingSet) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Sampling and accuracy: what must not change an answer, and what is counted apart."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 import torch
 
 from eval import benchmarks, performance, samples
-from eval.model import StudentLM
-from eval.sampling import NucleusSampling, noise
-from eval.settings import Evaluation
+from eval import model as models
+from eval.batches import Batches
+from eval.nucleus import NucleusSampling
+from eval.sampling import noise
+from eval.settings import Evaluation, Way
 from rsr.data.messages import Message
 from rsr.errors import InputError
 from rsr.student import student as students
@@ -43,9 +46,11 @@ def settings(**changes):
 
 
 def answers(student, benchmark, evaluation, root: Path, batch_size=4):
-    lm = StudentLM(student, batch_size, evaluation.seed)
-    found = samples.find(root, "tiny", IDENTITY, benchmark.identity(), evaluation)
-    return samples.read(samples.draw(found, lm, benchmark, evaluation))
+    evaluation = replace(evaluation, batch_size=batch_size)
+    chat = models.of_student(student)
+    found = samples.find(root, "tiny", IDENTITY, benchmark.identity(), evaluation, Way.batches)
+    sampler = Batches(student, chat.end_tokens, evaluation)
+    return samples.read(samples.draw(found, chat, sampler, benchmark, evaluation))
 
 
 # --- sampling ------------------------------------------------------------------------------------------------------
@@ -115,11 +120,10 @@ def test_an_answer_cut_at_the_limit_is_truncated(student, problems, tmp_path):
 @pytest.mark.full
 def test_the_prompt_is_that_of_the_one_renderer_with_its_system_message(student, problems):
     benchmark = problems()
-    lm = StudentLM(student, 4, 0)
-    benchmark.task.build_all_requests(apply_chat_template=True, chat_template=lm.apply_chat_template)
-    for request, document in zip(benchmark.task.instances, benchmark.documents, strict=True):
+    prompts = models.of_student(student).prompts(benchmark)
+    for document in benchmark.documents:
         expected = student.renderer.prompt_ids([Message("system", SYSTEM), Message("user", document["problem"])])
-        assert lm.prompt_ids(request.args[0]) == expected
+        assert prompts[document["id"]] == tuple(expected)
 
 
 @pytest.mark.full
@@ -133,41 +137,42 @@ def test_a_template_without_system_messages_is_an_error_not_a_shorter_prompt(pro
     model = save(tmp_path / "tiny")
     student = students.load(model, dtype="float32", device="cpu", template=str(refusing))
     with pytest.raises(InputError, match="no system"):
-        StudentLM(student, 4, 0).apply_chat_template([{"role": "system", "content": "x"}])
+        models.of_student(student).prompts(problems())
 
 
 @pytest.mark.full
-def test_killed_between_shards_it_goes_on_to_the_same_samples(student, problems, tmp_path, monkeypatch):
-    monkeypatch.setattr(samples, "SHARD", 5)
+def test_killed_in_the_middle_it_goes_on_to_the_same_samples(student, problems, tmp_path):
     benchmark, evaluation = problems(), settings()
     unbroken = answers(student, benchmark, evaluation, tmp_path / "unbroken")
+    chat = models.of_student(student)
+    sampler = Batches(student, chat.end_tokens, replace(evaluation, batch_size=4))
 
     class Killed(Exception):
         pass
 
-    lm = StudentLM(student, 4, 0)
-    generate, calls = lm.generate_until, []
+    class Dying(Batches):
+        def answers(self, requests):
+            for i, answer in enumerate(sampler.answers(requests)):
+                if i == 9:
+                    raise Killed
+                yield answer
 
-    def killed(requests, disable_tqdm=False):
-        calls.append(1)
-        if len(calls) == 2:
-            raise Killed
-        return generate(requests)
-
-    monkeypatch.setattr(lm, "generate_until", killed)
-    found = samples.find(tmp_path, "tiny", IDENTITY, benchmark.identity(), evaluation)
+    dying = Dying(student, chat.end_tokens, evaluation)
+    found = samples.find(tmp_path, "tiny", IDENTITY, benchmark.identity(), evaluation, Way.batches)
     with pytest.raises(Killed):
-        samples.draw(found, lm, benchmark, evaluation)
-    found = samples.find(tmp_path, "tiny", IDENTITY, benchmark.identity(), evaluation)
-    drawn = samples.draw(found, lm, benchmark, evaluation)
-    assert len(calls) == 4  # the first shard, the broken one, and two more
+        samples.draw(found, chat, dying, benchmark, evaluation)
+    with (found.path / samples.ANSWERS / "answers.jsonl").open("ab") as journal:
+        journal.write(b"0123 {torn")
+    counts = list[int]()
+    drawn = samples.draw(found, chat, sampler, benchmark, evaluation, counts.append)
+    assert counts == [9] + [1] * 15
     assert samples.read(drawn).equals(unbroken)
 
 
 @pytest.mark.full
 def test_answers_end_at_the_last_position(student, problems, tmp_path, monkeypatch):
     """Each prompt has the room that it leaves, whatever stands beside it in a batch."""
-    lengths = [len(lm_prompt) for lm_prompt in prompts(student, problems())]
+    lengths = [len(prompt) for prompt in models.of_student(student).prompts(problems()).values()]
     monkeypatch.setattr(student.model.config, "max_position_embeddings", max(lengths) + 4)
     evaluation = settings(max_new_tokens=12)
     drawn = answers(student, problems(), evaluation, tmp_path / "all", batch_size=100)
@@ -179,16 +184,10 @@ def test_answers_end_at_the_last_position(student, problems, tmp_path, monkeypat
 
 @pytest.mark.full
 def test_a_prompt_without_room_is_refused(student, problems, tmp_path, monkeypatch):
-    longest = max(map(len, prompts(student, problems())))
+    longest = max(map(len, models.of_student(student).prompts(problems()).values()))
     monkeypatch.setattr(student.model.config, "max_position_embeddings", longest)
     with pytest.raises(InputError, match=f"a prompt of {longest} tokens leaves no room in the {longest} positions"):
         answers(student, problems(), settings(), tmp_path)
-
-
-def prompts(student, benchmark):
-    lm = StudentLM(student, 4, 0)
-    benchmark.task.build_all_requests(apply_chat_template=True, chat_template=lm.apply_chat_template)
-    return [lm.prompt_ids(request.args[0]) for request in benchmark.task.instances]
 
 
 @pytest.mark.parametrize(
@@ -262,23 +261,13 @@ def test_choices_of_gpqa_are_shuffled_the_same_way_every_time(tmp_path):
 
 def test_accuracy_and_what_is_read_beside_it():
     rng = np.random.default_rng(0)
-    outcomes = rng.choice(["correct", "wrong", "no answer", "unparsable", "timed out"], 400)
-    grades = pl.DataFrame(
-        {
-            "problem": np.repeat(np.arange(100), 4),
-            "sample": np.tile(np.arange(4), 100),
-            "tokens": rng.integers(1, 50, 400),
-            "finish_reason": rng.choice(["stop", "length"], 400),
-            "outcome": outcomes,
-            "correct": outcomes == "correct",
-        }
-    )
+    outcomes = rng.choice(["correct", "wrong", "no answer"], 400)
+    grades = graded(outcomes, tokens=rng.integers(1, 50, 400), finish_reason=rng.choice(["stop", "length"], 400))
     found = performance.performance(grades)
     assert found.accuracy == pytest.approx((outcomes == "correct").mean())
-    assert found.ungradable == pytest.approx(np.isin(outcomes, ["unparsable", "timed out"]).mean())
     assert found.unanswered == pytest.approx((outcomes == "no answer").mean())
     assert found.truncated == pytest.approx((grades["finish_reason"] == "length").mean())
-    assert (found.problems, found.k) == (100, 4)
+    assert (found.problems, found.k, found.ungradable) == (100, 4, 0)
     # The bootstrap over problems has the standard error of a mean of 100 problem means.
     by_problem = (outcomes == "correct").reshape(100, 4).mean(axis=1)
     assert found.error == pytest.approx(by_problem.std() / 10, rel=0.05)
@@ -287,8 +276,26 @@ def test_accuracy_and_what_is_read_beside_it():
     assert shuffled.accuracy == pytest.approx(found.accuracy)
 
 
+def test_what_has_no_verdict_is_neither_right_nor_wrong():
+    outcomes = ["correct", "wrong", "timed out", "unparsable", "correct", "timed out", "timed out", "correct"]
+    nothing = ["timed out", "unparsable", "timed out", "timed out"]
+    found = performance.performance(graded([*outcomes, *nothing]))
+    assert found.accuracy == pytest.approx((1 / 2 + 1) / 2)
+    assert found.ungradable == pytest.approx(8 / 12)
+    assert found.problems == 3
+
+
+def graded(outcomes, **columns):
+    """Grades of four samples a problem."""
+    verdict = {"correct": True, "wrong": False, "no answer": False}
+    n = len(outcomes)
+    columns = {"tokens": [1] * n, "finish_reason": ["stop"] * n} | columns
+    frame = {"problem": np.repeat(np.arange(n // 4), 4), "sample": np.tile(np.arange(4), n // 4), **columns}
+    return pl.DataFrame(frame | {"outcome": outcomes, "correct": [verdict.get(outcome) for outcome in outcomes]})
+
+
 def test_benchmarks_weigh_the_same_however_large():
-    def graded(problems, right):
+    def all_alike(problems, right):
         return pl.DataFrame(
             {
                 "problem": list(range(problems)),
@@ -299,5 +306,5 @@ def test_benchmarks_weigh_the_same_however_large():
             }
         )
 
-    both = performance.overall([graded(500, True), graded(30, False)])
+    both = performance.overall([all_alike(500, True), all_alike(30, False)])
     assert (both.accuracy, both.problems, both.low, both.high) == (0.5, 530, 0.5, 0.5)

@@ -74,6 +74,18 @@ def test_the_page_in_a_browser(browser, run, tmp_path):
     assert problems == []
 
 
+def test_a_page_loads_and_runs_nothing_that_has_found_its_way_in(browser, tmp_path):
+    found = '<img src="http://127.0.0.1:9/x.png"><script>alert(1)</script><p onclick="alert(2)" style="background:url(http://127.0.0.1:9/y)">p</p>'
+    (tmp_path / "page.html").write_text(page("Title", Markup(found)))
+    tab, problems = browser.new_page(), []
+    tab.on("requestfinished", lambda request: problems.append(request.url))
+    tab.on("requestfailed", lambda request: problems.append(f"{request.url}: {request.failure}"))
+    tab.on("dialog", lambda dialog: problems.append("a dialog opened"))
+    tab.goto(f"file://{tmp_path / 'page.html'}")
+    tab.locator("p").first.click()
+    assert not [problem for problem in problems if not problem.startswith(("file:", "data:")) and "csp" not in problem]
+
+
 def test_a_title_is_text():
     assert "<b>" not in page("<b>bold</b>", Markup())
 

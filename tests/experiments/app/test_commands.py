@@ -78,11 +78,12 @@ def test_what_is_no_text_is_refused_in_one_line(tmp_path):
 
 
 @pytest.mark.full
-def test_ctrl_c_is_one_line_and_status_130_while_modules_are_imported(tmp_path):
+@pytest.mark.parametrize(("by", "how"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_signal_is_one_line_while_modules_are_imported(tmp_path, by, how):
     command = [sys.executable, str(ROOT / "experiments" / "score.py"), "student=smollm2", f"paths.outputs={tmp_path}"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path)
     while "polars" not in Path(f"/proc/{process.pid}/maps").read_text():
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(by)
     _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (130, "interrupted: what is finished is kept, the same command goes on\n")
+    assert (process.returncode, said) == (128 + by, f"{how}: what is finished is kept, the same command goes on\n")

@@ -7,8 +7,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments.app.shared_configs import ROOT, TeachersConfig
+from experiments.app import entry
+from experiments.app.shared_configs import ROOT, StudentConfig, TeachersConfig
 from experiments.paper.published import read
+from rsr.errors import InputError
 
 CONFIGS = ROOT / "configs"
 PRIMARY = sorted(p.stem for p in CONFIGS.glob("*.yaml"))
@@ -37,7 +39,8 @@ def test_primary_configs_compose(primary):
 @pytest.mark.parametrize(("group", "option"), GROUPS)
 def test_every_option_composes(group, option):
     student = [] if group == "student" else ["student=smollm2"]
-    OmegaConf.to_object(composed("beyond_sft", f"{group}={option}", *student))  # which has every group
+    command = "plan" if group == "plan" else "beyond_sft"  # which has every other group
+    OmegaConf.to_object(composed(command, f"{group}={option}", *student))
 
 
 def test_every_primary_config_belongs_to_an_entry_point():
@@ -101,3 +104,29 @@ def test_adapters_are_asked_for_on_the_command_line():
 def test_what_a_student_brings_goes_with_the_marks_of_a_sweep(run, arguments):
     result = run("correlation.py", *arguments, "--help")
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("primary", PRIMARY)
+def test_help_is_given_without_a_student(primary, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [f"{primary}.py", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(f"experiments.{primary}").main()
+    assert ended.value.code == 0
+    assert "== Config ==" in capsys.readouterr().out
+
+
+def test_a_key_in_a_url_is_in_no_record(monkeypatch):
+    given = "judge.endpoint=https://user:password@host/v1"
+    monkeypatch.setattr(entry, "_running", ("score", composed("score", "student=smollm2", given)))
+    monkeypatch.setattr(entry, "_TYPED", ["experiments/score.py", given])
+    recorded = entry.composed()
+    assert recorded is not None and "endpoint: https://***@host/v1" in recorded
+    assert "password" not in recorded + entry.command_line()
+    again = OmegaConf.merge(composed("score", "student=smollm2"), {"judge": OmegaConf.create(recorded).judge})
+    with pytest.raises(InputError, match=r"judge\.endpoint: its key is hidden"):
+        OmegaConf.to_object(again)
+
+
+def test_a_student_that_is_not_there_is_refused_when_it_is_named():
+    with pytest.raises(InputError, match=r"\./gone: no such model folder"):
+        StudentConfig("gone", "./gone")

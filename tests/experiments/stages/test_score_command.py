@@ -92,7 +92,7 @@ def test_a_sweep_over_dtypes_makes_stores_of_their_own(run, tmp_path, model, dat
 
 
 def test_two_processes_give_the_shards_of_one(tmp_path, model):
-    write_teacher(tmp_path / "data", "qwq", 300)
+    write_teacher(tmp_path / "data", "qwq", 300, reply="1 + 2 = 3. " * 15)
     arguments = [f"student={model}", f"teachers={tmp_path / 'data'}", "scoring.device=cpu", "scoring.dtype=float32"]
     score = [str(ROOT / "experiments" / "score.py"), *arguments]
     launch = [
@@ -110,7 +110,7 @@ def test_two_processes_give_the_shards_of_one(tmp_path, model):
     )
     subprocess.run([sys.executable, *score, f"paths.outputs={tmp_path / 'one'}"], **quiet)
     subprocess.run([*launch, *score, f"paths.outputs={tmp_path / 'two'}"], **quiet)
-    assert len(shards(tmp_path / "one")) == 3
+    assert len(shards(tmp_path / "one")) > 2
     assert shards(tmp_path / "one") == shards(tmp_path / "two")
 
 
@@ -122,8 +122,8 @@ def finished_shards(outputs):
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_content(tmp_path, model):
-    write_teacher(tmp_path / "data", "qwq", 128 * 8)
-    write_teacher(tmp_path / "data", "gpt-4o", 128 * 8)
+    for teacher in ("qwq", "gpt-4o"):
+        write_teacher(tmp_path / "data", teacher, 300, reply="1 + 2 = 3. " * 15)
 
     def start(outputs):
         command = [sys.executable, str(ROOT / "experiments" / "score.py"), f"student={model}", "scoring.dtype=float32"]

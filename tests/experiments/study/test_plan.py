@@ -10,8 +10,11 @@ from omegaconf import OmegaConf
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 import experiments.plan  # noqa: F401  registers its schema
+from experiments.app.entry import _open
 from experiments.app.shared_configs import ROOT
 from experiments.study import cost_model, plan
+from rsr.errors import InputError
+from tests.clients import teachers
 from train import memory
 from train.memory import Shape, Spread
 
@@ -148,3 +151,46 @@ def test_the_documented_table_is_the_computed_one(checkpointing):
     ways = [(Spread.none, 1), (Spread.fsdp, 8), (Spread.offloaded, 8)]
     of = {(way, n): memory.of_training(QWEN14B, 32_768, n, way, checkpointing=checkpointing) for way, n in ways}
     assert plan.memory_table(of, 141e9) in (ROOT / "docs/cluster.md").read_text()
+
+
+def test_adapters_of_a_real_model_have_the_parameters_that_the_plan_counts():
+    from peft import LoraConfig, get_peft_model
+
+    config = LlamaConfig(**SMALL, num_hidden_layers=2)
+    lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear")
+    with torch.device("meta"):
+        model = get_peft_model(LlamaForCausalLM(config), lora)
+    shape = memory.of_config(config)
+    assert shape is not None
+    assert shape.adapters(4) == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_adapters_take_less_memory_time_and_disk():
+    full, adapters = (
+        cost_model.of_study(composed("student=qwen7b", f"student.training.lora.rank={rank}")) for rank in (0, 16)
+    )
+    (one,) = adapters.memory.values()  # they are trained on one device
+    whole = full.memory[Spread.none, 1]
+    assert one.optimiser < whole.optimiser / 50 and one.activations == whole.activations
+    assert one.weights > whole.weights
+    trained, all_trained = adapters.stages[1], full.stages[1]
+    assert trained.hours == pytest.approx(
+        3 / 4 * all_trained.hours
+    )  # forward, back and again, without those of weights
+    assert trained.disk < all_trained.disk
+
+
+def test_on_a_cpu_its_hours_are_said(tmp_path, monkeypatch):
+    """SmolLM2 without network, wheel or tokenizer: lengths are guessed."""
+    monkeypatch.setattr("experiments.stages.students.model_of", _nothing_at_hand)
+    own = _open(f"teachers={teachers(tmp_path / 'data')}")
+    config = composed("student=smollm2", "evaluation=gsm8k", "plan=cpu", own)
+    lines = plan.plan(config)
+    assert any("CPU-hours" in line for line in lines)
+    assert any(
+        "lengths guessed from characters: the student's tokenizer is not at hand (no network)" in line for line in lines
+    )
+
+
+def _nothing_at_hand(*args):
+    raise InputError("no network")

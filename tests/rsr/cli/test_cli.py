@@ -194,6 +194,21 @@ def test_any_metric_of_a_student_and_data_ranks_and_selects(tmp_path, model, mon
     assert "influence_score needs more than a student and data" in capfd.readouterr().err
 
 
+def test_a_sample_of_a_scored_sample_scores_nothing_and_what_is_scored_first_is_said(
+    tmp_path, model, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    common = ["--student", str(model), str(teachers(tmp_path / "data", 10)), "--dtype", "float32"]
+    assert rsr.cli.run(["rank", *common, "--sample", "8"]) == 0
+    out, err = capfd.readouterr()
+    assert f"2 of 2 datasets are not scored as a whole under {model.name}: that comes first" in err
+    assert "whether answers are right is known for 16 of 16 trajectories" in out
+    assert rsr.cli.run(["rank", *common, "--sample", "4"]) == 0
+    assert "nothing is scored anew" in capfd.readouterr().err
+    assert rsr.cli.run(["score", *common]) == 0
+    assert "of the text was scored before, the rest is scored anew" in capfd.readouterr().err
+
+
 def test_scores_in_another_dtype_are_named(tmp_path, model, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     path = write(tmp_path / "a.jsonl", [chat(0, "x")])
@@ -315,7 +330,7 @@ def test_a_selection_may_be_of_the_size_of_another(tmp_path, loaded, model, monk
     longest: dict[str, Any] = {"metric": "avg_token_length", "correct": "ignore"}
     whole = rsr.select(scores, data, **longest).choice.chosen
     for by in ("rows", "tokens"):
-        chosen = rsr.select(scores, data, **longest, match=(by, "small"))  # type: ignore[arg-type]
+        chosen = rsr.select(scores, data, **longest, match=(by, "small"))
         assert chosen.choice.chosen.join(whole, on="trajectory", how="anti").is_empty()
         assert [record["id"] for record in chosen.records] == chosen.choice.chosen["trajectory"].to_list()
         assert len(chosen.choice.left_out) == 12 - len(chosen.records) and chosen.reasons[f"beyond the {by} of small"]
@@ -420,13 +435,15 @@ def test_the_order_of_files_and_rows_changes_nothing(tmp_path, loaded):
     assert contents[0] == contents[1] == contents[2]
 
 
-def test_overlap_with_an_evaluation_set_is_listed(tmp_path, loaded):
+def test_what_overlaps_with_an_evaluation_set_is_listed_and_left_out(tmp_path, loaded):
     problem = "A train leaves at noon and another leaves an hour later, so which of the two arrives first of all?"
     path = write(tmp_path / "a.jsonl", [chat(0, f"You ask: {problem} \\boxed{{42}}", id="p"), chat(1, "No.", id="q")])
     write(tmp_path / "eval.jsonl", [{"id": "e1", "problem": problem}])
     scores = rsr.score(loaded, path, outputs=tmp_path / "out")
     chosen = rsr.select(scores, path, against=[tmp_path / "eval.jsonl"])
     assert chosen.overlaps[0].hits == {"a, p": ["e1"]}
+    assert [t.id for t in chosen.trajectories] == ["q"]
+    assert chosen.reasons == {"overlapping with eval.jsonl": 1}
     chosen.write(tmp_path / "new")
     manifest = json.loads((tmp_path / "new" / "manifest.json").read_text())
     assert manifest["overlaps"][0]["hits"] == {"a, p": ["e1"]}

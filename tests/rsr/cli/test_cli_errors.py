@@ -291,10 +291,17 @@ def test_a_folder_that_is_read_only(place, tmp_path):
     one_line(result, 1, "outputs: cannot be written: Permission denied")
 
 
-@pytest.mark.parametrize("moment", ["loading", "scoring"])
-def test_interrupted_it_goes_on(place, moment, monkeypatch):
-    data, outputs = place / f"long-{moment}", place / f"out-{moment}"
-    given = replies("a", 128 * 4, "Let us add one and two. ")
+@pytest.mark.parametrize(
+    ("moment", "by", "said"),
+    [
+        ("loading", signal.SIGINT, "interrupted"),
+        ("scoring", signal.SIGINT, "interrupted"),
+        ("scoring", signal.SIGTERM, "terminated"),
+    ],
+)
+def test_interrupted_it_goes_on(place, moment, by, said, monkeypatch):
+    data, outputs = place / f"long-{moment}-{said}", place / f"out-{moment}-{said}"
+    given = replies("a", 128 * 2, "Let us add one and two. " * 8)
     write(data / "a" / "gen1.jsonl", [chat(i, r, id=f"p{i}") for i, r in enumerate(given)])
     few = ["--token-budget", "64"]  # so that shards are scored one by one
     command = [sys.executable, "-m", "rsr", *SCORE, str(data), "--outputs", outputs.name, "--dtype", "float32", *few]
@@ -303,19 +310,19 @@ def test_interrupted_it_goes_on(place, moment, monkeypatch):
         time.sleep(0.01)
     while moment == "scoring" and not list(outputs.rglob("shard-*.parquet")):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(by)
     out, err = process.communicate()
-    assert process.returncode == 130
-    assert err.splitlines()[-1] == "interrupted: what is finished is kept, the same command goes on"
+    assert process.returncode == 128 + by
+    assert err.splitlines()[-1] == f"{said}: what is finished is kept, the same command goes on"
     assert "Traceback" not in err and out == ""
     if moment == "loading":
         return
     before = {p.name: p.stat().st_mtime_ns for p in outputs.rglob("shard-*.parquet")}
-    assert 0 < len(before) < 4
+    assert before
     monkeypatch.chdir(place)
     assert rsr_here(command[3:]) == 0
     after = {p.name: p.stat().st_mtime_ns for p in outputs.rglob("shard-*.parquet")}
-    assert len(after) == 4
+    assert len(after) > len(before)
     assert before.items() <= after.items()
 
 

@@ -43,8 +43,11 @@ def test_a_sample_is_the_same_problems_in_any_order_and_any_file(tmp_path):
 def test_places_may_be_named_and_are_read_in_the_order_of_names(tmp_path):
     path = write(tmp_path / "a" / "gen1.json", [chat(0, "x")])
     other = write(tmp_path / "b" / "gen1.json", [chat(0, "y")])
-    with pytest.raises(InputError, match="are both called 'gen1'"):
-        discovery.read([path, other])
+    for places in ([path, other], [path.parent, other.parent]):
+        with pytest.raises(
+            InputError, match=rf"are both called 'gen1': name them, as in a={path} b={other}, or give the folder"
+        ):
+            discovery.read(places)
     assert [s.dataset.name for s in discovery.read([f"z={path}", f"y={other}"])] == ["y", "z"]
 
 

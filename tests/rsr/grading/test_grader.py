@@ -148,6 +148,37 @@ def test_verdicts_do_not_hang_on_the_load() -> None:
 
 
 @pytest.mark.full
+def test_what_times_out_under_load_is_judged_again_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that gets no processor until even the wall limit is over has said nothing of its pair."""
+    monkeypatch.setattr("rsr.grading.grader.WALL_LIMIT", 1)
+    before = set(children(os.getpid()))
+    with Grader(workers=1, timeout=1.5) as grader:
+        grader.grade([("1", r"\boxed{1}")])
+        (worker,) = set(children(os.getpid())) - before
+        os.kill(worker, signal.SIGSTOP)
+        grades = grader.grade([("6", r"\boxed{\frac{12}{2}}"), ("7", r"\boxed{7}")])
+    assert [grade.outcome for grade in grades] == [Outcome.CORRECT, Outcome.CORRECT]
+    assert set(children(os.getpid())) == before
+
+
+@pytest.mark.full
+def test_busy_cores_change_no_verdict() -> None:
+    """Beside four processes that compute without a pause, a pair that hangs times out and all others have their verdicts."""
+    pairs = [(str(i), rf"\boxed{{\frac{{{2 * i}}}{{2}}}}") for i in range(1, 9)] + [("1", HANGS)]
+    spin = [sys.executable, "-c", "while True: pass"]
+    busy = [subprocess.Popen(spin) for _ in range(4)]
+    try:
+        with Grader(workers=2, timeout=0.5) as grader:
+            grades = grader.grade(pairs)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert [grade.outcome for grade in grades] == [Outcome.CORRECT] * 8 + [Outcome.TIMED_OUT]
+    assert grades[-1].verdict is None
+
+
+@pytest.mark.full
 def test_no_process_is_left() -> None:
     before = children(os.getpid())
     with Grader(timeout=1) as grader:

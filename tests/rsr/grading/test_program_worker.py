@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.faults.injections import DECEIVED, FORGED
 from eval import benchmarks
-from rsr.grading import program_worker
-from rsr.grading.grader import Grader, Kind, Outcome
+from rsr.grading import program_worker, sandbox
+from rsr.grading.grader import WORKERS, Grader, Kind, Outcome
 
 pytestmark = pytest.mark.full
 
@@ -60,6 +61,47 @@ def test_what_is_forbidden_fails(grader, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
+def test_no_program_forges_its_verdict(grader):
+    pairs = [(tests, f"```python\n{program}\n```") for program in FORGED.values() for tests in DECEIVED]
+    found = [grade.outcome for grade in grader.grade(pairs)]
+    assert [pair for pair, outcome in zip(pairs, found, strict=True) if outcome is not Outcome.WRONG] == []
+    assert set(outcomes(grader, ["f = lambda: 41"], DECEIVED[0])) == {Outcome.CORRECT}
+
+
+def test_a_program_does_not_see_an_earlier_ones_tests():
+    """Nor the answers of another program to the same problem."""
+    search = "import ctypes, sys\nf = lambda: [line for line in open('/proc/self/maps')]"  # no file is read
+    frames = (
+        "import sys\nf = lambda: 'secret' + '-words' in repr([sys._getframe(i).f_locals for i in range(9) if i < 5])"
+    )
+    with Grader(workers=1, timeout=3, kind=Kind.programs) as grader:
+        secret = ("word = 'secret-words'\nassert f()", "```\nf = lambda: 'secret-words'\n```")
+        found = grader.grade(
+            [secret, ("assert f() is False", f"```\n{frames}\n```"), ("assert f()", f"```\n{search}\n```")]
+        )
+    assert [grade.outcome for grade in found] == [Outcome.CORRECT, Outcome.CORRECT, Outcome.WRONG]
+
+
+def test_tests_use_a_program_as_if_it_were_here(grader):
+    uses = {
+        "assert f() == (1, [2, {3: {4}}], b'5', 6j, 7.5, 2 ** 99, None, True)": "f = lambda: (1, [2, {3: {4}}], b'5', 6j, 7.5, 2 ** 99, None, True)",
+        "x = [3, 1]\nf(x)\nassert x == [1, 3]": "f = lambda x: x.sort()",
+        "assert list(f(3)) == [0, 1, 2]": "def f(n):\n    yield from range(n)",
+        "a = Node(1)\na.next = Node(2)\nassert a.next.value == 2 and total(a) == 3": "class Node:\n    next = None\n    def __init__(self, value):\n"
+        "        self.value = value\ndef total(n):\n    return n.value + total(n.next) if n else 0",
+        "try:\n    f()\nexcept ValueError as error:\n    assert 'odd' in str(error)\nelse:\n    assert False": "class Odd(ValueError):\n    pass\ndef f():\n    raise Odd('odd')",
+        "assert f(lambda x: x + 1, [1, 2]) == [2, 3]": "f = lambda g, x: list(map(g, x))",
+        "assert f(b=1, a=2) == 1 and LIMIT == [5]": "LIMIT = [5]\nf = lambda a, b: a - b",
+        "assert sum(10, 15) == 6": "def sum(a, b):\n    return 6",
+        "from fractions import Fraction\nassert f() == Fraction(1, 3)": "from fractions import Fraction\nf = lambda: Fraction(1, 3)",
+        "from collections import Counter\nassert f('aab') == Counter('aab') == {'a': 2, 'b': 1}": "from collections import Counter\nf = Counter",
+    }
+    found = [
+        grade.outcome for grade in grader.grade([(tests, f"```\n{program}\n```") for tests, program in uses.items()])
+    ]
+    assert dict(zip(uses, found, strict=True)) == dict.fromkeys(uses, Outcome.CORRECT)
+
+
 def test_limits_hold_and_others_go_on(grader):
     greedy = [
         "while True: pass",
@@ -75,18 +117,18 @@ def test_limits_hold_and_others_go_on(grader):
 def test_a_program_dies_with_its_worker():
     """One that waits for ever uses no processor time, so that nothing else would end it."""
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
-    worker: Any = subprocess.Popen([sys.executable, "-I", "-S", program_worker.__file__, "100"], text=True, **pipes)
+    worker: Any = subprocess.Popen([sys.executable, *WORKERS[Kind.programs], "100"], text=True, **pipes)
     assert worker.stdout.readline() == "correct\n"
     stuck = "import _thread\nlock = _thread.allocate_lock()\nlock.acquire()\nlock.acquire()"
     worker.stdin.write(json.dumps(["", stuck]) + "\n")
     worker.stdin.flush()
     children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children")
-    until(lambda: children.read_text())
-    program = Path("/proc", children.read_text().strip())
-    until(lambda: "Seccomp:\t2" in status(program))
+    until(lambda: len(children.read_text().split()) == 2)
+    confined = [Path("/proc", child) for child in children.read_text().split()]  # the program and its tests
+    until(lambda: all("Seccomp:\t2" in status(process) for process in confined))
     worker.kill()
     worker.communicate()
-    until(lambda: not status(program) or "State:\tZ" in status(program))
+    until(lambda: all(not status(process) or "State:\tZ" in status(process) for process in confined))
 
 
 def status(process):
@@ -159,6 +201,6 @@ def test_mbpp_shows_its_tests_and_is_graded_by_them(grader, tmp_path):
 
 
 def test_filters_fit_their_machines():
-    for machine in program_worker.CALLS:
-        code = program_worker.filter_of(machine)
-        assert len(code) == 8 * (len(program_worker.CALLS[machine]) + 5)
+    for machine in sandbox.CALLS:
+        code = sandbox.filter_of(machine)
+        assert len(code) == 8 * (len(sandbox.CALLS[machine]) + 5)

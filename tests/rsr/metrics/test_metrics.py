@@ -270,6 +270,8 @@ def test_a_metric_of_ones_own_is_one_function():
 def test_unknown_names_are_refused():
     with pytest.raises(InputError, match=r"unknown metric 'rrs': did you mean 'rsr'\?"):
         by_name("rrs")
+    with pytest.raises(InputError, match=r"did you mean .*'avg_surprisal'"):
+        by_name("surprisal")
     with pytest.raises(InputError, match=r"rsr has no preset 'r_max=7'"):
         METRICS["rsr"](tokens_of([[(1, 1.0, 0)]]), "r_max=7")
     with pytest.raises(InputError, match="not computed from token statistics"):

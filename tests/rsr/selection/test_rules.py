@@ -142,8 +142,16 @@ def test_a_missing_score_is_never_selected():
     assert choice.left_out["reason"].to_list() == ["without a score"] * 2
 
 
+def test_what_overlaps_with_an_evaluation_set_makes_room_for_another_answer():
+    choice = choose(of(1.0, 2.0, 3.0, overlap=["test.jsonl", None, None]), "lower", Rule())
+    assert names(choice.chosen) == ["1"]
+    assert (
+        dict(zip(names(choice.left_out), choice.left_out["reason"], strict=True))["0"] == "overlapping with test.jsonl"
+    )
+
+
 def test_nothing_that_can_be_selected_is_said():
-    with pytest.raises(InputError, match="all of 2 candidates are not known to be correct"):
+    with pytest.raises(InputError, match=r"all of 2 candidates are not known to be correct: .*--answer 'last number'"):
         choose(of(1.0, 2.0, correct=[False, False]), "lower", Rule(correct="only"))
     with pytest.raises(InputError, match="all of 1 candidates are beyond the budget of 5 tokens"):
         choose(of(1.0).with_columns(tokens=pl.lit(9, pl.Int64)), "lower", Rule(tokens=5))

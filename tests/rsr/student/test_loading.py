@@ -78,6 +78,31 @@ def test_an_index_that_names_other_files_is_refused(tmp_path, name, message):
         students.load(folder)
 
 
+@pytest.mark.parametrize("name", ["../w.safetensors", "/tmp/w.safetensors", "weights.bin", "adapter_model.bin", 5])
+def test_a_configuration_that_names_other_files_is_refused(tmp_path, name):
+    config = json.loads((folder := save(tmp_path / "s")).joinpath("config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"transformers_weights": name}))
+    with pytest.raises(InputError, match=r"config\.json: names .*, which is no safetensors file of its folder"):
+        students.check(folder)
+
+
+def test_identity_covers_the_files_that_a_configuration_names(tmp_path):
+    """An index in a folder of its own names files of the model's folder, as the loader reads them."""
+    folder = save(tmp_path / "s")
+    shard(folder, "one.safetensors")
+    (folder / "of").mkdir()
+    (folder / "model.safetensors.index.json").rename(folder / "of" / "a.safetensors.index.json")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"transformers_weights": "of/a.safetensors.index.json"}))
+    base = students.load(folder).identity
+    rewrite(
+        folder,
+        lambda weights: weights.update({"model.norm.weight": 2 * weights["model.norm.weight"]}),
+        "one.safetensors",
+    )
+    assert students.load(folder).identity != base
+
+
 def test_identity_covers_an_adapter_and_its_configuration(tmp_path):
     folder = save(tmp_path / "s")
     plain = students.load(folder, dtype="float32").identity["model"]

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from benchmarks import gpu
 from rsr.data.messages import Message
-from rsr.data.trajectories import Dataset, Trajectory
+from rsr.data.trajectories import Dataset, Trajectory, parse, read
 from rsr.errors import InputError
 from rsr.metrics import by_name
 from rsr.metrics.aggregate import dataset_scores, trajectory_scores
@@ -34,7 +35,10 @@ from rsr.tokens.engine import Scorer, batches
 from rsr.tokens.score_dataset import score_dataset
 from rsr.tokens.settings import Scoring
 from rsr.tokens.token_store import write_shard
+from tests.clients import write
 from tests.models import save, together
+
+cut = stage._shards
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,11 @@ def scorer(folder):
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch):
-    monkeypatch.setattr(stage, "SHARD", 4)
+    def by_four(scorer, dataset):
+        n = len(dataset.trajectories)
+        return [range(i, min(i + 4, n)) for i in range(0, n, 4)]
+
+    monkeypatch.setattr(stage, "_shards", by_four)
 
 
 def trajectory(i, reply=None):
@@ -161,7 +169,9 @@ def test_scoring_again_computes_nothing(scorer, tmp_path, monkeypatch):
 
 
 def windows(monkeypatch, shards):
-    monkeypatch.setattr(stage, "_window", lambda scorer, dataset, most: min(shards, most))
+    monkeypatch.setattr(
+        stage, "_window", lambda scorer, dataset, cut, processes: min(shards, -(-len(cut) // processes))
+    )
 
 
 @pytest.mark.parametrize(("window", "interrupted_at"), [(1, 0), (1, 1), (1, 2), (2, 1), (3, 0)])
@@ -217,28 +227,88 @@ def test_shards_are_the_same_whatever_the_window(folder, tmp_path_factory, lengt
         near(one.tokens, other.tokens)
 
 
+def of_lengths(lengths):
+    """A dataset whose trajectories are guessed to have so many tokens."""
+    return replace(
+        DATASET, trajectories=tuple(trajectory(i, "x" * stage.CHARACTERS * n) for i, n in enumerate(lengths))
+    )
+
+
+def shards_of(data, max_length=32_768):
+    return cut(SimpleNamespace(max_length=max_length), data)
+
+
+def test_a_shard_is_a_share_of_its_dataset_within_bounds():
+    def tokens(data):
+        return [
+            sum(t.characters // stage.CHARACTERS for t in data.trajectories[s.start : s.stop]) for s in shards_of(data)
+        ]
+
+    long_chats = of_lengths([8_000] * 12)
+    assert [len(s) for s in shards_of(long_chats)] == [
+        4,
+        4,
+        4,
+    ]  # a kill loses a third, where 128 were a shard it lost all
+    assert max(tokens(of_lengths([10] * 9_000))) <= stage.LEAST
+    large = of_lengths([7_000] * 600)
+    assert len(tokens(large)) >= stage.SHARE and max(tokens(large)) <= 600 * 7_000 // stage.SHARE + 10
+    one = of_lengths([5, 200_000, 5])
+    assert [len(s) for s in shards_of(one, 10**6)] == [1, 1, 1]
+    assert [len(s) for s in shards_of(one, 16_000)] == [3]  # of a chat that is cut only what is scored counts
+    assert shards_of(replace(DATASET, trajectories=())) == []
+
+
+def test_shards_follow_from_content_alone(tmp_path):
+    records = [
+        {"messages": [m.as_dict() for m in t.messages]} for t in of_lengths([3_000, 40, 20_000] * 8).trajectories
+    ]
+    file = write(tmp_path / "a.jsonl", records)
+    assert shards_of(read(file, "a")) == shards_of(parse(((str(i), r) for i, r in enumerate(records)), "b"))
+
+
+def test_a_kill_within_a_small_dataset_of_long_chats_keeps_what_was_scored(scorer, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "_shards", cut)
+    monkeypatch.setattr(stage, "LEAST", 2**10)
+    data, real, scored = of_lengths([400] * 6), Scorer.score, []
+
+    def breaking(self, chats, *rest):
+        scored.append(len(chats))
+        if len(scored) == 3:
+            raise KeyboardInterrupt
+        return real(self, chats, *rest)
+
+    monkeypatch.setattr(Scorer, "score", breaking)
+    with pytest.raises(KeyboardInterrupt):
+        score_dataset(scorer, data, tmp_path)
+    store = score_dataset(scorer, data, tmp_path)
+    assert scored == [2, 2, 2, 2]  # the last two alone are scored again
+    assert [len(shard.ids) for shard in store] == [2, 2, 2]
+
+
 @pytest.mark.parametrize(
     ("lengths", "budget", "count", "in_shards"),
     [
         (gpu.WORK["135M"].lengths, 29_127, 5_000, 0.3),
         (gpu.WORK["1.5B"].lengths, 10_922, 5_000, 0.002),
         (gpu.WORK["7B"].lengths, 4_681, 5_000, 0.0),
-        (gpu.WORK["135M"].lengths, 2_048, 5_000, 0.02),
+        (gpu.WORK["135M"].lengths, 2_048, 5_000, 0.015),
     ],
 )
-def test_padding_stays_under_three_percent(monkeypatch, lengths, budget, count, in_shards):
-    monkeypatch.setattr(stage, "SHARD", token_store.SHARD)
+def test_padding_stays_under_three_percent(lengths, budget, count, in_shards):
     drawn = replace(lengths, chats=count).draw()
+    data, engine = of_lengths(drawn), SimpleNamespace(token_budget=budget, max_length=32_768)
+    shards = shards_of(data)
+    window = stage._window(engine, data, shards, 1)
 
-    def padding(trajectories):
-        parts = [drawn[i : i + trajectories] for i in range(0, count, trajectories)]
+    def padding(number):
+        ends = [shards[i].start for i in range(0, len(shards), number)] + [count]
+        parts = [drawn[a:b] for a, b in pairwise(ends)]
         padded = sum(len(g) * max(p[i] for i in g) for p in parts for g in batches(p, budget))
         return 1 - sum(drawn) / padded
 
-    data = replace(DATASET, trajectories=tuple(trajectory(i, "x" * stage.CHARACTERS * n) for i, n in enumerate(drawn)))
-    window = stage._window(SimpleNamespace(token_budget=budget, max_length=32_768), data, 40)
-    assert in_shards <= padding(token_store.SHARD)
-    assert padding(token_store.SHARD * window) < 0.03
+    assert in_shards <= padding(1)
+    assert padding(window) < 0.03
 
 
 def test_memory_that_runs_out_is_recorded_and_changes_nothing(scorer, tmp_path):
@@ -446,12 +516,24 @@ def test_shards_round_trip(tmp_path):
     )
     departures = [Departures(), Departures(1, 2, 3, 4), Departures()]
     shard = token_store.Shard(
-        ["a", "b", "c"], ["p", "q", "r"], [1, 2, 3], [False, True, False], [None, None, "why"], departures, tokens
+        ["a", "b", "c"],
+        ["p", "q", "r"],
+        ["x", "y", None],
+        [1, 2, 3],
+        [False, True, False],
+        [None, None, "why"],
+        departures,
+        tokens,
     )
     artefact = artefacts.find_or_begin(tmp_path, "tokens", "x", {"a": 1})
     token_store.write_shard(artefact, 0, shard)
     back = token_store.read_shard(artefact, 0)
-    assert (back.ids, back.problems, back.chat_tokens) == (shard.ids, shard.problems, shard.chat_tokens)
+    assert (back.ids, back.problems, back.sha256, back.chat_tokens) == (
+        shard.ids,
+        shard.problems,
+        shard.sha256,
+        shard.chat_tokens,
+    )
     assert (back.truncated, back.reasons, back.departures) == (shard.truncated, shard.reasons, departures)
     for name in ("rank", "surprisal", "entropy", "offsets"):
         assert np.array_equal(getattr(back.tokens, name), getattr(tokens, name))
@@ -488,7 +570,7 @@ try:
     n = 200_000
     rng = np.random.default_rng(0)
     tokens = Tokens(rng.integers(1, 99, n).astype(np.uint32), *rng.random((2, n)).astype(np.float32), np.array([0, n]))
-    token_store.write_shard(artefact, 0, token_store.Shard(["t"], ["p"], [n], [False], [None], [Departures()], tokens))
+    token_store.write_shard(artefact, 0, token_store.Shard(["t"], ["p"], ["s"], [n], [False], [None], [Departures()], tokens))
 except InputError as error:
     print(error)
 """
