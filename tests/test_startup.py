@@ -89,8 +89,7 @@ def test_an_answer_is_found_once_and_by_everything_it_follows_from(tmp_path, mon
     assert ask({"a": 1}) == 1
     for path in tmp_path.rglob("*.json"):
         path.write_text("{")
-    with pytest.raises(InputError, match="remove it"):
-        ask({"a": 1})
+    assert ask({"a": 1}) == 5  # what is damaged is asked anew
 
 
 def test_a_model_folder_is_known_by_its_content(tmp_path):

@@ -40,9 +40,10 @@ def test_tiles_give_the_loss_and_gradients_of_whole_logits(base, tmp_path, monke
     rows = training_rows(base.renderer, dataset(), 600, Overlong.error)
     trainer = sft._trainer(base, rows, settings, tmp_path, Tracking(), lambda step, steps: None)
     batch = next(iter(trainer.get_train_dataloader()))
-    untiled = copy.deepcopy(trainer.model)
+    model: Any = trainer.model
+    untiled = copy.deepcopy(model)
     with Largest() as largest:
-        loss = trainer.compute_loss(trainer.model, dict(batch))
+        loss = trainer.compute_loss(model, dict(batch))
         loss.backward()
     labels = batch["labels"]
     logits = type(untiled).forward(untiled, batch["input_ids"], attention_mask=batch["attention_mask"]).logits
@@ -51,7 +52,7 @@ def test_tiles_give_the_loss_and_gradients_of_whole_logits(base, tmp_path, monke
     plain = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets, ignore_index=IGNORED)
     plain.backward()
     assert loss.item() == pytest.approx(plain.item(), rel=1e-5)
-    for (name, tiled), whole in zip(trainer.model.named_parameters(), untiled.parameters(), strict=True):
+    for (name, tiled), whole in zip(model.named_parameters(), untiled.parameters(), strict=True):
         assert torch.allclose(tiled.grad, whole.grad, rtol=1e-4, atol=1e-5), name
 
 

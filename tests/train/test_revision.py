@@ -29,12 +29,12 @@ def cache(tmp_path, monkeypatch):
 
 def test_fine_tuning_and_reinforcement_start_from_the_pinned_revision(cache, tmp_path):
     base = Base("student", "org/student", revision=OLD)
-    pinned = AutoModelForCausalLM.from_pretrained(cache / OLD).get_input_embeddings().weight
-    assert trainable(base, base.model).get_input_embeddings().weight.equal(pinned)
+    pinned = embeddings(AutoModelForCausalLM.from_pretrained(cache / OLD))
+    assert torch.equal(embeddings(trainable(base, base.model)), pinned)
     task = grpo.task_of(base.renderer, problems(answer="1"), None, Kind.mathematics)
     with Grader(kind=Kind.mathematics) as grader:
         trainer = grpo._trainer(
             base, base.model, base.renderer.eot_id(), task, SETTINGS, tmp_path / "out", grader, lambda step, steps: None
         )
     assert trainer.ref_model is None  # it would be loaded by name alone
-    assert torch.equal(trainer.model.get_input_embeddings().weight, pinned)
+    assert torch.equal(embeddings(trainer.model), pinned)
