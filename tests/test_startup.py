@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from eval.settings import Evaluation
 from experiments.app import memo
 from experiments.app.shared_configs import (
@@ -23,7 +21,6 @@ from experiments.app.shared_configs import (
     TeachersConfig,
 )
 from experiments.study.study import score_settings
-from rsr.errors import InputError
 
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "datasets", "lm_eval", "scipy", "matplotlib", "sympy"}
 COMPOSE = """

@@ -208,7 +208,6 @@ class MismatchConfig(CorrelationConfig):
     dtypes: list[Dtype] = field(default_factory=lambda: [dtype for dtype in Dtype if dtype is not Dtype.auto])
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         some(dtypes=self.dtypes)
 
 
@@ -235,7 +234,6 @@ class LengthConfig(StudyConfig):
     bins: int = 4  # by length, of equal size, that the trajectories of each dataset are divided into
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         at_least(2, bins=self.bins)
         some(prefixes=self.prefixes)
         for tokens in self.prefixes:

@@ -1,6 +1,7 @@
 """The loss in tiles: that of whole logits, which never exist, or a refusal."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch

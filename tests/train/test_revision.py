@@ -1,5 +1,7 @@
 """A pinned revision is what is trained, wherever a student is loaded by its hub name."""
 
+from typing import Any
+
 import pytest
 import torch
 from huggingface_hub import constants
@@ -12,6 +14,11 @@ from train import grpo
 from train.sft import Base, trainable
 
 OLD, NEW = "a" * 40, "b" * 40
+
+
+def embeddings(model: Any) -> torch.Tensor:
+    weight: torch.Tensor = model.get_input_embeddings().weight
+    return weight
 
 
 @pytest.fixture
@@ -31,10 +38,12 @@ def test_fine_tuning_and_reinforcement_start_from_the_pinned_revision(cache, tmp
     base = Base("student", "org/student", revision=OLD)
     pinned = embeddings(AutoModelForCausalLM.from_pretrained(cache / OLD))
     assert torch.equal(embeddings(trainable(base, base.model)), pinned)
+    eot = base.renderer.eot_id()
+    assert eot is not None
     task = grpo.task_of(base.renderer, problems(answer="1"), None, Kind.mathematics)
     with Grader(kind=Kind.mathematics) as grader:
         trainer = grpo._trainer(
-            base, base.model, base.renderer.eot_id(), task, SETTINGS, tmp_path / "out", grader, lambda step, steps: None
+            base, base.model, eot, task, SETTINGS, tmp_path / "out", grader, lambda step, steps: None
         )
     assert trainer.ref_model is None  # it would be loaded by name alone
     assert torch.equal(embeddings(trainer.model), pinned)
