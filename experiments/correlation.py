@@ -77,7 +77,7 @@ def folder_of(config: CorrelationConfig) -> Path:
     ones of a student whose published numbers are compared elsewhere say so.
     """
     both = config.student.source is ResultSource.published and config.source is ResultSource.measured
-    parts = [name for name in config.compared if name != "all"] + ["measured"] * both
+    parts = [name for name in config.compared if name != "study"] + ["measured"] * both
     return result_folder.folder_of(config, "correlation", *parts)
 
 

@@ -16,7 +16,7 @@ from rsr.data.trajectories import Dataset, dataset_name
 from rsr.errors import InputError
 from rsr.student import student as rsr_student
 from rsr.tokens.dry_run import BYTES_PER_TOKEN
-from rsr.tokens.score_dataset import CHARACTERS
+from rsr.tokens.settings import CHARACTERS
 from train import memory
 from train.memory import BFLOAT16, FLOAT32, Memory, Shape, Spread
 from train.rows import rows_of

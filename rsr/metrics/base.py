@@ -45,6 +45,8 @@ COST: dict[Need, str] = {
     "endpoint": "one call to a judge per trajectory",
 }
 
+APART: tuple[Need, ...] = ("step_heads", "responses_alone", "activations")  # passes that no metric of the paper takes
+
 # Columns that a token store may lack, and what mends it.
 OLD = "its token store was made before they were kept: remove it and score anew"
 MEND = {
@@ -170,7 +172,8 @@ def metric(**declaration: Any) -> Callable[[Compute], Metric]:
 
 
 def _groups() -> dict[str, tuple[str, ...]]:
-    return GROUPS | {need: tuple(m.name for m in METRICS.values() if m.needs == need) for need in COST}
+    by_need = {need: tuple(m.name for m in METRICS.values() if m.needs == need) for need in COST}
+    return GROUPS | by_need | {"study": tuple(m.name for m in METRICS.values() if m.needs not in APART)}
 
 
 def by_name(name: str) -> Metric:
@@ -190,7 +193,8 @@ def by_name(name: str) -> Metric:
 def select(names: Iterable[str]) -> list[Metric]:
     """Metrics by name or group, without repetition, in the order asked for.
 
-    Groups are "all", "grad" (the gradient baselines), and one per need, such as "tokens".
+    Groups are "all", "study" (those that follow from what the paper's metrics take), "grad" (the gradient baselines), and one per
+    need, such as "tokens".
 
     Raises:
         InputError: a name is unknown, or none is given.

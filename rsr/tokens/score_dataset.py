@@ -21,6 +21,7 @@ from rsr.student.student import AnyStudent
 from rsr.tokens.engine import NotFinite
 from rsr.tokens.known import Known
 from rsr.tokens.repetition import repeats
+from rsr.tokens.settings import CHARACTERS
 from rsr.tokens.token_store import STAGE, Shard, TokenStore, joined, read_shard, reasons, shard_name, write_shard
 from rsr.tokens.tokens import LATER, Tokens
 
@@ -35,7 +36,6 @@ LEAST, MOST = 2**15, 2**20
 WINDOW_BATCHES = 128
 # Tokens of a batch, as on a CPU: so few find their like within a shard, and a kill is to lose little there.
 SMALL = 4096
-CHARACTERS = 3  # of a token, roughly: it settles shards and windows alone, and the same ones on every machine
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rsr.student.student import AnyStudent
 
 PAPER_MAX_LENGTH = 32_768
+CHARACTERS = 3  # of a token, roughly: for shards and plans, which no tokenizer is asked about
 CPU_TOKENS, CPU_LOGITS = 2_048, 2**24
 HIDDEN_STATES, GPU_LOGITS = 2**24, 2**28  # numbers of a batch on a GPU; logits take some 3 GB with their float32 copies
 

@@ -24,14 +24,14 @@ from tests.clients import teachers
 from tests.models import save
 
 pytestmark = pytest.mark.full
-NAMES = [*METRICS, *GROUPS, "all", "text", "tokens", "steps", "answers", "teacher"]
+NAMES = [*METRICS, *GROUPS, "all", "study", "text", "tokens", "steps", "answers", "teacher"]
 CHOICES = st.one_of(
     st.sampled_from(NAMES),
     st.lists(st.sampled_from([*NAMES, "rsrr", "", "a/b"]), max_size=3),
     st.sampled_from([None, 7, True, [["rsr"]], {"rsr": 1}]),
 )
 PASSES = ("steps", "step_heads", "responses_alone", "activations", "gradients")
-SLOW = ("all", *PASSES, "grad", *(m.name for m in METRICS.values() if m.needs in PASSES))
+SLOW = ("all", "study", *PASSES, "grad", *(m.name for m in METRICS.values() if m.needs in PASSES))
 FEW = settings(max_examples=4, derandomize=True, database=None)
 
 

@@ -33,7 +33,7 @@ from rsr.tokens import score_dataset as stage
 from rsr.tokens import token_store
 from rsr.tokens.engine import Scorer, batches
 from rsr.tokens.score_dataset import score_dataset
-from rsr.tokens.settings import Scoring
+from rsr.tokens.settings import CHARACTERS, Scoring
 from rsr.tokens.token_store import write_shard
 from tests.clients import write
 from tests.models import save, together
@@ -229,9 +229,7 @@ def test_shards_are_the_same_whatever_the_window(folder, tmp_path_factory, lengt
 
 def of_lengths(lengths):
     """A dataset whose trajectories are guessed to have so many tokens."""
-    return replace(
-        DATASET, trajectories=tuple(trajectory(i, "x" * stage.CHARACTERS * n) for i, n in enumerate(lengths))
-    )
+    return replace(DATASET, trajectories=tuple(trajectory(i, "x" * CHARACTERS * n) for i, n in enumerate(lengths)))
 
 
 def shards_of(data, max_length=32_768):
@@ -240,9 +238,7 @@ def shards_of(data, max_length=32_768):
 
 def test_a_shard_is_a_share_of_its_dataset_within_bounds():
     def tokens(data):
-        return [
-            sum(t.characters // stage.CHARACTERS for t in data.trajectories[s.start : s.stop]) for s in shards_of(data)
-        ]
+        return [sum(t.characters // CHARACTERS for t in data.trajectories[s.start : s.stop]) for s in shards_of(data)]
 
     long_chats = of_lengths([8_000] * 12)
     assert [len(s) for s in shards_of(long_chats)] == [
