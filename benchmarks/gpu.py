@@ -213,6 +213,7 @@ class Bench:
         """Steps of TRL, and the memory that they were expected to take."""
         from rsr.data import trajectories
         from train import sft
+        from train.base import Base
         from train.settings import Overlong, Training
 
         model, shape = self._saved(), WORK[self.shape or "135M"].shape
@@ -233,7 +234,7 @@ class Bench:
         peak = self.peak(
             lambda: tokens.append(
                 sft.fine_tune(
-                    sft.Base("benchmark", str(model)),
+                    Base("benchmark", str(model)),
                     trajectories.parse(records, "teacher"),
                     settings,
                     self.folder / "trained",

@@ -17,10 +17,11 @@ from rsr.grading.grader import Grader, Kind
 from rsr.store.artefacts import Artefact, find_or_begin, write_text, writing
 from rsr.store.locks import locking
 from rsr.student.chat import ChatRenderer
+from train.base import Base
 from train.devices import refuse_several
 from train.saving import end_turns, save, tokenizer_of
 from train.settings import Reinforcement
-from train.sft import HISTORY, MODEL, Base, trainable
+from train.sft import HISTORY, MODEL, trainable
 
 if TYPE_CHECKING:
     from trl.trainer.grpo_config import GRPOConfig

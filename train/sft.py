@@ -2,10 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
@@ -17,8 +16,7 @@ from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, digest, find_or_begin, write_text, writing
 from rsr.store.locks import locking
 from rsr.student import student as students
-from rsr.student.chat import ChatRenderer
-from rsr.student.settings import BoundaryTokens, Rendering
+from train.base import Base
 from train.checkpoints import PREFIX, last_whole, note_digests
 from train.devices import refuse_copies, refuse_several
 from train.loss import refuse_other_head
@@ -39,60 +37,6 @@ STAGE = "trained"
 MODEL, HISTORY, CHECKPOINTS = "model", "history.json", "checkpoints"
 # Attention that keeps packed trajectories apart by their position ids; the tests show it of the first two.
 KEEPS_PACKED_APART = ("sdpa", "eager", "flash_attention_2", "flash_attention_3")
-
-
-@dataclass(frozen=True)
-class Base:
-    """The student before training: a folder or hub name, and how its chats are rendered.
-
-    Attributes:
-        template: name or file of a chat template; None takes the tokenizer's own.
-        rendering, boundary_tokens: see `rsr.student.settings.Loading`; in "turn" every turn is a row of its own.
-        known: its identity, where that has been found before.
-    """
-
-    name: str
-    model: str
-    revision: str | None = None
-    template: str | None = None
-    template_variables: Mapping[str, Any] = field(default_factory=dict)
-    rendering: Rendering = "whole"
-    boundary_tokens: BoundaryTokens = "exclude"
-    trust_remote_code: bool = False
-    known: Mapping[str, Any] | None = None
-
-    @cached_property
-    def renderer(self) -> ChatRenderer:
-        """Of its tokenizer, which is loaded when it is asked for.
-
-        Raises:
-            InputError: see `rsr.student.student.load_renderer`.
-        """
-        return students.load_renderer(
-            self.model,
-            revision=self.revision,
-            template=self.template,
-            template_variables=self.template_variables,
-            rendering=self.rendering,
-            boundary_tokens=self.boundary_tokens,
-            trust_remote_code=self.trust_remote_code,
-        )
-
-    def identity(self) -> Mapping[str, Any]:
-        """Weights, tokenizer, template, and the attention that it takes where none is asked for.
-
-        Raises:
-            InputError: see `rsr.student.student.identity_of` and `own_attention`.
-        """
-        return self._identity if self.known is None else self.known
-
-    @cached_property
-    def _identity(self) -> Mapping[str, Any]:
-        """Of a folder it takes reading all weights, and every dataset asks for it."""
-        revision, code = self.revision, self.trust_remote_code
-        attention = students.own_attention(self.model, revision=revision, trust_remote_code=code)
-        identity = students.identity_of(self.model, self.renderer, revision=revision, trust_remote_code=code)
-        return identity | {"attention": attention}
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,14 @@ from rsr.data.trajectories import Dataset
 from rsr.student.settings import Loading
 from rsr.tokens.settings import Scoring
 from rsr.tokens.token_weights import WEIGHTS
+from train.base import Base
 from train.settings import TokenWeights, Training
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from train.sft import Base
 
-
-def weights_of_tokens(
-    base: "Base", dataset: Dataset, training: Training, root: "Path"
-) -> dict[str, list[float]] | None:
+def weights_of_tokens(base: Base, dataset: Dataset, training: Training, root: "Path") -> dict[str, list[float]] | None:
     """By trajectory, of its response tokens in their order, up to `max_length`; None where all count the same.
 
     The student is scored as it is trained: in float32, and cut at the same length.

@@ -99,8 +99,9 @@ class World:
         return samples.read(drawn).write_json() + read_parquet(graded, performance.GRADES).write_json()
 
     def trained(self, root: Path) -> str:
+        from train.base import Base
         from train.settings import Training
-        from train.sft import HISTORY, MODEL, Base, fine_tune
+        from train.sft import HISTORY, MODEL, fine_tune
 
         settings = Training(batch_size=32, micro_batch=16, epochs=1, max_length=512, checkpoints=2)
         made = fine_tune(Base("tiny", str(self.student)), self.data, settings, root)

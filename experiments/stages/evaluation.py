@@ -15,7 +15,8 @@ from experiments.stages.students import dtype_of
 from rsr.store.artefacts import Artefact, begin, digest, path_safe
 from rsr.store.locks import locking
 from rsr.student.settings import SPREAD, Loading
-from train.sft import MODEL, Base
+from train.base import Base
+from train.sft import MODEL
 
 BASE = "base"  # the student before training, in the place of a teacher's name
 

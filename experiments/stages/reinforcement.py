@@ -10,8 +10,9 @@ from experiments.stages.evaluation import BASE
 from rsr.data.trajectories import Dataset
 from rsr.store.artefacts import Artefact, digest, locate
 from train import grpo
+from train.base import Base
 from train.grpo import STAGE, Task
-from train.sft import MODEL, Base
+from train.sft import MODEL
 
 
 def task_of(config: BeyondSftConfig, base: Base) -> Task:

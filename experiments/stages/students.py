@@ -20,7 +20,7 @@ from rsr.student import student as rsr_student
 from rsr.student.device import weights_dtype
 from rsr.student.settings import Loading, WeightsDtype
 from rsr.student.template import load_template
-from train.sft import Base
+from train.base import Base
 
 if TYPE_CHECKING:
     from rsr.tokens.vllm_engine import VllmScorer

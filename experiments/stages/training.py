@@ -8,7 +8,8 @@ from experiments.app.shared_configs import ScoreConfig, Wandb
 from experiments.stages import students
 from rsr.data.trajectories import Dataset
 from rsr.store.artefacts import Artefact, locate
-from train.sft import STAGE, Base, Tracking, fine_tune, model_key
+from train.base import Base
+from train.sft import STAGE, Tracking, fine_tune, model_key
 
 
 def find(config: ScoreConfig, base: Base, dataset: Dataset) -> Artefact:

@@ -13,8 +13,8 @@ from experiments.study.trained import TrainedStudents
 from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact
+from train.base import Base
 from train.grpo import STAGE
-from train.sft import Base
 
 
 @dataclass(frozen=True)

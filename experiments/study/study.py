@@ -24,7 +24,7 @@ from rsr.metrics.teacher import VERIFIED_ACCURACY
 from rsr.store.artefacts import MANIFEST, Artefact, of_folder
 from rsr.store.parquet import read_parquet
 from rsr.tokens.token_store import TokenStore
-from train.sft import Base
+from train.base import Base
 
 # Settings that say what becomes of scores, not what they are.
 AFTER_SCORES = ("source", "metric", "run", "study", "plan", "evaluation", "tracking", "paths")

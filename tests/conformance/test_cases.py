@@ -34,9 +34,10 @@ from rsr.store.artefacts import of_folder
 from rsr.student import student as students
 from rsr.tokens.token_store import read_shard
 from tests.models import save
+from train.base import Base
 from train.checkpoints import last_whole
 from train.settings import Training
-from train.sft import CHECKPOINTS, Base, fine_tune
+from train.sft import CHECKPOINTS, fine_tune
 
 pytestmark = pytest.mark.full
 OUTCOMES: dict[str, Callable[[Any], None]] = {}

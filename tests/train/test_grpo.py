@@ -10,9 +10,9 @@ from rsr.errors import InputError
 from rsr.grading.grader import Kind
 from rsr.store.artefacts import MANIFEST
 from tests import models
+from train.base import Base
 from train.grpo import Task, reinforce, reinforced_key, task_of
 from train.settings import Reinforcement
-from train.sft import Base
 
 SETTINGS = Reinforcement(steps=2, learning_rate=1e-2, prompts=2, samples=4, max_new_tokens=8, micro_batch=4)
 

@@ -14,9 +14,10 @@ from rsr.errors import InputError
 from tests.models import save
 from tests.train.test_sft import SETTINGS, base, dataset  # noqa: F401  a fixture
 from train import memory, sft
+from train.base import Base
 from train.rows import IGNORED, training_rows
 from train.settings import Overlong, Training
-from train.sft import Base, Tracking, fine_tune
+from train.sft import Tracking, fine_tune
 
 
 class Largest(TorchDispatchMode):

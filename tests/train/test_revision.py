@@ -11,7 +11,8 @@ from rsr.grading.grader import Grader, Kind
 from tests.models import save
 from tests.train.test_grpo import SETTINGS, problems
 from train import grpo
-from train.sft import Base, trainable
+from train.base import Base
+from train.sft import trainable
 
 OLD, NEW = "a" * 40, "b" * 40
 

@@ -21,10 +21,11 @@ from tests.models import add_adapter, rewrite, save
 from tests.rsr.tokens.test_engine import of_family
 from tests.templates import FAMILIES
 from train import sft
+from train.base import Base
 from train.checkpoints import DIGESTS, last_whole
 from train.rows import IGNORED, training_rows
 from train.settings import LoRA, Overlong, TokenWeights, Training
-from train.sft import Base, fine_tune
+from train.sft import fine_tune
 from train.token_weights import weights_of_tokens
 
 SETTINGS: dict[str, Any] = dict(learning_rate=1e-3, batch_size=8, epochs=2, max_length=600)

@@ -15,8 +15,9 @@ from rsr.errors import InputError
 from rsr.student import student as students
 from rsr.tokens.settings import Scoring
 from tests.models import add_adapter, rewrite, save, tokenizer
+from train.base import Base
 from train.settings import Training
-from train.sft import Base, fine_tune
+from train.sft import fine_tune
 
 
 @pytest.mark.parametrize(
