@@ -67,7 +67,8 @@ class LateScorer:
 
     @property
     def computed_with(self) -> dict[str, Any]:
-        return self.scorer.computed_with
+        """Nothing where all was scored before."""
+        return self.scorer.computed_with if self.loaded else {}
 
     def score(self, chats: Sequence[RenderedChat], done: Callable[[int], None] = lambda chat: None) -> Tokens:
         """See `rsr.tokens.engine.Scorer.score`."""
