@@ -144,13 +144,13 @@ def rank(
         from rsr.selection.groups import rank_by
 
         grouped = rank_by(table.trajectories, read, by, metric, preset, resamples=resamples, seed=seed)
-        _show(grouped, as_json, show_groups)
+        _show(grouped, as_json, partial(show_groups, answers=_answers_given(read)))
         return
     from rsr.cli.show import show_ranking
     from rsr.selection.ranking import rank
 
     ranking = rank(table.trajectories, metric, preset, by=by, resamples=resamples, seed=seed)
-    _show(ranking, as_json, partial(show_ranking, rightness=_rightness(read)))
+    _show(ranking, as_json, partial(show_ranking, answers=_answers_given(read)))
 
 
 @click.command(short_help="Look at one trajectory, token by token.")
@@ -217,13 +217,13 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     _show(compare_scores.compare(*sets), as_json, show_comparison)
 
 
-def _rightness(read: "Sequence[Source]") -> list[str]:
-    """Of how many trajectories it can be told whether they are right; nothing where none were read."""
+def _answers_given(read: "Sequence[Source]") -> list[str]:
+    """Of how many trajectories it could be seen whether they are right; nothing where none were read."""
     from rsr.grading.correctness import has_answer
-    from rsr.selection.conclusions import rightness
+    from rsr.selection.conclusions import answers_given
 
     known = [t.correct is not None or has_answer(t) for source in read for t in source.dataset.trajectories]
-    return [rightness(sum(known), len(known))] if known else []
+    return [answers_given(sum(known), len(known))] if known else []
 
 
 def read_first(

@@ -54,11 +54,11 @@ def _size(size: int) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.2f} MB"
 
 
-def show_ranking(ranking: "Ranking", rightness: Sequence[str] = ()) -> None:
+def show_ranking(ranking: "Ranking", answers: Sequence[str] = ()) -> None:
     """Show an order, and what follows from it.
 
     Args:
-        rightness: lines on what is known of the answers.
+        answers: lines on what is known of the answers.
     """
     say(*conclusions.basis(ranking))
     table = grid("", "dataset", f"{conclusions.title(ranking)} [95 %]", "best", "beats next", "length", "repetition")
@@ -72,11 +72,12 @@ def show_ranking(ranking: "Ranking", rightness: Sequence[str] = ()) -> None:
     if len(ranking.places) < 2:
         say("one dataset has no order: give several")
         return
-    say(*conclusions.reasons(ranking), *rightness, conclusions.decision(ranking))
+    say(*conclusions.reasons(ranking), *answers, conclusions.decision(ranking))
 
 
-def show_groups(grouped: "GroupedRanking") -> None:
-    show_ranking(grouped.whole)
+def show_groups(grouped: "GroupedRanking", answers: Sequence[str] = ()) -> None:
+    """Show an order, and beside it the order of each group; `answers` as in `show_ranking`."""
+    show_ranking(grouped.whole, answers)
     say("", f"within each {grouped.field} (agreement: Kendall's tau with the order of all)")
     table = grid(grouped.field, "trajectories", "problems", "agreement", "order")
     for group in grouped.groups:

@@ -208,6 +208,8 @@ def _json_list(text: str, source: str) -> Iterator[tuple[str, Any, Span]]:
         counted = position
         try:
             record, position = decoder.raw_decode(text, position)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{source}, line {error.lineno}: not valid JSON: {error.msg}") from error
         except (ValueError, RecursionError) as error:
             raise InputError(f"{source}, line {line}: not valid JSON: {_reason(error)}") from error
         yield f"{source}, line {line}", record, (start, start + len(text[counted:position].encode()))

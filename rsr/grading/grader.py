@@ -20,7 +20,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import Enum, StrEnum
+from functools import cache
 from importlib.util import find_spec
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -122,18 +124,29 @@ def extract(response: str, pattern: str | Sequence[str] | None = None) -> str | 
             or the match's groups put together if it has groups. Of several the first counts that finds one.
 
     Raises:
-        InputError: the pattern is no regular expression.
+        InputError: the pattern is no regular expression, or nearly a name.
     """
     final = response.rpartition("</think>")[2]
     if "<think>" in final:
         return None
     for one in [pattern or BOX] if pattern is None or isinstance(pattern, str) else pattern:
+        _refuse_misspelt(one)
         answer = _last_box(final) if one == BOX else _last_match(final, PATTERNS.get(one, one))
         if one in PATTERNS:
             answer = _out_of_prose(answer.strip(" *_`"))  # Markdown's emphasis
         if answer := answer.strip():
             return answer
     return None
+
+
+@cache
+def _refuse_misspelt(pattern: str) -> None:
+    """A name with a slip of the pen would be a pattern that matches nothing."""
+    names = (BOX, *PATTERNS)
+    if pattern not in names and (near := get_close_matches(pattern, names, n=1, cutoff=0.8)):
+        raise InputError(
+            f"answer pattern {pattern!r} is no name: did you mean {near[0]!r}? In parentheses it is taken for a pattern"
+        )
 
 
 def _last_box(text: str) -> str:

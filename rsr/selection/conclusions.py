@@ -5,6 +5,7 @@ from rsr.selection.groups import GroupedRanking
 from rsr.selection.ranking import FIRM, Ranking
 
 WITHOUT_REPEATS = "rsr_without_repeats"
+METRIC_OF = {"length": "avg_token_length", "repetition": "repetition"}  # which explain no order of their own
 
 
 def title(ranking: Ranking) -> str:
@@ -28,6 +29,14 @@ def decision(ranking: Ranking) -> str:
     return (
         f"train on {first.dataset}, or on what cannot be told apart from it by this metric: {', '.join(alike)}. "
         "More right answers, or fewer tokens, may decide"
+    )
+
+
+def answers_given(known: int, trajectories: int) -> str:
+    """Of how many trajectories it could be seen whether they are right, since a ranking does not look at it."""
+    return (
+        f"{known:,} of {trajectories:,} records say the right answer, or whether theirs is right; this order does not look at it, "
+        "a selection does"
     )
 
 
@@ -69,6 +78,8 @@ def _explained(ranking: Ranking) -> list[str]:
     """Whether what is longer, or repeats itself, leads for that alone."""
     first, lines, unknown = ranking.places[0].dataset, [], []
     for trait, differences in {"length": ranking.lengths, "repetition": ranking.repetitions}.items():
+        if ranking.metric == METRIC_OF[trait]:
+            continue
         if not differences:
             unknown.append(trait)
         if stays := ", ".join(d.dataset for d in differences if d.stays):

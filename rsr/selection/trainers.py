@@ -12,6 +12,10 @@ from typing import Any
 from rsr.data import export
 from rsr.data.formats.chats import shape
 
+NEEDS_MARKS = (
+    "\n# TRL finds the responses by marks in the student's chat template, and knows them of common families. If it says that the\n"
+    "# template is not training-compatible, select with --format prompt-completion, which needs none."
+)
 NO_WEIGHTS = "\n# The records have weights. This trainer does not read them: experiments/train.py does."
 TRL, LLAMA_FACTORY = "trl.yaml", "llamafactory.yaml"
 PASSES = {  # over the data; where to begin, as batch and learning rate depend on student and machine
@@ -50,8 +54,9 @@ def settings(record: Mapping[str, Any], folder: Path, file_name: str, training: 
         data = {"path": "json", "data_files": str(folder / file_name), "split": "train"}
         if file_name.endswith(".parquet"):
             data["path"] = "parquet"
+        marks = "" if form == "prompt" else NEEDS_MARKS
         files[TRL] = _yaml(
-            f"trl sft --config {folder / TRL}{note}",
+            f"trl sft --config {folder / TRL}{marks}{note}",
             model | {"datasets": [data], only: True, "max_length": training.max_length} | common,
         )
     if export.dataset_info([record], file_name):

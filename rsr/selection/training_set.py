@@ -448,7 +448,8 @@ def _without_verdict(candidates: pl.DataFrame, known: Mapping[Any, tuple[Source,
         return []
     return [
         f"no answer is found, or none that can be judged, in {', '.join(told)}: they count as unknown; "
-        'answers=["last number"] (--answer "last number"), or a pattern of your own, looks elsewhere'
+        '--answer "last number" (answers=["last number"] in Python) takes the last number instead, which is a guess; a pattern of your '
+        "own looks elsewhere"
     ]
 
 

@@ -202,7 +202,7 @@ def test_a_sample_of_a_scored_sample_scores_nothing_and_what_is_scored_first_is_
     assert rsr.cli.run(["rank", *common, "--sample", "8"]) == 0
     out, err = capfd.readouterr()
     assert f"2 of 2 datasets are not scored as a whole under {model.name}: that comes first" in err
-    assert "whether answers are right is known for 16 of 16 trajectories" in out
+    assert "16 of 16 records say the right answer, or whether theirs is right" in out
     assert rsr.cli.run(["rank", *common, "--sample", "4"]) == 0
     assert "nothing is scored anew" in capfd.readouterr().err
     assert rsr.cli.run(["score", *common]) == 0

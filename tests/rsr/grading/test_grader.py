@@ -240,3 +240,9 @@ def running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_a_name_with_a_slip_is_no_pattern():
+    with pytest.raises(InputError, match="did you mean 'last number'"):
+        extract("It is 5.", "lastnumber")
+    assert extract("the lines", "(lines)") == "lines"
