@@ -44,7 +44,7 @@ def test_problems_differ_and_fit():
     test = problems(200, "test")
     train = problems(600, "train", taken=test)
     numbers = [p.numbers for p in test + train]
-    assert len(set(numbers)) == 1000
+    assert len(set(numbers)) == 800
     assert all(sum(n) <= LARGEST and 2 <= len(n) <= 5 for n in numbers)
     assert problems(200, "test") == test
 
