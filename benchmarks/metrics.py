@@ -28,8 +28,8 @@ def measure(student: Student, drawn: Sequence[RenderedChat], rounds: int) -> pl.
     plain, expecting = (Scorer(student, Scoring(expectations=kept)) for kept in (False, True))
     passes: Mapping[str, tuple[Pass, bool]] = {
         "RSR alone: rank and surprisal": (partial(_with_less, plain, drawn), False),
-        "all columns but E[R]: all token metrics that need no more": (partial(plain.score, drawn), True),
-        "all columns with E[R]: all token metrics": (partial(expecting.score, drawn), True),
+        "all columns but E[R], all token metrics that need no more": (partial(plain.score, drawn), True),
+        "all columns with E[R], all token metrics": (partial(expecting.score, drawn), True),
     }
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in passes}
     for _ in range(rounds + 1):
