@@ -112,6 +112,8 @@ def show_training_set(training_set: "TrainingSet", file: "Path | None") -> None:
             *("" if ignored else str(row[verdict]) for verdict in ("correct", "wrong", "unknown")),
         )
     console(stderr=piped).print(table)
+    if none := sorted({*training_set.choice.left_out["teacher"]} - {*chosen["teacher"]}):
+        tell(f"nothing is selected of {', '.join(none)}")
     tell(*(f"left out: {count} {reason}" for reason, count in training_set.reasons.items()))
     if training_set.choice.ties:
         tell(f"{training_set.choice.ties} ties settled by content")

@@ -358,6 +358,8 @@ def put_together(
 def _written(folder: Path) -> pl.DataFrame:
     """The rows of a training set that was written before."""
     file = folder / "selected.csv"
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder: name the folder of a set that was selected")
     kinds = {name: kind for name, kind in CANDIDATES.items() if name in SCORE_COLUMNS}
     try:
         return pl.read_csv(file, schema_overrides=kinds).select(SCORE_COLUMNS)
