@@ -33,7 +33,7 @@ from rsr.tokens.vllm_engine import VllmScorer
 from tests import vllm_stand_in as stand_in
 from tests.models import save
 
-WITHOUT_VALUE = {"avg_entropy", "rank_entropy_ratio", "lark_learnability", "calibrated_rsr"}
+WITHOUT_VALUE = {"avg_entropy", "rank_entropy_ratio", "lark_learnability", "calibrated_rsr", "avg_rank_indicator"}
 
 
 def trajectory(i):
