@@ -31,15 +31,14 @@ def save(
     gathered = trainer.accelerator.get_state_dict(trainer.model_wrapped) if spread else None
     if not trainer.is_world_process_zero():
         return
-    shutil.rmtree(
-        folder, ignore_errors=True
-    )  # what was half written is not written over: whoever wrote it may be asleep
-    of = getattr(torch, dtype)
+    # What was half written is not written over: whoever wrote it may be asleep.
+    shutil.rmtree(folder, ignore_errors=True)
+    kind = getattr(torch, dtype)
     if gathered is None:
-        model.to(of).save_pretrained(folder)
+        model.to(kind).save_pretrained(folder)
     else:
-        model.save_pretrained(folder, state_dict=_as_saved(model, gathered, of))
-        model.config.dtype = of  # else that of the parts that this process trained
+        model.save_pretrained(folder, state_dict=_as_saved(model, gathered, kind))
+        model.config.dtype = kind  # else that of the parts that this process trained
         model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

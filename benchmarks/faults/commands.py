@@ -149,15 +149,18 @@ def killed(command: Command, folder: Path, kills: int, seed: int = 0) -> list[Tr
         except subprocess.TimeoutExpired:
             process.send_signal(by)
             _, said = process.communicate()
-        found = _of_signal(process.returncode, by, said)
-        try:
-            again = command.whole(outputs)[1]
-        except AssertionError as error:
-            found = found or f"does not go on: {error}"
-        else:
-            found = found or ("" if again == content else "another content")
+        found = _of_signal(process.returncode, by, said) or _going_on(command, outputs, content)
         trials.append(Trial(f"kills: {command.name}", f"{by.name} after {moment:.1f} s", found, not found))
     return trials
+
+
+def _going_on(command: Command, outputs: Path, content: str) -> str:
+    """What is wrong with what the same command makes of what was begun; nothing where it is the whole content."""
+    try:
+        again = command.whole(outputs)[1]
+    except AssertionError as error:
+        return f"does not go on: {error}"
+    return "" if again == content else "another content"
 
 
 def _of_signal(status: int, by: signal.Signals, said: str) -> str:
@@ -181,12 +184,7 @@ def on_small_disks(command: Command, folder: Path, sizes: Sequence[int] = SIZES)
         errors = [line for line in said.splitlines() if line.startswith("error: ")]
         one_line = process.returncode == 1 and len(errors) == 1 and "Traceback" not in said
         found = "" if process.returncode == 0 or one_line else f"status {process.returncode}: {said[-300:]}"
-        try:
-            again = command.whole(outputs)[1]
-        except AssertionError as error:
-            found = found or f"does not go on: {error}"
-        else:
-            found = found or ("" if again == content else "another content")
+        found = found or _going_on(command, outputs, content)
         trials.append(Trial(f"full disk: {command.name}", f"{size} bytes a file", found, not found))
     return trials
 

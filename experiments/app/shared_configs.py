@@ -53,8 +53,8 @@ def refuse_senseless(settings: Any, name: str = "") -> None:
         InputError: the name of the first.
     """
     if is_dataclass(settings):
-        for of in fields(settings):
-            refuse_senseless(getattr(settings, of.name), f"{name}.{of.name}".removeprefix("."))
+        for setting in fields(settings):
+            refuse_senseless(getattr(settings, setting.name), f"{name}.{setting.name}".removeprefix("."))
     elif isinstance(settings, list):
         for value in settings:
             refuse_senseless(value, name)

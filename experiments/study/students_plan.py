@@ -30,7 +30,7 @@ def plan(config: StudyConfig) -> list[str]:
         by_way = [of_study(of_one, inputs, way) for way in WAYS]
         budget = by_way[-1]
         score, train, _ = (stage.elapsed(budget.devices) for stage in budget.stages)
-        sampled = [of.stages[-1].elapsed(of.devices) for of in by_way]
+        sampled = [estimate.stages[-1].elapsed(estimate.devices) for estimate in by_way]
         hours = sum(stage.hours for stage in budget.stages)
         spread = f"all {budget.devices}" if budget.stages[1].spread else "one"
         numbers = [f"{number:,.3g}" for number in (score, train, *sampled, budget.hours, hours)]

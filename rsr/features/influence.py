@@ -73,7 +73,7 @@ class Influence:
         self.direction = load_file(direction.checked(DIRECTION))
         modules = {name: scorer.student.model.get_submodule(name) for name in self.direction}
         self.weights = {name: _weight(module) for name, module in modules.items()}
-        self.direction = {name: of.to(self.weights[name].device) for name, of in self.direction.items()}
+        self.direction = {name: part.to(self.weights[name].device) for name, part in self.direction.items()}
 
     def identity(self) -> dict[str, Any]:
         return {"version": 2, "student": dict(self.scorer.student.identity), "direction": digest(self.artefact.key)}

@@ -101,7 +101,7 @@ class LocalSurprisal:
         nats: list[float] = []
         lengths: list[int] = []
         processed = 0
-        for chat, turn in [(of, turn) for of in chats for turn in of.turns if turn.start < turn.end]:
+        for chat, turn in [(rendered, turn) for rendered in chats for turn in rendered.turns if turn.start < turn.end]:
             of_turn = step_lengths(turn.text, turn.characters, self.settings.splitter)
             prefix = chat.ids[: turn.start - 1] if self.settings.prompt else ()
             steps = _windows(chat, turn, of_turn, self.settings.window)

@@ -140,7 +140,7 @@ def collect(
     teachers = pl.DataFrame(schema=DATASET_SCHEMA) if known is None else known
     everything = [m for of_need in measured.values() for m in of_need]
     key = {
-        "metrics": {m.name: {preset: dict(of) for preset, of in m.presets.items()} for m in metrics},
+        "metrics": {m.name: {preset: dict(given) for preset, given in m.presets.items()} for m in metrics},
         "measured": [
             [m.student, m.teacher, m.generation, digest(m.artefact.key), sorted(m.failed)] for m in everything
         ],

@@ -148,7 +148,7 @@ def rank(
         raise InputError(f"resamples {resamples} is too small: the least is 100")
     rows = _with_repetition(of_metric(trajectories, metric, preset), trajectories)
     if by == "teacher":
-        trajectories, rows = (of.with_columns(generation=pl.lit("")) for of in (trajectories, rows))
+        trajectories, rows = (table.with_columns(generation=pl.lit("")) for table in (trajectories, rows))
         rows = rows.with_columns(dataset=DATASET)
     shared, total = _shared(rows), rows["problem"].n_unique()
     if len(shared) < 2:

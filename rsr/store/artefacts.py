@@ -76,7 +76,7 @@ class Artefact:
             noted = digests.noted(self.path / name)
             return {} if noted is None else {name: noted}
         files = self.manifest[FILES]
-        return {file: of["sha256"] for file, of in files.items() if not name or f"{file}/".startswith(f"{name}/")}
+        return {file: facts["sha256"] for file, facts in files.items() if not name or f"{file}/".startswith(f"{name}/")}
 
     def holds(self, name: str) -> bool:
         """Whether a part of an incomplete one is there and whole; one that is not can be made anew, in its place."""

@@ -183,8 +183,10 @@ class Scorer:
             for i, at in zip(indices, starts, strict=True)
         ]
         positions = torch.cat(responses)
-        ids, positions, targets = (copied(of, self.student.device) for of in (ids, positions, ids.flatten()[positions]))
-        counts = [len(of) for of in responses]
+        ids, positions, targets = (
+            copied(tensor, self.student.device) for tensor in (ids, positions, ids.flatten()[positions])
+        )
+        counts = [len(response) for response in responses]
         images = {} if shown is None else self._images(shown.tensors(lengths[0]))
         return Batch(tuple(indices), ids, lengths, packed, positions, targets, counts, images)
 

@@ -99,17 +99,21 @@ def score_on_ray(
 
 def _finish(actors: "_Actors", begun: Mapping[int, DatasetScoring], progress: Progress) -> None:
     """Score what is wanted of datasets, and complete each when all of it is there."""
-    sized = [_Work(i, w, sum(t.characters for t in of.within(w))) for i, of in begun.items() for w in of.wanted]
+    sized = [
+        _Work(i, w, sum(t.characters for t in scoring.within(w)))
+        for i, scoring in begun.items()
+        for w in scoring.wanted
+    ]
     left = Counter(work.dataset for work in sized)
-    whole = [_Work(i) for i, of in begun.items() if of.artefact.manifest is None and not left[i]]
+    whole = [_Work(i) for i, scoring in begun.items() if scoring.artefact.manifest is None and not left[i]]
     works = deque([*whole, *sorted(sized, key=lambda work: -work.characters)])
     seconds, tokens = Counter[int](), Counter[int]()
 
     def call(work: _Work) -> tuple[str, tuple[Any, ...]]:
-        of = begun[work.dataset]
+        scoring = begun[work.dataset]
         if work.window is None:
-            return "complete", (replace(of, known=None), seconds[work.dataset], tokens[work.dataset])
-        return "score", (of.part(work.window), work.window)
+            return "complete", (replace(scoring, known=None), seconds[work.dataset], tokens[work.dataset])
+        return "score", (scoring.part(work.window), work.window)
 
     for work, result in actors.run(works, call):
         if work.window is None:
@@ -260,8 +264,8 @@ class _Scorer:
         write_window(part, window, shard)
         return rendered.tokens, seconds
 
-    def complete(self, of: DatasetScoring, seconds: float, tokens: int) -> None:
+    def complete(self, scoring: DatasetScoring, seconds: float, tokens: int) -> None:
         """Complete the token store of a dataset, unless an actor has that was lost in that moment."""
         with self._rendering, self._scoring:
-            if of.store().artefact.manifest is None:
-                complete(of, self._scorer, seconds, tokens)
+            if scoring.store().artefact.manifest is None:
+                complete(scoring, self._scorer, seconds, tokens)
