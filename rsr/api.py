@@ -257,7 +257,9 @@ def _token_stores_on_devices(
     if all(is_scored(scorer, dataset, root) for dataset in datasets):
         return score_tables.token_stores(scorer, datasets, root, on_error=on_error, progress=progress)
     if not isinstance(scorer, LateScorer):
-        raise InputError(f"devices={devices}: each loads the student itself: give its folder or name, not a loaded model")
+        raise InputError(
+            f"devices={devices}: each loads the student itself: give its folder or name, not a loaded model"
+        )
     try:
         from rsr.tokens.ray_scoring import score_on_devices
     except ImportError as error:

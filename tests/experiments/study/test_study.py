@@ -432,7 +432,10 @@ def test_a_study_loses_a_node_in_scoring_and_one_in_training_and_ends_with_the_s
     from ray.cluster_utils import Cluster
 
     # Long answers take scoring a while. They are left out of training.
-    longer = (f"teachers={with_long_answers(data / 'teachers', tmp_path / 'teachers')}", "student.training.overlong=drop")
+    longer = (
+        f"teachers={with_long_answers(data / 'teachers', tmp_path / 'teachers')}",
+        "student.training.overlong=drop",
+    )
     settings = (*longer, "student.training.max_length=64", "student.training.epochs=4")
     for name in ("local", "ray"):
         (tmp_path / name).mkdir()
@@ -445,7 +448,9 @@ def test_a_study_loses_a_node_in_scoring_and_one_in_training_and_ends_with_the_s
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         on_ray = ("study.executor=ray", f"study.address={cluster.address}")
         began = time.monotonic()
-        lost, said = lose_nodes(cluster, nodes, command(student, tmp_path / "ray", *settings, *on_ray), tmp_path / "ray")
+        lost, said = lose_nodes(
+            cluster, nodes, command(student, tmp_path / "ray", *settings, *on_ray), tmp_path / "ray"
+        )
         seconds["ray"] = time.monotonic() - began
     finally:
         cluster.shutdown()
@@ -464,7 +469,10 @@ def with_long_answers(teachers, folder, number=150):
         chats = json.loads(path.read_text())
         for i in range(number):
             long = f"{' '.join(rng.choices(words.OBJECTS, k=440))} . answer : {answer} ."
-            asked = [{"role": "user", "content": " ".join(rng.sample(words.OBJECTS, 4))}, {"role": "assistant", "content": long}]
+            asked = [
+                {"role": "user", "content": " ".join(rng.sample(words.OBJECTS, 4))},
+                {"role": "assistant", "content": long},
+            ]
             chats.append({"id": f"long{i}", "answer": rng.choice(GOLD), "messages": asked})
         path.write_text(json.dumps(chats))
     return folder
@@ -507,7 +515,9 @@ def holder(lock):
 
 def at_training(outputs):
     """A process that trains and has left a checkpoint, or 0."""
-    begun = [path.parents[1].name.removesuffix(".partial")[-8:] for path in outputs.glob("trained/*.partial/checkpoints/*")]
+    begun = [
+        path.parents[1].name.removesuffix(".partial")[-8:] for path in outputs.glob("trained/*.partial/checkpoints/*")
+    ]
     return next((pid for key in begun for lock in (outputs / FOLDER).glob(f"{key}*") if (pid := holder(lock))), 0)
 
 

@@ -15,8 +15,8 @@ import rsr.cli
 from experiments.app.shared_configs import ROOT
 from rsr.data import records as files
 from rsr.data import trajectories
-from rsr.metrics import METRICS, compare_scores, score_sets
 from rsr.errors import InputError
+from rsr.metrics import METRICS, compare_scores, score_sets
 from rsr.student import threads
 from rsr.student.template import load_template
 from tests.clients import alpaca, chat, replies, sharegpt, teachers, write
@@ -80,7 +80,9 @@ def test_devices_share_the_work_and_change_no_byte(tmp_path, model):
     assert several.stdout == one.stdout and "found:" not in several.stderr
     stores = [{p.name: p.read_bytes() for p in (tmp_path / of).glob("tokens/*/*.parquet")} for of in ("several", "one")]
     assert stores[0] == stores[1] != {}
-    again = run("score", "--student", model, data, "--device", "cpu", "--outputs", "several", "--devices", 9, cwd=tmp_path)
+    again = run(
+        "score", "--student", model, data, "--device", "cpu", "--outputs", "several", "--devices", 9, cwd=tmp_path
+    )
     assert again.returncode == 0 and again.stdout == one.stdout and "nothing is scored anew" in again.stderr
     more = run("score", "--student", model, data, "--device", "cpu", "--devices", 999, cwd=tmp_path)
     assert more.returncode == 1 and more.stderr.startswith("error: devices=999: this machine has ")
