@@ -102,13 +102,17 @@ def _call(job: Job, said: Queue, folder: Path) -> tuple[str, Any]:
     _prepare(folder, job.takes)
     looked = 0.0
 
+    def say(kind: str, content: Any) -> None:
+        # Not waited for: Ray would give the core of a job that waits to another one.
+        said.actor.put_nowait.remote((job.name, kind, content))
+
     def advance(done: int, total: int) -> None:
         nonlocal looked
         if time.monotonic() - looked >= LOOK:
-            said.put_nowait((job.name, "progress", (done, total)))
+            say("progress", (done, total))
             looked = time.monotonic()
 
-    said.put_nowait((job.name, "begun", None))
+    say("begun", None)
     return call(job, advance)
 
 

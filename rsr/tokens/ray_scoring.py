@@ -84,6 +84,8 @@ def connected(address: str, **room: float) -> Iterator[None]:
         ConnectionError: there is no such cluster.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Of a local one: processes of Ray's own niceness, 15, would wait for whatever else runs here.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     terminated = signal.getsignal(signal.SIGTERM)
     ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **room)
     try:

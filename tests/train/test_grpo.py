@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from rsr.data import trajectories
 from rsr.errors import InputError
@@ -107,10 +108,19 @@ def test_an_answer_without_a_verdict_has_no_reward(base, tmp_path, monkeypatch, 
         return seen[-1]
 
     monkeypatch.setattr(GRPOTrainer, "_calculate_rewards", spy)
-    letters = "" if every else "e"
-    task = task_of(base.renderer, problems(answer="e"), f"(?s)^.*?([{letters}!-/:-@])|.*", Kind.mathematics)
+    gold, pattern = ("#", "(?s)(.+)") if every else ("e", "(?s).*([e!-/:-@])")
+    task = task_of(base.renderer, problems(answer=gold), pattern, Kind.mathematics)
     made = reinforce(base, base.model, {"base": "tiny"}, task, SETTINGS, tmp_path, "tiny")
-    print(seen, made.facts)
+    rewards = torch.cat(seen)
+    without = rewards.isnan()
+    assert made.facts["ungradable"] == without.double().mean().item()
+    if every:
+        assert without.all() and made.facts["reward"] == {"first": None, "last": None} and made.facts["idle"] == 1
+        before, after = (_weights(folder) for folder in (base.model, made.path / "model"))
+        assert all(before[name].equal(after[name]) for name in before)  # nothing is learned
+    else:
+        assert without.any() and {*rewards[~without].tolist()} == {0, 1}
+        assert made.facts["reward"]["first"] == pytest.approx(seen[0].nanmean().item())
 
 
 @pytest.mark.full

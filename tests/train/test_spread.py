@@ -29,7 +29,7 @@ def environment():
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_fsdp_gives_the_losses_and_weights_of_one_process(tmp_path, tied):
     model = save(tmp_path / "tiny", tied=tied)
     alone = fine_tune(Base("tiny", str(model)), dataset(), Training(**SETTINGS, micro_batch=8), tmp_path / "one")
