@@ -28,8 +28,8 @@ def connected(cluster):
     signal.signal(signal.SIGTERM, before := lambda *_: None)
     with connected(cluster.address):
         assert signal.getsignal(signal.SIGTERM) is before
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         yield cluster
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture
