@@ -116,7 +116,7 @@ class StudentConfig:
 
     def __post_init__(self) -> None:
         if self.model:
-            from rsr.student.student import check
+            from rsr.student.pretrained import check
 
             check(self.model)  # a folder that is no model is refused before anything starts
 
