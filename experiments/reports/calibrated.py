@@ -15,7 +15,7 @@ def write(comparison: Comparison, config: CalibratedConfig) -> None:
     """
     found = [
         Conclusion(
-            f"Does calibrated RSR agree more with accuracy than {by_name(metric).title}?",
+            f"Does calibrated RSR agree more with accuracy than {by_name(metric).title}, on other {resampled.unit}?",
             f"{effect.verdict}.",
             effect,
             "Spearman",
