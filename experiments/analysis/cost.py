@@ -34,7 +34,7 @@ def measured_rows(paths: PathsConfig) -> list[list[str]]:
     """
     all_runs = [run for stage in STAGES for run in _runs(paths, stage)]
     rsr: dict[tuple[str, str], float] = {}
-    for run in sorted(all_runs, key=lambda run: run["measurement"]):  # without E[R] first
+    for run in sorted(all_runs, key=lambda run: run["measurement"]):  # without expected ranks first
         if run["stage"] == "tokens":
             for name in (run["student"], run["student"].split(", ")[0]):
                 rsr.setdefault((name, run["data"]), run["seconds"])
@@ -61,7 +61,7 @@ def _runs(paths: PathsConfig, stage: str) -> Iterator[dict[str, Any]]:
             yield {
                 "student": ", ".join([facts["student"], *(identity[k] for k in ("dtype", "device") if k in identity)]),
                 "stage": stage,
-                "measurement": f"{stage} with E[R]" if expectations else stage,
+                "measurement": f"{stage} with expected ranks" if expectations else stage,
                 "data": json.dumps(facts["key"]["data"]),
                 "tokens": facts["tokens_in_those_seconds"],
                 "seconds": facts["seconds"],

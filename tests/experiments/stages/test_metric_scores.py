@@ -74,7 +74,7 @@ def test_every_metric_that_can_be_had_is_in_the_tables(run, tmp_path, arguments)
     assert cost.returncode == 0, cost.stderr
     lines = (tmp_path / "res" / "cost" / "table.md").read_text().splitlines()
     ratios = {line.split(" | ")[1]: line.split(" | ")[-1].rstrip(" |") for line in lines if line.startswith("| tiny")}
-    assert ratios["tokens with E[R]: RSR, all token metrics and CAR"] == "1"
+    assert ratios["tokens with expected ranks: RSR, all token metrics and CAR"] == "1"
     assert float(ratios["text: Rule-based quality"]) > 0
     assert float(ratios["gradients: G-Norm, GRACE, G-Vendi"]) > 0
 
