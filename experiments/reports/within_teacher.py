@@ -51,8 +51,8 @@ def write(arms: Sequence[Arm], learned: TrainedStudents, config: WithinConfig) -
         result_folder.markdown_table(
             ["teacher", "trained on", "by", "trajectories", "accuracy [95 %]", "less chance"], shown
         ),
-        f"Accuracy in percent, differences in points on the same problems; {len(config.within.seeds)} training seeds. The same "
-        "number of epochs for every set: half the problems are half the steps.",
+        f"Accuracy in percent, differences in points on the same problems; training seeds "
+        f"{', '.join(map(str, config.within.seeds))}. The same number of epochs for every set: half the problems are half the steps.",
     ]
     folder = result_folder.folder_of(config, "within_teacher", *(metrics if metrics != Within().metrics else ()))
     title = f"Accuracy of {config.student.name} after training on a part of one teacher's trajectories, 95 % intervals"
