@@ -67,7 +67,7 @@ def comparison(trajectories: pl.DataFrame, answers: pl.DataFrame, bootstrap: Boo
     rng = np.random.default_rng(bootstrap.seed)
 
     def whole(by_problem: Floats) -> Floats:
-        return by_problem.sum(axis=0, keepdims=True)
+        return np.asarray(by_problem.sum(axis=0, keepdims=True))
 
     def drawn(by_problem: Floats) -> Floats:
         return resampled_sums(by_problem, bootstrap.resamples, rng)
