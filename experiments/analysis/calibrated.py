@@ -42,7 +42,7 @@ class Comparison:
 
     Attributes:
         table: a row a teacher: accuracy in percent, and each score.
-        resampled: over problems, and over teachers.
+        resampled: over problems, and over teachers; none where there is no order of teachers to agree with.
     """
 
     table: pl.DataFrame
@@ -73,6 +73,10 @@ def comparison(trajectories: pl.DataFrame, answers: pl.DataFrame, bootstrap: Boo
         return resampled_sums(by_problem, bootstrap.resamples, rng)
 
     x, y = _scores(trajectories, teachers, whole)[:, 0], _accuracies(trained, teachers, whole)[0]
+    table = pl.DataFrame({"teacher": teachers, "accuracy": 100 * y, **dict(zip(COMPARED, x, strict=True))})
+    table = table.sort("accuracy", descending=True)
+    if len(teachers) < 3 or not np.ptp(y):
+        return Comparison(table, [])
     found = correlate(x, y[None], "spearman")
     scores, accuracies = _scores(trajectories, teachers, drawn), _accuracies(trained, teachers, drawn)
     over_problems = correlate(scores, accuracies[None], "spearman").T
@@ -81,11 +85,8 @@ def comparison(trajectories: pl.DataFrame, answers: pl.DataFrame, bootstrap: Boo
         return correlate(x[:, chosen], y[chosen][None], "spearman").T
 
     by_teacher = resampled_statistic(over_teachers, len(teachers), bootstrap.resamples, rng)
-    table = pl.DataFrame({"teacher": teachers, "accuracy": 100 * y, **dict(zip(COMPARED, x, strict=True))})
-    return Comparison(
-        table.sort("accuracy", descending=True),
-        [_effects("problems", found, over_problems), _effects("teachers", found, by_teacher)],
-    )
+    effects = [_effects("problems", found, over_problems), _effects("teachers", found, by_teacher)]
+    return Comparison(table, effects)
 
 
 def _effects(unit: str, found: Floats, drawn: Floats) -> Resampled:

@@ -34,6 +34,9 @@ def write(comparison: Comparison, config: CalibratedConfig) -> None:
     ]
     titles = [by_name(metric).title for metric in COMPARED]
     parts = [
+        ""
+        if comparison.resampled
+        else "Fewer than three teachers, or all with the same accuracy: there is no order to agree with.",
         "A difference is of correlations that are positive where a score is right about its direction. Its interval is widened for "
         f"{len(COMPARED) - 1} comparisons.",
         config.teachers.caveat or "",

@@ -92,3 +92,10 @@ def test_scores_without_one_of_the_metrics_are_refused():
     )
     with pytest.raises(InputError, match="hold no value of calibrated_rsr, which needs expected_rank"):
         comparison(without, answers([0.5] * 5), BootstrapConfig(resamples=100))
+
+
+def test_equal_accuracies_have_no_order_to_agree_with():
+    found = comparison(
+        trajectories(*[[1.0, 2.0, 3.0, 4.0, 5.0]] * 4), answers([0.0] * 5), BootstrapConfig(resamples=100)
+    )
+    assert found.resampled == [] and found.table["accuracy"].to_list() == [0] * 5
