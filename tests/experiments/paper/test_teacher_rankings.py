@@ -43,7 +43,7 @@ def test_scores_fix_coefficients_whichever_direction_is_better(copy):
     kendall, share = (found(copy, f"445 tasks, rsr, {kind}") for kind in ("kendall", "pairwise"))
     assert (kendall.verdict, share.verdict) == ("equal", "equal")
     assert (kendall.value, share.value) == (pytest.approx(4 / 6), pytest.approx(5 / 6))
-    edit(copy / "teacher_scores.csv", "445 tasks,rsr,lower,Kimi,2.5039", "445 tasks,rsr,lower,Kimi,3.0")
+    edit(copy / "teacher_scores.csv", "445 tasks,rsr,lower,Kimi,2.5039", "445 tasks,rsr,lower,Kimi,3.9999")
     assert found(copy, "445 tasks, rsr, kendall").verdict == "not attainable"
 
 
