@@ -350,7 +350,7 @@ class InfluenceConfig:
 
 @dataclass
 class MetricsConfig(ScoreConfig):
-    # Names or groups: all, tokens, text, graded, steps, step_heads, responses_alone, activations, gradients, endpoint, influence, grad
+    # Names or groups: all, tokens, text, graded, judged, steps, step_heads, responses_alone, activations, gradients, endpoint, grad
     metrics: Any = "tokens"
     local: LocalConfig = field(default_factory=LocalConfig)
     gradients: GradientConfig = field(default_factory=GradientConfig)
