@@ -425,7 +425,7 @@ def test_a_second_driver_says_who_is_at_work_and_finds_what_was_made(student, un
     assert same(tables(tmp_path), tables(folder))
 
 
-@pytest.mark.slow  # two minutes: every cell of Ray's is a process that imports everything
+@pytest.mark.slow  # minutes: every cell of Ray's is a process that imports everything
 def test_a_study_loses_a_node_in_scoring_and_one_in_training_and_ends_with_the_same_tables(
     student, data, tmp_path, monkeypatch
 ):
