@@ -5,9 +5,10 @@ import sys
 
 HIDDEN = "***"  # stands for a key
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but newline and tab
-# In URLs: user and password, and the values of parameters that hold a secret by their names.
+# In URLs: user and password, and the values of parameters that hold a secret by their names. In commands: values of such options.
 KEYS = re.compile(
-    r"""(?<=://)[^\s/'"]+(?=@)|(?<=[?&])([^\s=&]*(?:key|token|secret|password|signature)[^\s=&]*=)[^\s&'"]+""",
+    r"""(?<=://)[^\s/'"]+(?=@)|((?<=[?&])[^\s=&]*(?:key|token|secret|password|signature)[^\s=&]*=|"""
+    r"""--(?:[\w-]+-)?(?:key|token|secret|password)[ =]+)[^\s&'"]+""",
     re.IGNORECASE,
 )
 
@@ -18,8 +19,13 @@ def printable(text: str) -> str:
 
 
 def without_keys(text: str) -> str:
-    """Text in whose URLs no password, key or token shows."""
+    """Text in whose URLs and commands no password, key or token shows."""
     return KEYS.sub(lambda found: (found[1] or "") + HIDDEN, text)
+
+
+def hides_key(text: str) -> bool:
+    """Whether a key was taken out of a text: a record has it so, and nothing can be reached with it."""
+    return any(found.group() == (found[1] or "") + HIDDEN for found in KEYS.finditer(text))
 
 
 class InputError(ValueError):

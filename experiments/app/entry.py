@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from experiments.app.shared_configs import ROOT, refuse_senseless
+from experiments.app.shared_configs import ROOT, refuse_hidden, refuse_senseless
 from rsr.errors import InputError, in_one_line, printable, show_any_text, without_keys
 from rsr.store.locks import process_name
 from rsr.student import threads
@@ -116,6 +116,7 @@ def settings_of(config: DictConfig, schema: type[C]) -> C:
     """
     # Merging into the bare schema refuses what `+key=value` has added to it.
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    refuse_hidden(plain)
     settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
     refuse_senseless(settings)
     return cast(C, settings)
