@@ -15,9 +15,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from experiments.app.shared_configs import ROOT, refuse_hidden, refuse_senseless
-from rsr.errors import InputError, in_one_line, printable, show_any_text, without_keys
+from rsr.errors import InputError, check_text, in_one_line, printable, show_any_text, without_keys
 from rsr.store.locks import process_name
 from rsr.student import threads
 
@@ -75,7 +76,8 @@ def entry(
             show_any_text()
             failures.clear()
             try:
-                "".join(sys.argv).encode()  # what cannot be written is refused before anything is
+                for argument in sys.argv:
+                    check_text(argument)
                 sys.argv[1:] = _repeated(sys.argv[1:], config_name)
                 if open_groups:
                     sys.argv[1:] = [_open(argument) for argument in sys.argv[1:]]
@@ -84,7 +86,7 @@ def entry(
                 # Beside the others: Hydra reads options of one stretch, before or after its flags.
                 first = next((i for i, argument in enumerate(sys.argv) if i and _is_option(argument)), 1)
                 sys.argv[first:first] = _brought(sys.argv[1:], config_name)
-            except (InputError, UnicodeEncodeError) as error:
+            except InputError as error:
                 fail(error)
                 sys.exit(max(failures))
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what goes wrong before the task
@@ -202,7 +204,15 @@ def _repeated(arguments: list[str], command: str) -> list[str]:
     file = folder / f"{CONFIG}.yaml"
     if not file.is_file():
         raise InputError(f"{file}: no such file; give {REPEAT} a folder in which a run left its {CONFIG}.yaml")
-    made_by = file.read_text(encoding="utf-8").partition("\n")[0]
+    try:
+        text = file.read_text(encoding="utf-8")
+        OmegaConf.create(text)
+    except (OSError, ValueError, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{file}: cannot be read ({reason}): repeat another run, or write its settings anew"
+        ) from error
+    made_by = text.partition("\n")[0]
     if made_by != _header(command):
         raise InputError(f"{file} is of another command ({made_by.removeprefix('# ')}); repeat it with that one")
     return [*arguments[:at], "--config-dir", str(folder.resolve()), "--config-name", CONFIG, *arguments[at + 2 :]]

@@ -142,6 +142,13 @@ def test_a_key_that_a_record_hides_is_asked_for_anew(name, value):
         entry.settings_of(config, schema_of(command))
 
 
+@pytest.mark.parametrize("damaged", [b"metric: caf\xe9", b"metric: [rsr,"])
+def test_a_configuration_that_cannot_be_read_is_not_repeated(tmp_path, damaged):
+    (tmp_path / "config.yaml").write_bytes(f"{entry._header('score')}\n".encode() + damaged)
+    with pytest.raises(InputError, match=r"^\S*config\.yaml: cannot be read \(.*\): repeat another run"):
+        entry._repeated(["--repeat", str(tmp_path)], "score")
+
+
 def test_a_student_that_is_not_there_is_refused_when_it_is_named():
     with pytest.raises(InputError, match=r"\./gone: no such model folder"):
         StudentConfig("gone", "./gone")
