@@ -38,7 +38,7 @@ def test_a_killed_command_and_one_on_a_full_disk_go_on(tmp_path):
 
 @pytest.mark.full
 def test_odd_names_are_names(tmp_path):
-    assert wrong(names.tried(World(tmp_path), tmp_path / "names", ["学生 [v2], 'x'"])) == []
+    assert wrong(names.tried(World(tmp_path), tmp_path / "names", ["学生 [v2], 'x'", "\udcff"])) == []
 
 
 @pytest.mark.full
