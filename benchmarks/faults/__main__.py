@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.faults import commands, damage, injections, names, settings
-from benchmarks.faults.commands import Trial
+from benchmarks.faults.commands import Command, Trial
 from benchmarks.faults.stages import World
 from experiments.app.result_folder import inert, markdown_list, markdown_table, provenance
 from experiments.app.shared_configs import ROOT
@@ -64,24 +64,23 @@ def damages(world: World, draw: Draw) -> Found:
 
 def kills(world: World, draw: Draw) -> Found:
     number = math.ceil(KILLS / draw.one_of)
-    return _of_trials(
-        [
-            trial
-            for command in commands.commands(world)
-            for trial in commands.killed(command, world.folder / "kills" / command.name, number, draw.seed)
-        ]
-    )
+    return _of_commands(world, "kills", lambda command, folder: commands.killed(command, folder, number, draw.seed))
 
 
 def disks(world: World, draw: Draw) -> Found:
     sizes = draw.some(commands.SIZES)
-    return _of_trials(
-        [
-            trial
-            for command in commands.commands(world)
-            for trial in commands.on_small_disks(command, world.folder / "disks" / command.name, sizes)
-        ]
-    )
+    return _of_commands(world, "disks", lambda command, folder: commands.on_small_disks(command, folder, sizes))
+
+
+def _of_commands(world: World, part: str, tried: Callable[[Command, Path], list[Trial]]) -> Found:
+    trials = []
+    for command in commands.commands(world):
+        _say(command.name)
+        try:
+            trials += tried(command, world.folder / part / command.name)
+        except AssertionError as error:  # it fails by itself
+            trials.append(Trial(f"{part}: {command.name}", "undisturbed", str(error)[-300:], False))
+    return _of_trials(trials)
 
 
 def odd_names(world: World, draw: Draw) -> Found:

@@ -102,7 +102,7 @@ def commands(world: World) -> list[Command]:
         return lambda outputs: [sys.executable, script, given, f"paths.outputs={outputs}", *DTYPE, *options]
 
     few = [f"student.training.{option}" for option in ("epochs=2", "batch_size=16", "micro_batch=16", "max_length=512")]
-    samples = ["evaluation.benchmarks=[aime24]", "evaluation.samples=2", "evaluation.max_new_tokens=8"]
+    samples = ["evaluation.benchmarks=[miniature]", "evaluation.samples=2", "evaluation.max_new_tokens=8"]
     return [
         Command("rsr score", lambda outputs: [*of_rsr, "score", *scoring, "--outputs", outputs]),
         Command("rsr select", lambda o: [*of_rsr, "select", *scoring, "--outputs", o, "-o", o / "new"]),
@@ -127,12 +127,13 @@ def _data(world: World) -> Path:
 
 
 def _bench(world: World) -> Path:
+    """The benchmark without a system prompt, which the template refuses."""
     from experiments.miniature import words
 
     folder = world.folder / "bench"
     folder.mkdir(exist_ok=True)
     rows = [{"id": f"q{i}", "problem": word, "answer": str(i)} for i, word in enumerate(words.OBJECTS[:40])]
-    (folder / "aime24.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "miniature.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 
