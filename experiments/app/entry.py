@@ -26,6 +26,7 @@ C = TypeVar("C")
 
 REPEAT, CONFIG = "--repeat", "config"  # the option, and the name of the file that it reads
 OF_FILES = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")  # Hydra's options before a name
+SWEEPS = {"-m", "--multirun"}
 ENGINES = ("submitit", "ray")  # modules of what they raise when a job is killed or never starts
 
 # Groups whose value may also be a folder, a file or a hub name, and the configuration that it then stands for.
@@ -81,7 +82,8 @@ def entry(
                 sys.argv[1:] = _repeated(sys.argv[1:], config_name)
                 if open_groups:
                     sys.argv[1:] = [_open(argument) for argument in sys.argv[1:]]
-                sys.argv[1:] = [_quoted(a) if before not in OF_FILES else a for before, a in pairwise(sys.argv)]
+                sweeps = not SWEEPS.isdisjoint(sys.argv)
+                sys.argv[1:] = [_quoted(a, sweeps) if before not in OF_FILES else a for before, a in pairwise(sys.argv)]
                 sys.argv[1:1] = _for_help(sys.argv[1:], config_name)
                 # Beside the others: Hydra reads options of one stretch, before or after its flags.
                 first = next((i for i, argument in enumerate(sys.argv) if i and _is_option(argument)), 1)
@@ -132,25 +134,37 @@ def _open(argument: str) -> str:
 
     def option(value: str) -> str:
         known = (ROOT / "configs" / group / f"{value}.yaml").is_file()
-        if known or not ("/" in value or value.startswith("hub:") or Path(value).exists()):
+        if known or not ("/" in value or value.startswith("hub:") or _is_there(value)):
             return value
         readable = "".join(c if c.isascii() and c.isalnum() else "-" for c in value)
         name = f"given-{hashlib.sha256(value.encode()).hexdigest()[:8]}-{readable}"
         ConfigStore.instance().store(group=group, name=name, node=OPEN_GROUPS[group](value))
         return name
 
-    given = [values] if Path(values).exists() else values.split(",")  # a comma may be part of a name
+    given = [values] if _is_there(values) else values.split(",")  # a comma may be part of a name
     return f"{group}={','.join(map(option, given))}"
 
 
-def _quoted(argument: str) -> str:
-    """An override whose value Hydra's grammar cannot read (letters of other alphabets, brackets that are open), as a quoted text."""
+def _is_there(value: str) -> bool:
+    """Whether a text names a file or folder; one that is too long for a name does not."""
+    try:
+        return Path(value).exists()
+    except OSError:
+        return False
+
+
+def _quoted(argument: str, sweeps: bool = False) -> str:
+    """An override whose value Hydra's grammar cannot read (letters of other alphabets, brackets that are open), as a quoted text;
+    so is a path with a comma, where no comma can part the values of a sweep.
+    """
     name, equals, value = argument.partition("=")
     if not _is_option(argument) or not equals:
         return argument
     try:
-        OverridesParser.create().parse_override(argument)
+        choices = OverridesParser.create().parse_override(argument).is_sweep_override()
     except HydraException:
+        choices = None
+    if choices is None or (choices and not sweeps and (name.startswith("paths.") or _is_there(value))):
         escaped = value.replace("\\", "\\\\").replace("'", "\\'")
         return f"{name}='{escaped}'"
     return argument
