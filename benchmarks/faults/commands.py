@@ -19,6 +19,7 @@ from rsr.store.artefacts import HALF_WRITTEN, MANIFEST, PARTIAL
 
 SIGNALS = {signal.SIGKILL: "", signal.SIGTERM: "terminated: ", signal.SIGINT: "interrupted: "}  # and what is said
 SIZES = (0, 1 << 10, 1 << 13, 1 << 16, 1 << 19)  # bytes, the most that a file may have
+TIMES = re.compile(rb'"(seconds|train_runtime|train_\w+_per_second)": [\d.e+-]+')  # the latter are the trainer's
 OF_A_RUN = (MANIFEST, "run.json", "README.md")  # files that say when and how long
 
 
@@ -79,15 +80,15 @@ def _content(outputs: Path) -> str:
     hasher = hashlib.sha256()
     for path in sorted(outputs.rglob("*")):
         if path.is_file() and ".locks" not in path.parts and path.name not in OF_A_RUN:
-            hasher.update(f"{path.relative_to(outputs)}\0".encode() + _lasting(path).encode())
+            hasher.update(f"{path.relative_to(outputs)}\0".encode() + _lasting(path, outputs).encode())
     return hasher.hexdigest()
 
 
-def _lasting(path: Path) -> str:
-    """The content of a file, without the place where it was made and the seconds it took."""
+def _lasting(path: Path, outputs: Path) -> str:
+    """The content of a file, without the place where it was made and the time it took."""
     content = path.read_bytes()
     if path.suffix in (".json", ".jsonl", ".md", ".html", ".yaml"):
-        content = re.sub(rb'"seconds": [\d.e-]+', b"", content)
+        content = TIMES.sub(b"", content.replace(str(outputs).encode(), b""))
     return hashlib.sha256(content).hexdigest()
 
 
