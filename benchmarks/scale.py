@@ -1,9 +1,10 @@
 """Time, memory and disk up to the paper's size: 33 datasets of 5,000 trajectories, 1.47e9 response tokens.
 
     python benchmarks/scale.py FOLDER [--sizes 4 12 40]
+    python benchmarks/scale.py FOLDER --tasks many_datasets many_files --results RESULTS  # some, in a folder of their own
 
-Makes a token store in FOLDER (10 GB in full; what is there is used again) and runs each task (see `tasks`) at each size, in
-a process of its own. Slopes are of log on log: 1 where it grows as the size does, 0 where it does not grow.
+Makes a token store in FOLDER (10 GB in full; what is there is used again), where a task reads it, and runs each task (see `tasks`)
+at each size, in a process of its own. Slopes are of log on log: 1 where it grows as the size does, 0 where it does not grow.
 
 What is measured is kept in FOLDER, so that the same command goes on where it was stopped; another commit measures anew.
 
@@ -71,13 +72,15 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 
 def report(rows: Sequence[Row], folder: Path) -> str:
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    generated = len(stores(folder)) if set(tasks) & set(OF_THE_STORE) else "No"
     parts = [
         "# Time, memory and disk as the study grows",
-        f"{len(stores(folder))} generated datasets; {os.cpu_count()} cores. A line is one run in a process of its own; its peak "
+        f"{generated} generated datasets; {os.cpu_count()} cores. A line is one run in a process of its own; its peak "
         "memory counts the libraries as well. Seconds are on the clock, core seconds of all cores. A size is a number of shards "
         f"({SHARD} trajectories) of each dataset, {SHARDS} in the paper's study; of scoring a number of shards under a tiny "
-        f"student; of the report a number of results. A unit of size of many datasets is {DATASETS} files of a trajectory each, "
-        f"of a long answer {CHARACTERS:,} characters.",
+        f"student; of the report a number of results. A unit of size of many datasets, and of many files of one, is {DATASETS} files of a "
+        f"trajectory each, of many ranked {DATASETS} datasets of ten, of a long answer {CHARACTERS:,} characters.",
         markdown_table(
             ["task", "size", "trajectories", "response tokens", "seconds", "core seconds", "peak MB", "disk MB"],
             [_line(row, folder) for row in rows],
@@ -85,9 +88,9 @@ def report(rows: Sequence[Row], folder: Path) -> str:
         "Slopes of log on log:",
         markdown_table(
             ["task", *MEASURED.values()],
-            [[task, *(f"{slope(of_task(rows, task), name):.2f}" for name in MEASURED)] for task in TASKS],
+            [[task, *(f"{slope(of_task(rows, task), name):.2f}" for name in MEASURED)] for task in tasks],
         ),
-        _at_the_papers_size(of_task(rows, "ablation")),
+        *([_at_the_papers_size(of_task(rows, "ablation"))] if "ablation" in tasks else []),
         f"Made by `{provenance()['command']}`.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -113,7 +116,14 @@ def _at_the_papers_size(rows: Sequence[Row]) -> str:
 
 def _line(row: Row, folder: Path) -> list[str]:
     task, size = row["task"], row["size"]
-    trajectories = {"scoring": size * SHARD, "many_datasets": size * DATASETS, "long_answer": 1}.get(task)
+    files = size * DATASETS
+    trajectories = {
+        "scoring": size * SHARD,
+        "many_datasets": files,
+        "many_files": files,
+        "many_ranked": 10 * files,
+        "long_answer": 1,
+    }.get(task)
     if task in OF_THE_STORE:
         trajectories = min(size * SHARD, TRAJECTORIES) * len(stores(folder))
     return [
@@ -134,7 +144,7 @@ def _measured(task: str, folder: Path, size: int) -> Row:
     if kept.exists() and (result := json.loads(kept.read_text()))["commit"] == commit:
         return dict(result["row"])
     row = measured(task, folder, size)
-    kept.parent.mkdir(exist_ok=True)
+    kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps({"commit": commit, "row": row}))
     return row
 
@@ -143,11 +153,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sizes", type=int, nargs="+", default=[4, 12, SHARDS])
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--results", type=Path, default=ROOT / "results" / "benchmarks")
     arguments = parser.parse_args()
     sizes = sorted(arguments.sizes)
-    generate(arguments.folder, sizes[-1])
-    rows = [_measured(task, arguments.folder, size) for task in TASKS for size in sizes]
+    if set(arguments.tasks) & set(OF_THE_STORE):
+        generate(arguments.folder, sizes[-1])
+    rows = [_measured(task, arguments.folder, size) for task in arguments.tasks for size in sizes]
     arguments.results.mkdir(parents=True, exist_ok=True)
     record = provenance() | {"cores": os.cpu_count(), "rows": rows}
     (arguments.results / "scale.json").write_text(json.dumps(record, indent=2) + "\n")

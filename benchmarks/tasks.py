@@ -3,7 +3,7 @@
 A task prepares what it needs (libraries, a student, data) and gives the function whose time is taken.
 
 A size is a number of shards of each dataset of a generated store (see `generated`); of scoring a number of shards, of the
-report a number of results; of many datasets and a long answer see there.
+report a number of results; of many datasets, many files and a long answer see there.
 """
 
 import json
@@ -80,6 +80,46 @@ def many_datasets(folder: Path, size: int) -> Run:
     return lambda: score(student, data, outputs=root, settings=settings).artefact.path.glob("*.parquet")
 
 
+def many_files(folder: Path, size: int) -> Run:
+    """Tables of one dataset in `DATASETS` shards for each of the size, a trajectory each."""
+    from rsr.api import score
+    from rsr.tokens.settings import Settings
+
+    root = _fresh(folder / f"files-{size}")
+    student, data, count = tiny_student(root / "student"), root / "data", size * DATASETS
+    data.mkdir()
+    for i in range(count):
+        _write_chat(data / f"train-{i:05d}-of-{count:05d}.jsonl", "1 + 2", f"{i % 10} .", id=f"p{i}")
+    settings = Settings(dtype="float32", device="cpu")
+    return lambda: score(student, data, outputs=root, settings=settings).artefact.path.glob("*.parquet")
+
+
+def many_ranked(folder: Path, size: int) -> Run:
+    """The order of `DATASETS` datasets for each of the size, with its bootstrap over ten problems, and the table that it reads."""
+    from rsr.metrics.aggregate import SCHEMA
+    from rsr.selection.ranking import rank
+
+    root, rng = _fresh(folder / f"ranked-{size}"), np.random.default_rng(0)
+    datasets = pl.DataFrame({"teacher": [f"teacher-{i:05d}" for i in range(size * DATASETS)]})
+    rows = datasets.join(pl.DataFrame({"problem": [f"p{i}" for i in range(10)]}), how="cross")
+    fixed = {"student": "tiny", "generation": "", "preset": "", "truncated": False, "artefact": "generated"}
+    common = rows.with_columns(pl.lit(value).alias(name) for name, value in fixed.items()).with_columns(
+        trajectory="problem", tokens=pl.Series(rng.integers(100, 200, len(rows)))
+    )
+    one, drawn = pl.lit(1.0), (pl.Series(rng.uniform(1, 2, len(rows))) for _ in range(2))
+    table = pl.concat(
+        common.with_columns(metric=pl.lit(metric), value=values, numerator=values, denominator=one).select(*SCHEMA)
+        for metric, values in zip(("rsr", "repetition"), drawn, strict=True)
+    )
+    table.write_parquet(root / "trajectories.parquet")
+
+    def run() -> Iterable[Path]:
+        rank(pl.read_parquet(root / "trajectories.parquet"), resamples=10_000)
+        return [root / "trajectories.parquet"]
+
+    return run
+
+
 def long_answer(folder: Path, size: int) -> Run:
     """A chat whose answer has `CHARACTERS` for each of the size, in bytes, of which 512 tokens are scored."""
     from rsr.api import score
@@ -110,9 +150,9 @@ def _bytes() -> Any:
     return fast
 
 
-def _write_chat(path: Path, question: str, answer: str) -> None:
+def _write_chat(path: Path, question: str, answer: str, id: str = "p") -> None:
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    path.write_text(json.dumps({"id": "p", "messages": messages}) + "\n")
+    path.write_text(json.dumps({"id": id, "messages": messages}) + "\n")
 
 
 def ablation(folder: Path, size: int) -> Run:
@@ -190,7 +230,19 @@ def report(folder: Path, size: int) -> Run:
 
 
 TASKS: dict[str, Callable[[Path, int], Run]] = {
-    task.__name__: task for task in (scoring, many_datasets, long_answer, ablation, tables, ranking, selection, report)
+    task.__name__: task
+    for task in (
+        scoring,
+        many_datasets,
+        many_files,
+        many_ranked,
+        long_answer,
+        ablation,
+        tables,
+        ranking,
+        selection,
+        report,
+    )
 }
 
 

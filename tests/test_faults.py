@@ -20,7 +20,7 @@ def test_damage_is_seen_or_made_anew(tmp_path):
 
 @pytest.mark.full
 def test_no_bad_setting_is_taken():
-    found = settings.tried(settings.commands(), every=40)
+    found = settings.tried(settings.overrides()[::40])
     assert len(found) > 10
     assert [(override, outcome) for _, override, outcome in found if outcome != settings.REFUSED] == []
 
@@ -38,7 +38,7 @@ def test_a_killed_command_and_one_on_a_full_disk_go_on(tmp_path):
 
 @pytest.mark.full
 def test_odd_names_are_names(tmp_path):
-    assert wrong(names.tried(World(tmp_path), tmp_path / "names", ["学生 [v2], 'x'"])) == []
+    assert wrong(names.tried(World(tmp_path), tmp_path / "names", ["学生 [v2], 'x'", "\udcff"])) == []
 
 
 @pytest.mark.full

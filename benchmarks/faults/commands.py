@@ -19,6 +19,7 @@ from rsr.store.artefacts import HALF_WRITTEN, MANIFEST, PARTIAL
 
 SIGNALS = {signal.SIGKILL: "", signal.SIGTERM: "terminated: ", signal.SIGINT: "interrupted: "}  # and what is said
 SIZES = (0, 1 << 10, 1 << 13, 1 << 16, 1 << 19)  # bytes, the most that a file may have
+TIMES = re.compile(rb'"(seconds|train_runtime|train_\w+_per_second)": [\d.e+-]+')  # the latter are the trainer's
 OF_A_RUN = (MANIFEST, "run.json", "README.md")  # files that say when and how long
 
 
@@ -79,15 +80,15 @@ def _content(outputs: Path) -> str:
     hasher = hashlib.sha256()
     for path in sorted(outputs.rglob("*")):
         if path.is_file() and ".locks" not in path.parts and path.name not in OF_A_RUN:
-            hasher.update(f"{path.relative_to(outputs)}\0".encode() + _lasting(path).encode())
+            hasher.update(f"{path.relative_to(outputs)}\0".encode() + _lasting(path, outputs).encode())
     return hasher.hexdigest()
 
 
-def _lasting(path: Path) -> str:
-    """The content of a file, without the place where it was made and the seconds it took."""
+def _lasting(path: Path, outputs: Path) -> str:
+    """The content of a file, without the place where it was made and the time it took."""
     content = path.read_bytes()
     if path.suffix in (".json", ".jsonl", ".md", ".html", ".yaml"):
-        content = re.sub(rb'"seconds": [\d.e-]+', b"", content)
+        content = TIMES.sub(b"", content.replace(str(outputs).encode(), b""))
     return hashlib.sha256(content).hexdigest()
 
 
@@ -102,7 +103,7 @@ def commands(world: World) -> list[Command]:
         return lambda outputs: [sys.executable, script, given, f"paths.outputs={outputs}", *DTYPE, *options]
 
     few = [f"student.training.{option}" for option in ("epochs=2", "batch_size=16", "micro_batch=16", "max_length=512")]
-    samples = ["evaluation.benchmarks=[aime24]", "evaluation.samples=2", "evaluation.max_new_tokens=8"]
+    samples = ["evaluation.benchmarks=[miniature]", "evaluation.samples=2", "evaluation.max_new_tokens=8"]
     return [
         Command("rsr score", lambda outputs: [*of_rsr, "score", *scoring, "--outputs", outputs]),
         Command("rsr select", lambda o: [*of_rsr, "select", *scoring, "--outputs", o, "-o", o / "new"]),
@@ -127,12 +128,13 @@ def _data(world: World) -> Path:
 
 
 def _bench(world: World) -> Path:
+    """The benchmark without a system prompt, which the template refuses."""
     from experiments.miniature import words
 
     folder = world.folder / "bench"
     folder.mkdir(exist_ok=True)
     rows = [{"id": f"q{i}", "problem": word, "answer": str(i)} for i, word in enumerate(words.OBJECTS[:40])]
-    (folder / "aime24.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "miniature.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
 
 

@@ -101,17 +101,25 @@ def damages(content: bytes, rng: random.Random, flips: int) -> Iterator[tuple[st
             yield "flipped", content[:at] + bytes([content[at] ^ 1 << rng.randrange(8)]) + content[at + 1 :]
 
 
-def tried(subject: Subject, folder: Path, *, flips: int = FLIPS, seed: int = 0) -> list[Case]:
-    """Every damage to every file of a subject.
+def tried(
+    subject: Subject,
+    folder: Path,
+    *,
+    flips: int = FLIPS,
+    seed: int = 0,
+    some: Callable[[Sequence[Path]], list[Path]] = list,
+) -> list[Case]:
+    """Every damage to files of a subject.
 
     Args:
         folder: of outputs, made here.
+        some: chooses the files.
     """
     rng, whole = random.Random(seed), folder / "whole"
     content = subject.prepare(whole)
     files = sorted(path for path in (whole / subject.folder).rglob("*") if path.is_file())
     cases = []
-    for path in files:
+    for path in some(files):
         for damage, left in damages(path.read_bytes(), rng, flips):
             root = folder / "damaged"
             shutil.copytree(whole, root, ignore=shutil.ignore_patterns(LOCKS))
@@ -141,10 +149,10 @@ def _outcome(subject: Subject, root: Path, damaged: Path, left: bytes | None, co
 
 
 def table(cases: Sequence[Case]) -> list[list[str]]:
-    """A line for each subject and damage: how many cases, and what became of them."""
+    """A line for each subject: how many cases, and what became of them."""
     rows = []
-    for stage, damage in dict.fromkeys((case.stage, case.damage) for case in cases):
-        of = [case for case in cases if (case.stage, case.damage) == (stage, damage)]
+    for stage in dict.fromkeys(case.stage for case in cases):
+        of = [case for case in cases if case.stage == stage]
         counts = [sum(case.outcome is outcome for case in of) for outcome in Outcome]
-        rows.append([stage, damage, str(len(of)), *map(str, counts)])
+        rows.append([stage, str(len(of)), *map(str, counts)])
     return rows

@@ -91,15 +91,15 @@ def outcome(command: str, override: str) -> str:
     return TAKEN
 
 
-def tried(names: Sequence[str], every: int = 1) -> list[tuple[str, str, str]]:
-    """Command, override and outcome; an override that several commands share is tried with the first.
-
-    Args:
-        names: of commands, whose modules are imported (`commands`).
-        every: takes one of so many.
-    """
+def overrides() -> list[tuple[str, str]]:
+    """Every command with its bad overrides; one that several commands share is of the first."""
     first: dict[str, str] = {}
-    for command in names:
+    for command in commands():
         for override in bad_overrides(schema_of(command)):
             first.setdefault(override, command)
-    return [(command, override, outcome(command, override)) for override, command in [*first.items()][::every]]
+    return [(command, override) for override, command in first.items()]
+
+
+def tried(cases: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
+    """Command, override and outcome."""
+    return [(command, override, outcome(command, override)) for command, override in cases]

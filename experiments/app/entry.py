@@ -15,9 +15,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
-from experiments.app.shared_configs import ROOT, refuse_senseless
-from rsr.errors import InputError, in_one_line, printable, show_any_text, without_keys
+from experiments.app.shared_configs import ROOT, refuse_hidden, refuse_senseless
+from rsr.errors import InputError, check_text, in_one_line, printable, show_any_text, without_keys
 from rsr.store.locks import process_name
 from rsr.student import threads
 
@@ -25,6 +26,7 @@ C = TypeVar("C")
 
 REPEAT, CONFIG = "--repeat", "config"  # the option, and the name of the file that it reads
 OF_FILES = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp")  # Hydra's options before a name
+SWEEPS = {"-m", "--multirun"}
 ENGINES = ("submitit", "ray")  # modules of what they raise when a job is killed or never starts
 
 # Groups whose value may also be a folder, a file or a hub name, and the configuration that it then stands for.
@@ -75,16 +77,18 @@ def entry(
             show_any_text()
             failures.clear()
             try:
-                "".join(sys.argv).encode()  # what cannot be written is refused before anything is
+                for argument in sys.argv:
+                    check_text(argument)
                 sys.argv[1:] = _repeated(sys.argv[1:], config_name)
                 if open_groups:
                     sys.argv[1:] = [_open(argument) for argument in sys.argv[1:]]
-                sys.argv[1:] = [_quoted(a) if before not in OF_FILES else a for before, a in pairwise(sys.argv)]
+                sweeps = not SWEEPS.isdisjoint(sys.argv)
+                sys.argv[1:] = [_quoted(a, sweeps) if before not in OF_FILES else a for before, a in pairwise(sys.argv)]
                 sys.argv[1:1] = _for_help(sys.argv[1:], config_name)
                 # Beside the others: Hydra reads options of one stretch, before or after its flags.
                 first = next((i for i, argument in enumerate(sys.argv) if i and _is_option(argument)), 1)
                 sys.argv[first:first] = _brought(sys.argv[1:], config_name)
-            except (InputError, UnicodeEncodeError) as error:
+            except InputError as error:
                 fail(error)
                 sys.exit(max(failures))
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what goes wrong before the task
@@ -116,6 +120,7 @@ def settings_of(config: DictConfig, schema: type[C]) -> C:
     """
     # Merging into the bare schema refuses what `+key=value` has added to it.
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    refuse_hidden(plain)
     settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
     refuse_senseless(settings)
     return cast(C, settings)
@@ -129,25 +134,37 @@ def _open(argument: str) -> str:
 
     def option(value: str) -> str:
         known = (ROOT / "configs" / group / f"{value}.yaml").is_file()
-        if known or not ("/" in value or value.startswith("hub:") or Path(value).exists()):
+        if known or not ("/" in value or value.startswith("hub:") or _is_there(value)):
             return value
         readable = "".join(c if c.isascii() and c.isalnum() else "-" for c in value)
         name = f"given-{hashlib.sha256(value.encode()).hexdigest()[:8]}-{readable}"
         ConfigStore.instance().store(group=group, name=name, node=OPEN_GROUPS[group](value))
         return name
 
-    given = [values] if Path(values).exists() else values.split(",")  # a comma may be part of a name
+    given = [values] if _is_there(values) else values.split(",")  # a comma may be part of a name
     return f"{group}={','.join(map(option, given))}"
 
 
-def _quoted(argument: str) -> str:
-    """An override whose value Hydra's grammar cannot read (letters of other alphabets, brackets that are open), as a quoted text."""
+def _is_there(value: str) -> bool:
+    """Whether a text names a file or folder; one that is too long for a name does not."""
+    try:
+        return Path(value).exists()
+    except OSError:
+        return False
+
+
+def _quoted(argument: str, sweeps: bool = False) -> str:
+    """An override whose value Hydra's grammar cannot read (letters of other alphabets, brackets that are open), as a quoted text;
+    so is a path with a comma, where no comma can part the values of a sweep.
+    """
     name, equals, value = argument.partition("=")
     if not _is_option(argument) or not equals:
         return argument
     try:
-        OverridesParser.create().parse_override(argument)
+        choices = OverridesParser.create().parse_override(argument).is_sweep_override()
     except HydraException:
+        choices = None
+    if choices is None or (choices and not sweeps and (name.startswith("paths.") or _is_there(value))):
         escaped = value.replace("\\", "\\\\").replace("'", "\\'")
         return f"{name}='{escaped}'"
     return argument
@@ -201,7 +218,15 @@ def _repeated(arguments: list[str], command: str) -> list[str]:
     file = folder / f"{CONFIG}.yaml"
     if not file.is_file():
         raise InputError(f"{file}: no such file; give {REPEAT} a folder in which a run left its {CONFIG}.yaml")
-    made_by = file.read_text(encoding="utf-8").partition("\n")[0]
+    try:
+        text = file.read_text(encoding="utf-8")
+        OmegaConf.create(text)
+    except (OSError, ValueError, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{file}: cannot be read ({reason}): repeat another run, or write its settings anew"
+        ) from error
+    made_by = text.partition("\n")[0]
     if made_by != _header(command):
         raise InputError(f"{file} is of another command ({made_by.removeprefix('# ')}); repeat it with that one")
     return [*arguments[:at], "--config-dir", str(folder.resolve()), "--config-name", CONFIG, *arguments[at + 2 :]]

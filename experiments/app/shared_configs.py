@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from eval.settings import Evaluation
-from rsr.errors import HIDDEN, InputError
+from rsr.errors import InputError, hides_key
 from rsr.grading.grader import Kind
 from rsr.tokens.settings import Settings
 from train.memory import Shape
@@ -62,6 +62,22 @@ def refuse_senseless(settings: Any, name: str = "") -> None:
         raise InputError(
             f"{name}={settings} is out of range: numbers here are finite, from 0, and whole ones below 2**32"
         )
+
+
+def refuse_hidden(setting: Any, name: str = "") -> None:
+    """Refuse a key that a record hid: what is repeated would take its stars for the key.
+
+    Raises:
+        InputError: the name of the first setting.
+    """
+    if isinstance(setting, dict):
+        for key, value in setting.items():
+            refuse_hidden(value, f"{name}.{key}".removeprefix("."))
+    elif isinstance(setting, list):
+        for value in setting:
+            refuse_hidden(value, name)
+    elif isinstance(setting, str) and hides_key(setting):
+        raise InputError(f"{name}: its key is hidden, as records have it: give it anew, {name}=...")
 
 
 def _names(value: Any, setting: str) -> list[str]:
@@ -330,8 +346,6 @@ class JudgeConfig:
     def __post_init__(self) -> None:
         at_least(1, max_tokens=self.max_tokens, attempts=self.attempts, concurrency=self.concurrency)
         at_least(100, max_characters=self.max_characters)
-        if self.endpoint and HIDDEN in self.endpoint:  # as a record has it
-            raise InputError("judge.endpoint: its key is hidden: give it anew, judge.endpoint=...")
 
 
 @dataclass

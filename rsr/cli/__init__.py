@@ -16,7 +16,7 @@ from rsr import __version__
 from rsr.cli.commands import compare, inspect, rank, score
 from rsr.cli.reporting import report
 from rsr.cli.selecting import select
-from rsr.errors import in_one_line, printable, show_any_text
+from rsr.errors import check_text, in_one_line, printable, show_any_text
 from rsr.student import threads
 
 BAD_INPUT, USAGE, INTERRUPTED, BROKEN_PIPE, TERMINATED = 1, 2, 130, 141, 143
@@ -60,9 +60,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit status."""
     threads.set_policy()
     show_any_text()
+    typed = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        for argument in typed:
+            check_text(argument)
         # Not `cli.main`, which would end a broken pipe its own way.
-        with cli.make_context("rsr", list(sys.argv[1:] if arguments is None else arguments)) as context:
+        with cli.make_context("rsr", typed) as context:
             cli.invoke(context)
         sys.stdout.flush()
         return 0

@@ -15,7 +15,7 @@ from rsr.data import places, trajectories
 from rsr.data.files import refuse_splits
 from rsr.data.records import FileRecords, OnDemand, given, json_lines
 from rsr.data.trajectories import Dataset, Fields, OnError, Trajectory
-from rsr.errors import InputError
+from rsr.errors import InputError, check_text
 
 # Paths (also "NAME=FILE", "hub:OWNER/NAME[/PART][@REVISION]" and "-" for JSON Lines on standard input); records, such as a list of
 # {"messages": ...} or a datasets.Dataset; one chat as a list of messages; or any of these by name of teacher.
@@ -51,7 +51,7 @@ def read(
         fields: names that fields have in the records, by ours (`rsr.data.trajectories.FIELDS`): {"correct": "is_right"}.
 
     Raises:
-        InputError: see `rsr.data.trajectories.by_teacher`; or two datasets have one name.
+        InputError: see `rsr.data.trajectories.by_teacher`; or two datasets have one name, or one a place that is no UTF-8 text.
     """
     if sample is not None and sample < 1:
         raise InputError(f"a sample of {sample} problems is too small: the least is 1")
@@ -61,6 +61,7 @@ def read(
         sources.sort(key=lambda source: (source.dataset.teacher, source.dataset.generation))
     taken: dict[str, str] = {}
     for source in sources:
+        check_text(source.place)
         if source.dataset.name in taken:
             raise InputError(_of_one_name(source.dataset.name, taken[source.dataset.name], source.place))
         taken[source.dataset.name] = source.place

@@ -75,15 +75,25 @@ def beside(source: str | Path) -> str:
 
 
 def _layout(folder: Path) -> tuple[list[Path], list[Path]]:
-    """What stands for the datasets of a folder, and its files that are of none, without what is hidden or lies beside them; sorted."""
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not _is_beside(file.relative_to(folder))]
+    """What stands for the datasets of a folder, and its files that are of none, without what lies beside them; sorted.
+
+    What is hidden is of none, and is left out, too, but for a file that has the ending of data.
+    """
+    present = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    files = [file for file in present if not _is_beside(file.relative_to(folder))]
     readable = [file for file in files if suffix_of(file) in SUFFIXES]
+    hidden = [file for file in present if _is_hidden_data(file.relative_to(folder))]
     wholes = dict.fromkeys(place if folder in (place := whole(file)).parents else file for file in readable)
     jobs = {place for place in wholes if place.is_dir()}
+    unread = [file for file in files if suffix_of(file) not in SUFFIXES] + hidden
     return (
         [place for place in wholes if not jobs & {*place.parents}],
-        [file for file in files if suffix_of(file) not in SUFFIXES and not jobs & {*file.parents}],
+        [file for file in unread if not jobs & {*file.parents}],
     )
+
+
+def _is_hidden_data(path: Path) -> bool:
+    return path.name.startswith(".") and suffix_of(path) in SUFFIXES and not _is_beside(path.parent)
 
 
 def _is_beside(path: Path) -> bool:

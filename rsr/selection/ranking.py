@@ -5,7 +5,7 @@ says which datasets can be told from the first. A bootstrap, drawn once for all 
 best, and who wins against whom.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,7 @@ from rsr.metrics.aggregate import sums_by_problem
 from rsr.metrics.base import METRICS, Metric, by_name
 from rsr.metrics.score_tables import DATASET, of_metric
 from rsr.stats import jackknife
-from rsr.stats.bootstrap import percentile_interval, resampled_sums
+from rsr.stats.bootstrap import percentile_interval, resampled_counts, resampled_sums
 from rsr.stats.rounding import percent, with_interval
 from rsr.tokens.tokens import divide
 
@@ -27,6 +27,7 @@ BASELINES = ("avg_surprisal", "avg_rank_clipped", "avg_token_length")
 By = Literal["dataset", "teacher"]
 # Traits of trajectories that may explain a difference, by column, and as what they do.
 TRAITS: dict[str, Callable[[Floats], Floats]] = {"tokens": np.log, "repetition": np.asarray}
+PAIRS = 64  # of datasets whose resamples are in memory at a time: 20 MB of 10,000
 FEWEST = 5  # problems that an order can be settled on: with fewer a standard error may be 0 by chance
 FIRM = 30  # problems from which on it is said to be firm: with few, they may be unlike the rest by chance
 
@@ -161,21 +162,18 @@ def rank(
     compared = rows.filter(pl.col("problem").is_in(shared), pl.col("value").is_not_null())
     pairs = [(trait, other) for trait in TRAITS for other in names[1:] if compared[trait].null_count() == 0]
     moments = [_moments(compared, names[0], other, trait) for trait, other in pairs]
-    resampled = resampled_sums(np.concatenate([*sums, *moments], axis=1), resamples, seed)
-    split = 2 * len(names)
-    drawn = np.stack([divide(*resampled[:, i : i + 2].T) for i in range(0, split, 2)])  # (datasets, resamples)
+    best, wins = _best_and_wins(sums, sign, resamples, seed)
     without_each = [jackknife.ratios_without_each(s) for s in sums]
     settled_after = [
         _settled_after(values[0] - value, without_each[0] - without)
         for value, without in zip(values, without_each, strict=True)
     ]
     adjusted = [
-        (trait, _adjusted(other, own, resampled[:, split + 4 * i : split + 4 * i + 4]))
-        for i, ((trait, other), own) in enumerate(zip(pairs, moments, strict=True))
+        (trait, _adjusted(other, own, drawn))
+        for (trait, other), own, drawn in zip(pairs, moments, _each_resampled(moments, resamples, seed), strict=True)
     ]
     traits = rows.filter(pl.col("problem").is_in(shared)).group_by("dataset").agg(pl.col(*TRAITS).mean())
     length, repetition = (dict(traits.select("dataset", trait).iter_rows()) for trait in TRAITS)
-    best = _shares_of_best(sign * drawn)
     places = tuple(
         Place(
             name,
@@ -194,7 +192,7 @@ def rank(
         preset=preset,
         direction=by_name(metric).direction,
         places=places,
-        wins=tuple(tuple(float(x) for x in row) for row in _wins(sign * drawn)),
+        wins=tuple(tuple(float(x) for x in row) for row in wins),
         problems=len(shared),
         left_out=total - len(shared),
         to_settle=None if second is None else max(0, second - len(shared)),
@@ -238,14 +236,28 @@ def _ratio(sums: Floats) -> float:
     return float(divide(*sums[:, None])[0])
 
 
-def _shares_of_best(oriented: Floats) -> Floats:
-    """Share of resamples in which each dataset is the largest; a tie is shared out."""
-    largest = oriented == np.nanmax(oriented, axis=0)
-    return np.asarray((largest / largest.sum(axis=0)).mean(axis=1))
+def _best_and_wins(sums: Sequence[Floats], sign: int, resamples: int, seed: int) -> tuple[Floats, Floats]:
+    """Shares of resamples in which each dataset is the best, and is better than each other; ties are shared out.
+
+    A block of resamples is in memory at a time.
+
+    Returns:
+        Shapes (datasets,) and (datasets, datasets).
+    """
+    best, wins = np.zeros(len(sums)), np.zeros((len(sums), len(sums)))
+    for counts in resampled_counts(len(sums[0]), resamples, seed):
+        drawn = sign * np.stack([divide(*(counts @ own).T) for own in sums])  # (datasets, block)
+        largest = drawn == np.nanmax(drawn, axis=0)
+        best += (largest / largest.sum(axis=0)).sum(axis=1)
+        wins += [((np.sign(one - drawn) + 1) / 2).sum(axis=1) for one in drawn]
+    return best / resamples, wins / resamples
 
 
-def _wins(oriented: Floats) -> Floats:
-    return np.array([((np.sign(one - oriented) + 1) / 2).mean(axis=-1) for one in oriented])
+def _each_resampled(moments: Sequence[Floats], resamples: int, seed: int) -> Iterator[Floats]:
+    """Sums of each pair's moments over the units of the same resamples; those of a few pairs are in memory at a time."""
+    for start in range(0, len(moments), PAIRS):
+        few = moments[start : start + PAIRS]
+        yield from np.split(resampled_sums(np.concatenate(few, axis=1), resamples, seed), len(few), axis=1)
 
 
 def _settled_after(difference: float, without_each: Floats) -> int | None:

@@ -45,12 +45,18 @@ def resampled_sums(by_unit: Floats, resamples: int, seed: Seed) -> Floats:
     Returns:
         Shape (resamples,) or (resamples, columns).
     """
-    rng, n = np.random.default_rng(seed), len(by_unit)
     sums = np.empty((resamples, *by_unit.shape[1:]))
-    for start in range(0, resamples, BLOCK):
-        block = sums[start : start + BLOCK]
-        block[...] = rng.multinomial(n, np.full(n, 1 / n), len(block)).astype(np.float64) @ by_unit
+    starts = range(0, resamples, BLOCK)
+    for start, counts in zip(starts, resampled_counts(len(by_unit), resamples, seed), strict=True):
+        sums[start : start + BLOCK] = counts @ by_unit
     return sums
+
+
+def resampled_counts(units: int, resamples: int, seed: Seed) -> Iterator[Floats]:
+    """How often each unit is drawn in a resample, shape (block, units), for a block of resamples after the other."""
+    rng = np.random.default_rng(seed)
+    for size in _blocks(resamples):
+        yield rng.multinomial(units, np.full(units, 1 / units), size).astype(np.float64)
 
 
 def percentile_interval(drawn: Floats, comparisons: int = 1) -> tuple[float, float]:

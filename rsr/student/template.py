@@ -149,7 +149,7 @@ def load_template(name: str) -> str:
     """A template by name ("chatml", "llama3") or from a .jinja file.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it cannot be read.
     """
     packaged = _packaged()
     if name in packaged:
@@ -157,7 +157,10 @@ def load_template(name: str) -> str:
     path = Path(name)
     if not path.is_file():
         raise InputError(f"no chat template {name!r}: it is a .jinja file or one of {', '.join(sorted(packaged))}")
-    return path.read_text(encoding="utf-8")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start}): write the template in UTF-8") from error
 
 
 def begins_texts(tokenizer: "PreTrainedTokenizerFast") -> bool:

@@ -53,7 +53,7 @@ def test_what_a_docstring_shows_composes(path, words):
     assert "-m" in words or all(value.startswith("[") or "," not in value for _, value in choices)
 
 
-@pytest.mark.parametrize("name", ["модель", "学生 [v2]", "a[b", "it's", "{x", "plain"])
+@pytest.mark.parametrize("name", ["модель", "学生 [v2]", "a[b", "it's", "{x", "one, two", "plain"])
 def test_any_name_is_a_value(name):
     """Hydra's grammar has no letters but those of ASCII, and takes brackets for its own."""
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
@@ -68,6 +68,14 @@ def test_a_path_of_any_name_stands_for_a_student(tmp_path, monkeypatch):
         with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
             composed = compose("score", overrides=[_open(f"student={name}")])
         assert composed.student.model == name
+    too_long = f"student={'x' * 300}"
+    assert _open(too_long) == too_long
+
+
+def test_a_comma_is_part_of_a_path_where_nothing_is_swept():
+    assert _quoted("paths.outputs=one, two") == "paths.outputs='one, two'"
+    assert _quoted("paths.outputs=one,two", sweeps=True) == "paths.outputs=one,two"
+    assert _quoted("bootstrap.seed=1,2") == "bootstrap.seed=1,2"  # Hydra says how a sweep is asked for
 
 
 def test_what_is_no_text_is_refused_in_one_line(tmp_path):

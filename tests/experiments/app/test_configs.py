@@ -7,6 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from benchmarks.faults.settings import schema_of
 from experiments.app import entry
 from experiments.app.shared_configs import ROOT, StudentConfig, TeachersConfig
 from experiments.paper.published import read
@@ -122,9 +123,30 @@ def test_a_key_in_a_url_is_in_no_record(monkeypatch):
     recorded = entry.composed()
     assert recorded is not None and "endpoint: https://***@host/v1" in recorded
     assert "password" not in recorded + entry.command_line()
-    again = OmegaConf.merge(composed("score", "student=smollm2"), {"judge": OmegaConf.create(recorded).judge})
-    with pytest.raises(InputError, match=r"judge\.endpoint: its key is hidden"):
-        OmegaConf.to_object(again)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("judge.endpoint", "https://***@host/v1"),
+        ("judge.extra.callback", "https://host?token=***"),
+        ("evaluation.endpoint", "http://***@127.0.0.1/v1"),
+        ("evaluation.server", "vllm serve {model} --api-key ***"),
+        ("student.template_variables.url", "https://***@host"),
+    ],
+)
+def test_a_key_that_a_record_hides_is_asked_for_anew(name, value):
+    command = "evaluate" if name.startswith("evaluation") else "score"
+    config = composed(command, "student=smollm2", f"++{name}='{value}'")
+    with pytest.raises(InputError, match=f"^{name}: its key is hidden, as records have it: give it anew, {name}="):
+        entry.settings_of(config, schema_of(command))
+
+
+@pytest.mark.parametrize("damaged", [b"metric: caf\xe9", b"metric: [rsr,"])
+def test_a_configuration_that_cannot_be_read_is_not_repeated(tmp_path, damaged):
+    (tmp_path / "config.yaml").write_bytes(f"{entry._header('score')}\n".encode() + damaged)
+    with pytest.raises(InputError, match=r"^\S*config\.yaml: cannot be read \(.*\): repeat another run"):
+        entry._repeated(["--repeat", str(tmp_path)], "score")
 
 
 def test_a_student_that_is_not_there_is_refused_when_it_is_named():

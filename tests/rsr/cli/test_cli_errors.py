@@ -53,6 +53,7 @@ FILES: dict[str, Any] = {  # name -> content, of files that are wrong in one way
     "nan.jsonl": '{"sample_id": 1, "resp_token_length": 1, "avg_rank_clip": 2, "avg_surprisal": NaN, '
     '"rank_surprisal_ratio": 1}',
     "evaluation.jsonl": '{"answer": 42}',
+    "latin.jinja": b"{# caf\xe9 #}{{ messages }}",
 }
 
 
@@ -85,6 +86,8 @@ def place(tmp_path_factory):
     for name, data in kept.items():
         scores = score(folder / "model", folder / data, outputs=folder / "kept")
         (folder / name).symlink_to(scores.artefact.path)
+    (folder / "inside").mkdir()
+    (folder / "inside" / "b\udcff.jsonl").write_text(GOOD)
     (folder / "half").mkdir()
     (folder / "half" / "manifest.json").write_text('{"key": {"stage": "scores"}}')
     return folder
@@ -168,6 +171,11 @@ CASES = [
     ([*SCORE, "--on-error", "skip", "role.jsonl"], 1, "all 1 records are malformed, the first"),
     ([*SCORE, "data", "--field", "correct=verdict"], 1, "no record has a field 'verdict'"),
     ([*SCORE, "data", "--field", "quality=x"], 1, "no field is read as 'quality'; those that are: teacher"),
+    # places that are no UTF-8 text
+    ([*SCORE, "data", "--outputs", "o\udcff"], 1, r"'o\udcff' is no UTF-8 text: give it a name that is"),
+    ([*SCORE, "data", "--template-variable", "x=\udcff"], 1, r"'x=\udcff' is no UTF-8 text"),
+    ([*SCORE, "inside"], 1, r"b\udcff.jsonl' is no UTF-8 text"),
+    ([*SCORE, "data", "--template", "latin.jinja"], 1, "latin.jinja: not UTF-8 text (byte 6)"),
     # ranking
     (["rank", "--scores", "scores", "--by", "source", "data"], 1, "its record has no 'source' to group by"),
     (["rank", "--scores", "bare"], 1, "bare: holds no scores"),

@@ -247,6 +247,9 @@ def test_a_file_that_is_not_read_is_named(tmp_path):
     first, second = discovery.read(tmp_path)
     assert first.dataset.unread == ("more.csv, notes.txt, x.jsonl.bz2 and 1 more beside it",)
     assert not second.dataset.unread
+    (tmp_path / "b.jsonl").rename(tmp_path / ".b.jsonl")
+    (only,) = discovery.read(tmp_path)
+    assert only.dataset.unread == ("more.csv, notes.txt, x.jsonl.bz2 and 2 more beside it",)
 
 
 def test_jobs_of_harbor_are_datasets_of_their_trials(tmp_path):

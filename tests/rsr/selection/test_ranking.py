@@ -1,5 +1,7 @@
 """The order of datasets and how sure it is."""
 
+import tracemalloc
+
 import numpy as np
 import polars as pl
 import pytest
@@ -58,6 +60,17 @@ def test_probabilities_are_consistent():
     assert sum(p.best for p in ranking.places) == pytest.approx(1)
     assert ranking.places[-1].best == 0
     assert wins[0, 2] == 1
+
+
+def test_memory_is_not_of_datasets_times_resamples():
+    scores = table(np.random.default_rng(0), {f"d{i:03d}": 0.0 for i in range(100)}, n=2)
+    peaks = []
+    for resamples in (1_000, 10_000):
+        tracemalloc.start()
+        rank(scores, resamples=resamples)
+        peaks.append(tracemalloc.get_traced_memory()[1] / 2**20)
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 50  # of 64 pairs; sums of every dataset and pair would be another 75
 
 
 def test_equal_datasets_share_the_first_place():
