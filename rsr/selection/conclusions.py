@@ -5,6 +5,7 @@ from rsr.selection.groups import GroupedRanking
 from rsr.selection.ranking import FIRM, Ranking
 
 WITHOUT_REPEATS = "rsr_without_repeats"
+DESCRIBES = ("repetition",)  # metrics of what texts are like, which no paper chooses teachers by
 METRIC_OF = {"length": "avg_token_length", "repetition": "repetition"}  # which explain no order of their own
 
 
@@ -23,6 +24,11 @@ def basis(ranking: Ranking) -> list[str]:
 def decision(ranking: Ranking) -> str:
     """Which dataset to train on, and which others would be as good."""
     first, *others = ranking.places
+    if ranking.metric in DESCRIBES:
+        return (
+            f"{first.dataset} comes first, and is no better to train on for that: {title(ranking).lower()} says what the texts are like, "
+            "not what they teach. Rank by another metric"
+        )
     alike = [place.dataset for place in others if not place.told_apart]
     if not alike:
         return f"train on {first.dataset}: by this metric it is told apart from all others"
