@@ -41,8 +41,8 @@ def decision(ranking: Ranking) -> str:
 def answers_given(known: int, trajectories: int) -> str:
     """Of how many trajectories it could be seen whether they are right, since a ranking does not look at it."""
     return (
-        f"{known:,} of {trajectories:,} records say the right answer, or whether theirs is right; this order does not look at it, "
-        "a selection does"
+        f"{known:,} of {trajectories:,} records say the right answer, or whether theirs is right; this order does not look at it; "
+        "`rsr report` counts the right ones of each dataset, and a selection puts them first"
     )
 
 
