@@ -20,8 +20,9 @@ from rsr.selection.ranking import By, Ranking
 from rsr.selection.rules import Correct, Rule
 from rsr.selection.training_set import TrainingSet
 from rsr.selection.weights import Weights
+from rsr.student.pretrained import check
 from rsr.student.settings import Loading
-from rsr.student.student import Student, check, of_model
+from rsr.student.student import Student, of_model
 from rsr.tokens.settings import Settings
 from rsr.views import inspection
 from rsr.views.inspection import Inspection

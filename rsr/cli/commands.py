@@ -231,7 +231,7 @@ def read_first(
 ) -> "list[Source]":
     """The sources; what is wrong with them shows before a model is loaded."""
     from rsr.data import discovery
-    from rsr.student.student import check
+    from rsr.student.pretrained import check
 
     check(str(student))
     return discovery.read(data, sample=sample, on_error=on_error, fields=options.fields_of(fields))

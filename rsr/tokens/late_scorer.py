@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rsr.errors import InputError
+from rsr.student import pretrained
 from rsr.student import student as students
 from rsr.student.chat import RenderedChat
 from rsr.student.settings import Loading
@@ -62,7 +63,7 @@ class LateScorer:
             "revision": self._loading.revision,
             "trust_remote_code": self._loading.trust_remote_code,
         }
-        config = students.load_config(self._model, **source).get_text_config()
+        config = pretrained.load_config(self._model, **source).get_text_config()
         return self._scoring.token_budget_on(self._described.identity["device"], config.hidden_size)
 
     @property
