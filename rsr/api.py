@@ -1,7 +1,7 @@
 """The verbs of `rsr` as functions: score, rank (also within groups), select, inspect, compare."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -198,7 +198,8 @@ def inspect(
     """
     datasets = [source.dataset for source in _read(student, data, None, "error", fields)]
     dataset, trajectory = inspection.find(datasets, which)
-    return inspection.inspect(engine_of(student, settings or Settings()), dataset, trajectory)
+    inspected = inspection.inspect(engine_of(student, settings or Settings()), dataset, trajectory)
+    return replace(inspected, also=inspection.also_in(datasets, dataset, trajectory))
 
 
 def compare(first: Scores | str | Path, second: Scores | str | Path) -> "Comparison":

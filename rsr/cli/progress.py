@@ -92,13 +92,23 @@ class TokenProgress:
         speed = self.tokens / (time.perf_counter() - self.began)
         if self.processes and not self.console.is_terminal and self.minute_is_over():
             share = self.processes * self.characters / max(1, self.total)
-            print(f"scoring {title}: {share:.1%} of all, {speed:,.0f} tokens/s", file=sys.stderr, flush=True)
+            print(
+                f"scoring {title}: {share:.1%} of all, {speed:,.0f} tokens/s{self._left()}", file=sys.stderr, flush=True
+            )
         self.bar.update(
             self.task,
             advance=characters,
             description=title,
             speed=f"{speed:,.0f} tokens/s" if tokens else "found",
         )
+
+    def _left(self) -> str:
+        """How long the rest takes at the pace so far; nothing where all so far was scored before."""
+        scored = self.processes * (self.characters - self.found)
+        if not scored:
+            return ""
+        rest = self.total - self.processes * self.characters
+        return f", about {(time.perf_counter() - self.began) * rest / scored / 60:,.0f} min left"
 
 
 @contextmanager

@@ -129,7 +129,11 @@ def show_training_set(training_set: "TrainingSet", file: "Path | None") -> None:
 
 def show_inspection(inspection: "Inspection", tokens: int) -> None:
     out = console()
-    say(f"{inspection.dataset}, {inspection.trajectory} under {inspection.student}", inspection.summary, "")
+    say(f"{inspection.dataset}, {inspection.trajectory} under {inspection.student}", inspection.summary)
+    if inspection.also:
+        named = ", ".join(f"{dataset}:{inspection.trajectory}" for dataset in inspection.also)
+        say(f"by the same id (--trajectory): {named}")
+    say("")
     text = Text()
     for segment, scored in inspection.segments:
         shown = segment if not scored else f"[{len(segment)} characters scored]"

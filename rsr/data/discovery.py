@@ -207,7 +207,10 @@ def field_of(source: Source, trajectory: Trajectory, name: str) -> str:
     """
     record = source.records[trajectory.row]
     if record.get(name) is None:
-        raise InputError(f"{source.place}, trajectory {trajectory.id}: its record has no {name!r} to group by")
+        there = ", ".join(field for field, value in record.items() if value is not None)
+        raise InputError(
+            f"{source.place}, trajectory {trajectory.id}: its record has no {name!r} to group by; it has {there}"
+        )
     return str(record[name])
 
 

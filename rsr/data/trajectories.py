@@ -259,16 +259,16 @@ def by_teacher(
     """
     fields = check_fields(fields or {})
     readers: dict[tuple[str | None, str | None], _Reader] = {}
-    missing = set(fields.values())
+    missing, there = set(fields.values()), dict[str, None]()  # their names; those of all records, in their order
     for row, (where, record) in enumerate(records):
-        missing -= {*record} if isinstance(record, Mapping) else set()
+        there |= dict.fromkeys(record) if isinstance(record, Mapping) else {}
         named = renamed(record, fields)
         whose = (None, None) if one_teacher else _whose(named, fields)
         if whose not in readers:
             readers[whose] = _Reader(on_error, fields, file)
         readers[whose].add(row, where, named)
-    if missing:
-        raise InputError(f"{source}: no record has a field {min(missing)!r}")
+    if missing := missing - {*there}:
+        raise InputError(f"{source}: no record has a field {min(missing)!r}; they have {', '.join(there)}")
     teachers = {of for of, _ in readers}
     several = len(teachers) > 1 or ("teacher" in fields and not one_teacher)
     if several and None in teachers:

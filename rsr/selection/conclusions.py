@@ -5,6 +5,7 @@ from rsr.selection.groups import GroupedRanking
 from rsr.selection.ranking import FIRM, Ranking
 
 WITHOUT_REPEATS = "rsr_without_repeats"
+DESCRIBES = ("repetition",)  # metrics of what texts are like, which no paper chooses teachers by
 METRIC_OF = {"length": "avg_token_length", "repetition": "repetition"}  # which explain no order of their own
 
 
@@ -23,6 +24,11 @@ def basis(ranking: Ranking) -> list[str]:
 def decision(ranking: Ranking) -> str:
     """Which dataset to train on, and which others would be as good."""
     first, *others = ranking.places
+    if ranking.metric in DESCRIBES:
+        return (
+            f"{first.dataset} comes first, and is no better to train on for that: {title(ranking).lower()} says what the texts are like, "
+            "not what they teach. Rank by another metric"
+        )
     alike = [place.dataset for place in others if not place.told_apart]
     if not alike:
         return f"train on {first.dataset}: by this metric it is told apart from all others"
@@ -35,8 +41,8 @@ def decision(ranking: Ranking) -> str:
 def answers_given(known: int, trajectories: int) -> str:
     """Of how many trajectories it could be seen whether they are right, since a ranking does not look at it."""
     return (
-        f"{known:,} of {trajectories:,} records say the right answer, or whether theirs is right; this order does not look at it, "
-        "a selection does"
+        f"{known:,} of {trajectories:,} records say the right answer, or whether theirs is right; this order does not look at it; "
+        "`rsr report` counts the right ones of each dataset, and a selection puts them first"
     )
 
 

@@ -435,24 +435,37 @@ def _check_scored(scores: Scores, source: Source) -> None:
 
 
 def _without_verdict(candidates: pl.DataFrame, known: Mapping[Any, tuple[Source, Trajectory]], rule: Rule) -> list[str]:
-    """Responses whose answer was not found, or could not be judged: they count as unknown."""
+    """Candidates that count as unknown: no right answer is given for them, or theirs was not found or could not be judged."""
     if rule.correct == "ignore":
         return []
-    asked = [
-        (key[0], right is None)
+    rows = [
+        (key[0], right is None, has_answer(known[key][1]))
         for key, right in zip(known, candidates["correct"], strict=True)
-        if has_answer(known[key][1])
     ]
-    of_teachers = pl.DataFrame(asked, schema={"teacher": pl.String, "unknown": pl.Boolean}, orient="row")
-    counts = of_teachers.group_by("teacher", maintain_order=True).agg(pl.col("unknown").sum(), number=pl.len())
-    told = [f"{unknown} of {number} of {teacher}" for teacher, unknown, number in counts.iter_rows() if unknown]
-    if not told:
-        return []
-    return [
-        f"no answer is found, or none that can be judged, in {', '.join(told)}: they count as unknown; "
-        '--answer "last number" (answers=["last number"] in Python) takes the last number instead, which is a guess; a pattern of your '
-        "own looks elsewhere"
-    ]
+    asked = pl.DataFrame(rows, schema={"teacher": pl.String, "unknown": pl.Boolean, "answer": pl.Boolean}, orient="row")
+    lacking = asked.filter(pl.col("unknown") & ~pl.col("answer"))
+    if len(lacking) == len(asked):
+        return ["no record says what is right (`answer`) or whether it is (`correct`): the scores alone decide"]
+    warnings = []
+    if len(lacking):
+        warnings.append(
+            f"no right answer is given for {_by_teacher(lacking, asked)}: they count as unknown, behind answers known to be right"
+        )
+    judged = asked.filter("answer")
+    if len(without := judged.filter("unknown")):
+        warnings.append(
+            f"no answer is found, or none that can be judged, in {_by_teacher(without, judged)}: they count as unknown, behind answers "
+            'known to be right; --answer "last number" (answers=["last number"] in Python) takes the last number instead, which is a '
+            "guess; a pattern of your own looks elsewhere"
+        )
+    return warnings
+
+
+def _by_teacher(rows: pl.DataFrame, whole: pl.DataFrame) -> str:
+    """How many of the whole are among the rows, of each teacher with any."""
+    of = dict(whole.group_by("teacher").len().iter_rows())
+    counts = rows.group_by("teacher", maintain_order=True).len().iter_rows()
+    return ", ".join(f"{count} of {of[teacher]} of {teacher}" for teacher, count in counts)
 
 
 def _warnings(
@@ -468,8 +481,6 @@ def _warnings(
             "one prompt, by_prompt (--by-prompt) takes them together"
         )
     known = candidates.filter(pl.col("correct").is_not_null())
-    if 0 < len(known) < len(candidates):
-        warnings.append(f"the answer is known for {len(known)} of {len(candidates)} candidates")
     if len(known):
         right = candidates.filter("correct")["problem"].n_unique()
         answered = known["problem"].n_unique()

@@ -46,6 +46,7 @@ class Inspection:
         segments: the rendered chat in order, as text and whether it is scored; under rendering=turn one chat after the other.
         tokens: response tokens with rank and surprisal.
         length: tokens of the chat before truncation; kept: after.
+        also: other datasets that hold a trajectory of this id.
     """
 
     student: str
@@ -58,6 +59,7 @@ class Inspection:
     tokens: tuple[Token, ...]
     length: int
     kept: int
+    also: tuple[str, ...] = ()
 
     def highest(self, by: str, n: int = 8) -> list[Token]:
         """The tokens of highest "rank" or "surprisal", earlier ones first where equal."""
@@ -98,6 +100,12 @@ def find(datasets: Sequence[Dataset], which: str) -> tuple[Dataset, Trajectory]:
         f"no trajectory {which!r}: by id such as {datasets[0].trajectories[0].id!r}, by place from 0, or DATASET:ID and DATASET:PLACE; "
         + ", ".join(f"{dataset.name} holds {len(dataset.trajectories)}" for dataset in datasets)
     )
+
+
+def also_in(datasets: Sequence[Dataset], found: Dataset, trajectory: Trajectory) -> tuple[str, ...]:
+    """Names of the other datasets that hold a trajectory of the same id."""
+    others = [dataset for dataset in datasets if dataset.name != found.name]
+    return tuple(d.name for d in others if any(t.id == trajectory.id for t in d.trajectories))
 
 
 def inspect(scorer: "Scorer", dataset: Dataset, trajectory: Trajectory) -> Inspection:

@@ -446,7 +446,20 @@ def test_many_answers_to_a_prompt_in_one_file(tmp_path, loaded):
     assert len(apart.records) == 8
     assert "by_prompt (--by-prompt) takes them together" in apart.warnings[0]
     assert len(together.records) == 2
-    assert together.warnings == ()
+    assert together.warnings == (
+        "no record says what is right (`answer`) or whether it is (`correct`): the scores alone decide",
+    )
+    assert rsr.select(scores, path, by_prompt=True, correct="ignore").warnings == ()
+
+
+def test_teachers_whose_answers_are_not_known_are_named(tmp_path, loaded):
+    said = [chat(i, r, answer="42") for i, r in enumerate(replies("a", 2))]
+    silent = [chat(i, f"So there are {i} of them.", answer="42") for i in range(2)]
+    data = {"said": said, "silent": silent, "without": [chat(i, f"It is {i}.") for i in range(2)]}
+    warnings = rsr.select(rsr.score(loaded, data, outputs=tmp_path / "out"), data).warnings
+    behind = "they count as unknown, behind answers known to be right"
+    assert f"no right answer is given for 2 of 2 of without: {behind}" in warnings
+    assert any(w.startswith("no answer is found, or none that can be judged, in 2 of 2 of silent: ") for w in warnings)
 
 
 def test_the_order_of_files_and_rows_changes_nothing(tmp_path, loaded):

@@ -169,7 +169,7 @@ CASES = [
     ([*SCORE, "correct.jsonl"], 1, "'correct' is true or false, or 1 or 0, not text"),
     ([*SCORE, "from.jsonl"], 1, "message 0 has the role 'bot'"),
     ([*SCORE, "--on-error", "skip", "role.jsonl"], 1, "all 1 records are malformed, the first"),
-    ([*SCORE, "data", "--field", "correct=verdict"], 1, "no record has a field 'verdict'"),
+    ([*SCORE, "data", "--field", "correct=verdict"], 1, "no record has a field 'verdict'; they have "),
     ([*SCORE, "data", "--field", "quality=x"], 1, "no field is read as 'quality'; those that are: teacher"),
     # places that are no UTF-8 text
     ([*SCORE, "data", "--outputs", "o\udcff"], 1, r"'o\udcff' is no UTF-8 text: give it a name that is"),

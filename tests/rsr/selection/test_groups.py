@@ -38,7 +38,7 @@ def test_an_order_of_all_may_be_that_of_no_group():
     assert easy.ranking is not None and [p.dataset for p in easy.ranking.places] == ["a", "b"]
     assert (hard.name, hard.agreement) == ("hard", 1.0)
     assert alone.ranking is None and "at least 2 are needed" in alone.reason
-    with pytest.raises(InputError, match="its record has no 'origin' to group by"):
+    with pytest.raises(InputError, match=r"its record has no 'origin' to group by; it has .*source"):
         rank_by(table(values), sources, "origin")
     with pytest.raises(InputError, match="the scores hold none of these trajectories"):
         rank_by(table({("c", "p0"): 1.0}), sources, "source")

@@ -183,3 +183,10 @@ def test_two_alike_are_seldom_told_apart_with_few_problems():
         for seed in range(100)
     ]
     assert sum(apart) <= 12  # 5 are expected; more than 12 have a chance of 1 in 700
+
+
+def test_what_repeats_least_is_no_reason_to_train_on_it():
+    scores = table(np.random.default_rng(0), {"a": 0.0, "b": 0.0}, repeating=[0.0, 0.5])
+    decision = conclusions.decision(rank(scores, "repetition"))
+    assert decision.startswith("a comes first, and is no better to train on for that: repetition says")
+    assert conclusions.decision(rank(scores)).startswith("train on ")

@@ -5,7 +5,7 @@ import pytest
 from rsr.data.messages import Message
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
-from rsr.views.inspection import find
+from rsr.views.inspection import also_in, find
 
 
 def dataset(name, *ids):
@@ -29,6 +29,11 @@ DATASETS = [dataset("a", "p1", "p2"), dataset("b", "p2", "p3")]
 def test_by_id_or_place_in_any_dataset(which, found):
     dataset, trajectory = find(DATASETS, which)
     assert (dataset.name, trajectory.id) == found
+
+
+def test_other_datasets_of_the_same_id_are_named():
+    assert also_in(DATASETS, *find(DATASETS, "p2")) == ("b",)
+    assert also_in(DATASETS, *find(DATASETS, "p3")) == ()
 
 
 @pytest.mark.parametrize("which", ["p4", "b:p1", "2", "b:2", "c:p1", "-1"])
