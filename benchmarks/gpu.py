@@ -4,7 +4,7 @@
     python benchmarks/gpu.py scoring training
     python benchmarks/gpu.py --device cpu --shape tiny   # does the script run? nothing is written
 
-Parts: ceilings (products and copies), sweep (the pass over logits as it is and in one kernel of torch.compile), scoring (the bare body, the engine and the plain way, on shapes of 135M, 1.5B and 7B
+Parts: ceilings (products and copies), sweep (the passes over logits, and the compiled ones), scoring (the bare body, the engine and the plain way, on shapes of 135M, 1.5B and 7B
 parameters with random weights and chats of drawn lengths), parity (CPU against this device, in float32), files (`rsr.score` from files to tables),
 training (TRL, and the memory that `train/memory.py` expects), sampling (fixed batches and continuous batching), study (the miniature).
 
@@ -39,7 +39,7 @@ from rsr.student.device import weights_dtype
 from rsr.student.student import Student
 from rsr.tokens.engine import Scorer
 from rsr.tokens.settings import Scoring
-from rsr.tokens.statistics import token_statistics
+from rsr.tokens.statistics import fused_statistics, token_statistics
 from train import memory
 
 RESULTS = ROOT / "results" / "benchmarks" / "gpu"
@@ -122,16 +122,16 @@ class Bench:
         }
 
     def sweep(self) -> Figures:
-        """Seconds of rank, surprisal and entropy of some logits: the passes of the engine, and one kernel of torch.compile."""
+        """Seconds of the statistics of some logits: pass by pass, and compiled."""
         rows, vocabularies = (1_024, (49_152, 151_936)) if self.device.type == "cuda" else (32, (4_999,))
-        compiled = torch.compile(fused, dynamic=True)
+        compiled = torch.compile(fused_statistics, dynamic=True)
         figures: Figures = {}
         for vocabulary in vocabularies:
             logits = (4 * torch.randn(rows, vocabulary, device=self.device)).to(getattr(torch, self.dtype))
             logits[:, :7] = -torch.inf
             targets = torch.randint(7, vocabulary, (rows,), device=self.device)
             began = time.perf_counter()
-            one, other = compiled(logits, targets), tuple(token_statistics(logits, targets))[:3]
+            one, other = compiled(logits, targets), token_statistics(logits, targets)
             to_compile = time.perf_counter() - began
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
             if not torch.equal(one[0], other[0]):
@@ -297,19 +297,6 @@ PARTS: Mapping[str, Callable[[Bench], Figures]] = {
         Bench.study,
     )
 }
-
-
-def fused(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What `rsr.tokens.statistics.token_statistics` gives first, without blocks, for a compiler to make few kernels of."""
-    target = logits.gather(-1, targets[:, None])
-    larger = (logits > target).sum(-1, dtype=torch.int32)
-    wide = logits.float()
-    largest = wide.amax(-1, keepdim=True)
-    below = wide - largest
-    weight = below.exp()
-    total = weight.sum(-1)
-    weighted = torch.where(weight > 0, weight * below, 0.0).sum(-1)
-    return larger + 1, total.log() + (largest - target.float())[:, 0], total.log() - weighted / total
 
 
 def random_student(shape: memory.Shape, device: torch.device, dtype: str) -> Student:

@@ -14,7 +14,6 @@ from rsr.metrics.aggregate import token_metrics
 from rsr.metrics.token import rsr
 from rsr.student.chat import RenderedChat
 from rsr.student.student import Student
-from rsr.tokens import statistics
 from rsr.tokens.engine import Scorer
 from rsr.tokens.settings import Scoring
 from rsr.tokens.statistics import CACHED_LOGITS, Statistics
@@ -66,12 +65,11 @@ def _computed(tokens: Tokens, all_metrics: bool) -> None:
 
 def _with_less(scorer: Scorer, drawn: Sequence[RenderedChat]) -> Tokens:
     """A pass whose sweep over the logits gives rank and surprisal alone."""
-    sweep = statistics.token_statistics
-    statistics.token_statistics = _rank_and_surprisal
+    sweep, scorer.sweep = scorer.sweep, _rank_and_surprisal
     try:
         return replace(scorer.score(drawn), squares=None)
     finally:
-        statistics.token_statistics = sweep
+        scorer.sweep = sweep
 
 
 def _rank_and_surprisal(logits: Tensor, targets: Tensor, *, expectations: bool = False) -> Statistics:

@@ -42,7 +42,6 @@ from rsr.student import student as students
 from rsr.student import threads
 from rsr.student.chat import RenderedChat
 from rsr.student.student import Student
-from rsr.tokens import statistics
 from rsr.tokens.engine import Scorer
 from rsr.tokens.settings import Scoring
 
@@ -175,16 +174,12 @@ def profile(model: str, rounds: int) -> None:
     scorer.score(drawn)  # warm
     scorer.body = timed("body", scorer.body)
     scorer.head.product = timed("head's product", scorer.head.product)
-    token_statistics = statistics.token_statistics
-    statistics.token_statistics = timed("rank, surprisal, entropy", token_statistics)
+    scorer.sweep = timed("rank, surprisal, entropy", scorer.sweep)
     best: dict[str, float] = {}
-    try:
-        for _ in range(rounds):
-            seconds.clear()
-            timed("all", scorer.score)(drawn)
-            best = min(best or dict(seconds), dict(seconds), key=lambda times: times["all"])
-    finally:
-        statistics.token_statistics = token_statistics
+    for _ in range(rounds):
+        seconds.clear()
+        timed("all", scorer.score)(drawn)
+        best = min(best or dict(seconds), dict(seconds), key=lambda times: times["all"])
     whole = best.pop("all")
     best["all else"] = whole - sum(best.values())
     table = pl.DataFrame({"part": best.keys(), "seconds": best.values()}).with_columns(share=pl.col("seconds") / whole)

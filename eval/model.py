@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 from eval.benchmarks import Benchmark
 from rsr.data.messages import Message
 from rsr.errors import InputError
+from rsr.student import pretrained
 from rsr.student import student as students
 from rsr.student.chat import ChatRenderer
 from rsr.student.settings import Loading
@@ -88,12 +89,12 @@ def of_files(model: str | Path, loading: Loading, name: str) -> ChatModel:
     """
     source: dict[str, Any] = {"revision": loading.revision, "trust_remote_code": loading.trust_remote_code}
     renderer = students.load_renderer(model, **loading.of_chats, **source)
-    config = students.load_config(model, **source)
+    config = pretrained.load_config(model, **source)
     try:
         own = GenerationConfig.from_pretrained(model, revision=loading.revision or "main")
     except OSError:  # a model may come without one
         own = GenerationConfig.from_model_config(config)
-    return ChatModel(name, renderer, students.positions_of(config), _end_tokens(renderer, own))
+    return ChatModel(name, renderer, pretrained.positions_of(config), _end_tokens(renderer, own))
 
 
 def _end_tokens(renderer: ChatRenderer, own: GenerationConfig) -> tuple[int, ...]:

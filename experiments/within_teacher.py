@@ -1,10 +1,12 @@
 """Which of one teacher's own trajectories? The best of its samples for each problem, and a share of the problems.
 
     python experiments/within_teacher.py student=miniature 'within.teachers=[chain_near,mixed]'
+    python experiments/within_teacher.py student=miniature 'within.metrics=[rsr,calibrated_rsr]' scoring.expectations=true
     python experiments/within_teacher.py student=PATH_OR_HUB_NAME teachers=FOLDER run=true
 
 For each teacher: of its n generations the wording that the student's score prefers against one by chance; and the share of
-problems whose solutions score best against as many by chance, beside all of them. Writes results/within_teacher/<student>/.
+problems whose solutions score best against as many by chance, beside all of them. Several scores
+are compared with chance and with the first of them. Writes results/within_teacher/<student>[-<metrics>]/.
 """
 
 from experiments.analysis.within_teacher import arms_of
@@ -20,13 +22,13 @@ from rsr.errors import InputError
 
 @entry("within_teacher", WithinConfig, open_groups=True)
 def main(config: WithinConfig) -> None:
-    ways = 3 + 2 * len(config.within.shares)
+    metrics = config.within.metrics
+    ways = 1 + (1 + len(config.within.shares)) * (1 + len(metrics))
     refuse_or_go(config, f"trains on up to {ways} datasets of each teacher, with {len(config.within.seeds)} seeds")
     data = teacher_data.load(config.teachers, config.scoring, config.paths)
-    metric = config.within.metric
-    scores, missing = training_sets.scored(config, [metric], "within.metric")
-    if missing:
-        raise InputError(f"within.metric={metric}: {missing[metric]}")
+    scores, missing = training_sets.scored(config, metrics, "within.metrics")
+    for metric, reason in missing.items():
+        raise InputError(f"within.metrics: {metric} {reason}")
     if unknown := sorted({*config.within.teachers} - {dataset.teacher for dataset in data}):
         raise InputError(f"within.teachers names {', '.join(unknown)}: there are no data of these")
     arms = [

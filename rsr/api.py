@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from rsr.data import discovery
 from rsr.data.discovery import Data, Source
-from rsr.data.trajectories import Fields, OnError
+from rsr.data.trajectories import Dataset, Fields, OnError
+from rsr.errors import InputError
 from rsr.grading.grader import USUAL
 from rsr.metrics import feature_tables, score_sets, score_tables
 from rsr.metrics.score_tables import Progress, Scores, silent
@@ -20,8 +21,9 @@ from rsr.selection.ranking import By, Ranking
 from rsr.selection.rules import Correct, Rule
 from rsr.selection.training_set import TrainingSet
 from rsr.selection.weights import Weights
+from rsr.student.pretrained import check
 from rsr.student.settings import Loading
-from rsr.student.student import Student, check, of_model
+from rsr.student.student import Student, of_model
 from rsr.tokens.settings import Settings
 from rsr.views import inspection
 from rsr.views.inspection import Inspection
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from rsr.tokens.engine import Scorer
     from rsr.tokens.late_scorer import LateScorer
     from rsr.tokens.score_dataset import Backend
+    from rsr.tokens.token_store import TokenStore
 
     Model = str | Path | Student | tuple[PreTrainedModel, PreTrainedTokenizerFast]
 
@@ -49,6 +52,7 @@ def score(
     outputs: str | Path = OUTPUTS,
     on_error: OnError = "error",
     settings: Settings | None = None,
+    devices: int = 1,
     progress: Progress = silent,
 ) -> Scores:
     """Score trajectories under a student, or find them scored.
@@ -63,6 +67,8 @@ def score(
         fields: names that fields have in the records, by ours: {"teacher": "model", "correct": "is_right"}
             (`rsr.data.trajectories.FIELDS`).
         outputs: where artefacts are kept; finished artefacts are found again.
+        devices: of this machine that share the work, each with a process of its own, by Ray
+            (`rsr.tokens.ray_scoring.score_on_devices`); what is no token metric is measured on one.
         progress: called with a dataset, and the characters and tokens of it that are done since the last call.
 
     Raises:
@@ -71,7 +77,9 @@ def score(
     read = _read(student, data, sample, on_error, fields)
     scorer = scorer_of(student, settings or Settings())
     label = label_of(data)
-    return score_sources(scorer, read, outputs, metrics=metrics, label=label, on_error=on_error, progress=progress)
+    return score_sources(
+        scorer, read, outputs, metrics=metrics, label=label, on_error=on_error, devices=devices, progress=progress
+    )
 
 
 def rank(
@@ -213,12 +221,13 @@ def score_sources(
     metrics: Sequence[str] = ("tokens",),
     label: str = discovery.OBJECTS,
     on_error: OnError = "error",
+    devices: int = 1,
     progress: Progress = silent,
 ) -> Scores:
     """Score sources that are read already.
 
     Args:
-        metrics: see `score`.
+        metrics, devices: see `score`.
         label: names the data in the folder of the tables, for people.
 
     Raises:
@@ -227,13 +236,36 @@ def score_sources(
     datasets, root = [source.dataset for source in read], Path(outputs)
     others = feature_tables.measurable(metrics)
     full = f"{scorer.student.name}-{label}"
-    tables = score_tables.score(scorer, datasets, root, label=full, on_error=on_error, progress=progress)
-    assert tables is not None, "one process is the first"
+    if devices == 1:
+        stores = score_tables.token_stores(scorer, datasets, root, on_error=on_error, progress=progress)
+    else:
+        stores = _token_stores_on_devices(scorer, datasets, root, devices, on_error=on_error, progress=progress)
+    tables = score_tables.tabulate(stores, root, full)
     if not others:
         return tables
     return feature_tables.add(
         tables, others, partial(_loaded, scorer), datasets, root, full, on_error=on_error, progress=progress
     )
+
+
+def _token_stores_on_devices(
+    scorer: "Backend", datasets: Sequence[Dataset], root: Path, devices: int, *, on_error: OnError, progress: Progress
+) -> "list[TokenStore]":
+    """Scored by several processes, unless all is there."""
+    from rsr.tokens.late_scorer import LateScorer
+    from rsr.tokens.score_dataset import is_scored
+
+    if all(is_scored(scorer, dataset, root) for dataset in datasets):
+        return score_tables.token_stores(scorer, datasets, root, on_error=on_error, progress=progress)
+    if not isinstance(scorer, LateScorer):
+        raise InputError(
+            f"devices={devices}: each loads the student itself: give its folder or name, not a loaded model"
+        )
+    try:
+        from rsr.tokens.ray_scoring import score_on_devices
+    except ImportError as error:
+        raise InputError(f'devices={devices} needs Ray: pip install "rsr[ray]"') from error
+    return score_on_devices(scorer, datasets, root, devices, on_error=on_error, progress=progress)
 
 
 def label_of(data: Data) -> str:

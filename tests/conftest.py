@@ -75,6 +75,7 @@ def cluster() -> Iterator[Any]:
     pytest.importorskip("ray", reason='Ray is not installed: pip install "rsr[ray]"')
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True)
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 would wait for whatever else runs here
+    cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False})
     yield cluster
     cluster.shutdown()

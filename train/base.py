@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from rsr.student import pretrained
 from rsr.student import student as students
 from rsr.student.chat import ChatRenderer
+from rsr.student.identity import identity_of
 from rsr.student.settings import BoundaryTokens, Rendering
 
 
@@ -51,7 +53,7 @@ class Base:
         """Weights, tokenizer, template, and the attention that it takes where none is asked for.
 
         Raises:
-            InputError: see `rsr.student.student.identity_of` and `own_attention`.
+            InputError: see `rsr.student.identity.identity_of` and `rsr.student.pretrained.own_attention`.
         """
         return self._identity if self.known is None else self.known
 
@@ -59,6 +61,6 @@ class Base:
     def _identity(self) -> Mapping[str, Any]:
         """Of a folder it takes reading all weights, and every dataset asks for it."""
         revision, code = self.revision, self.trust_remote_code
-        attention = students.own_attention(self.model, revision=revision, trust_remote_code=code)
-        identity = students.identity_of(self.model, self.renderer, revision=revision, trust_remote_code=code)
+        attention = pretrained.own_attention(self.model, revision=revision, trust_remote_code=code)
+        identity = identity_of(self.model, self.renderer, revision=revision, trust_remote_code=code)
         return identity | {"attention": attention}

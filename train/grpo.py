@@ -1,4 +1,4 @@
-"""Reinforcement of a student with TRL's GRPO: the reward is 1 for a right answer and 0 for any other."""
+"""Reinforcement of a student with TRL's GRPO: the reward is 1 for a right answer, 0 for a wrong one, and none without a verdict."""
 
 import json
 import time
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trl.trainer.grpo_trainer import GRPOTrainer
 
 # Raised when what a reinforced model of the same key is changes.
-VERSION = 2
+VERSION = 3
 STAGE, WORK = "reinforced", "trainer"
 
 
@@ -119,17 +119,38 @@ def reinforce(
         trained: Any = trainer.accelerator.unwrap_model(trainer.model)
         save(trainer, trained, tokenizer_of(base.renderer, eot), "float32", artefact.path / MODEL)
         write_text(artefact.path / HISTORY, json.dumps(history, indent=1) + "\n")
+    rewards = [entry["reward"] for entry in steps]
     tenth = max(1, len(steps) // 10)
     return artefact.complete(
         WORK,
         student=base.name,
         steps=len(steps),
-        reward={"first": fmean(e["reward"] for e in steps[:tenth]), "last": fmean(e["reward"] for e in steps[-tenth:])},
-        idle=fmean(e["frac_reward_zero_std"] for e in steps),  # share of groups without a difference to learn from
+        reward={"first": _mean(rewards[:tenth]), "last": _mean(rewards[-tenth:])},
+        **{name: fmean(entry[name] for entry in steps) for name in ("ungradable", "idle")},
         seconds=round(time.perf_counter() - began, 3),
         computed_with={"device": trainer.args.device.type, "micro_batch": settings.micro_batch},
         versions={name: version(name) for name in ("torch", "transformers", "trl")},
     )
+
+
+def shares(verdicts: Sequence[bool | None], samples: int) -> dict[str, float]:
+    """Shares of answers without a verdict (`ungradable`), and of groups without a difference to learn from (`idle`).
+
+    Args:
+        verdicts: of whole groups, one after the other.
+        samples: of a group.
+    """
+    groups = [set(verdicts[i : i + samples]) - {None} for i in range(0, len(verdicts), samples)]
+    return {
+        "ungradable": verdicts.count(None) / len(verdicts),
+        "idle": sum(len(group) < 2 for group in groups) / len(groups),
+    }
+
+
+def _mean(rewards: Sequence[float | None]) -> float | None:
+    """Of the steps in which any answer had a verdict."""
+    known = [reward for reward in rewards if reward is not None]
+    return fmean(known) if known else None
 
 
 def _trainer(
@@ -159,7 +180,13 @@ def _trainer(
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             progress(state.global_step, state.max_steps)
 
-    def reward(prompts: list[str], completion_ids: list[list[int]], answer: list[str], **_: Any) -> list[float | None]:
+    def reward(
+        prompts: list[str],
+        completion_ids: list[list[int]],
+        answer: list[str],
+        log_metric: Callable[[str, float], None],
+        **_: Any,
+    ) -> list[float | None]:
         ended = [ids[:-1] if ids and ids[-1] == eot else ids for ids in completion_ids]
         texts = [
             str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)) for ids in ended
@@ -167,7 +194,11 @@ def _trainer(
         # Where the template has opened the thinking, it belongs to the answer, as in evaluation.
         whole = [f"<think>{t}" if p.rstrip().endswith("<think>") else t for p, t in zip(prompts, texts, strict=True)]
         grades = grader.grade(zip(answer, whole, strict=True), task.pattern)
-        return [float(grade.correct) for grade in grades]
+        verdicts = [grade.verdict for grade in grades]
+        for name, share in shares(verdicts, settings.samples).items():
+            log_metric(name, share)
+        # The trainer leaves an answer without a reward out of the mean of its group, and learns nothing from it.
+        return [None if verdict is None else float(verdict) for verdict in verdicts]
 
     logging.disable_progress_bar()
     disable_progress_bars()

@@ -21,6 +21,7 @@ class TokenWeights(Enum):
 
     equal = "equal"
     ranktuner = "ranktuner"
+    rsi = "rsi"
 
 
 @dataclass

@@ -15,7 +15,7 @@ from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.store.artefacts import Artefact, digest, find_or_begin, write_text, writing
 from rsr.store.locks import locking
-from rsr.student import student as students
+from rsr.student import pretrained
 from train.base import Base
 from train.checkpoints import PREFIX, last_whole, note_digests
 from train.devices import refuse_copies, refuse_several
@@ -266,7 +266,7 @@ def _check(training: Training, attention: str, devices: int) -> None:
 def _untrained(base: Base, rows: Rows, training: Training) -> "PreTrainedModel":
     """The student before training, in float32."""
     model = trainable(base, base.model, training.attention)
-    positions, longest = students.positions_of(model.config), max(len(ids) for ids in rows.input_ids)
+    positions, longest = pretrained.positions_of(model.config), max(len(ids) for ids in rows.input_ids)
     if positions and longest > positions:
         raise InputError(
             f"a trajectory of {longest} tokens is beyond the {positions} positions of {base.name}: lower "
@@ -279,9 +279,9 @@ def trainable(base: Base, model: str, attention: str | None = None) -> "PreTrain
     """Weights to train, in float32: the student's own, or a folder of what was trained from it.
 
     Raises:
-        InputError: see `rsr.student.student.load_model`; or they carry an adapter, which training would freeze.
+        InputError: see `rsr.student.pretrained.load_model`; or they carry an adapter, which training would freeze.
     """
-    loaded, _ = students.load_model(
+    loaded, _ = pretrained.load_model(
         model,
         revision=base.revision if model == base.model else None,
         attention=attention,

@@ -46,7 +46,7 @@ def arms_of(generations: Sequence[Dataset], scores: Scores, config: WithinConfig
     }
     arms = [Arm(first.teacher, ALL, ALL, first)]
     for question, (data, rule) in asked.items():
-        for method in (config.within.metric, RANDOM):
+        for method in (*config.within.metrics, RANDOM):
             pool, name = Pool(question, data), f"{first.teacher} by {method}"
             selected = training_sets.select(method, pool, rule, scores, config, name=name)
             arms.append(Arm(first.teacher, question, method, selected.dataset))
@@ -63,8 +63,8 @@ def over_teachers(arms: Sequence[Arm], answers: pl.DataFrame) -> pl.DataFrame:
     return rows.group_by("seed", "benchmark", "problem").agg(pl.col("correct").mean())
 
 
-def pairs(arms: Sequence[Arm], learned: TrainedStudents, metric: str) -> dict[str, list[tuple[Arm, Arm]]]:
-    """By question the arms of each teacher by score and at random, of those that did not fail."""
+def pairs(arms: Sequence[Arm], learned: TrainedStudents, method: str, other: str) -> dict[str, list[tuple[Arm, Arm]]]:
+    """By question the arms of each teacher by two methods, of those that did not fail."""
     answers = learned.answers()
     there = {(a.teacher, a.question, a.method): a for a in arms if len(answers_of(a, answers))}
     return {
@@ -72,27 +72,29 @@ def pairs(arms: Sequence[Arm], learned: TrainedStudents, metric: str) -> dict[st
         for question in dict.fromkeys(a.question for a in arms if a.question != ALL)
         if (
             both := [
-                (there[teacher, question, metric], there[teacher, question, RANDOM])
+                (there[teacher, question, method], there[teacher, question, other])
                 for teacher in dict.fromkeys(a.teacher for a in arms)
-                if {(teacher, question, metric), (teacher, question, RANDOM)} <= there.keys()
+                if {(teacher, question, method), (teacher, question, other)} <= there.keys()
             ]
         )
     }
 
 
-def conclusions(
-    pairs_by_question: dict[str, list[tuple[Arm, Arm]]], answers: pl.DataFrame, metric: str
-) -> list[Conclusion]:
-    """Of every question the difference of score and chance, averaged over teachers."""
+def conclusions(arms: Sequence[Arm], learned: TrainedStudents, metrics: Sequence[str]) -> list[Conclusion]:
+    """Of every question the difference of each score and chance, and of each and the first score, averaged over teachers."""
+    answers = learned.answers()
+    compared = [(metric, RANDOM) for metric in metrics] + [(metric, metrics[0]) for metric in metrics[1:]]
     made = []
-    for question, teacher_pairs in pairs_by_question.items():
-        difference = contrast(*(over_teachers(list(side), answers) for side in zip(*teacher_pairs, strict=True)))
-        names = ", ".join(by_score.teacher for by_score, _ in teacher_pairs)
-        made.append(
-            Conclusion(
-                f"{question}: is the choice by {by_name(metric).title} better than a random choice?",
-                f"{difference.verdict}, over {names}.",
-                difference,
+    for method, other in compared:
+        than = "a random choice" if other == RANDOM else f"the choice by {by_name(other).title}"
+        for question, teacher_pairs in pairs(arms, learned, method, other).items():
+            difference = contrast(*(over_teachers(list(side), answers) for side in zip(*teacher_pairs, strict=True)))
+            names = ", ".join(arm.teacher for arm, _ in teacher_pairs)
+            made.append(
+                Conclusion(
+                    f"{question}: is the choice by {by_name(method).title} better than {than}?",
+                    f"{difference.verdict}, over {names}.",
+                    difference,
+                )
             )
-        )
     return made

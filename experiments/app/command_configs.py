@@ -92,13 +92,13 @@ class ValidationConfig(StudyConfig):
 class Within:
     """Choices among one teacher's own trajectories."""
 
-    metric: str = "rsr"
+    metrics: list[str] = field(default_factory=lambda: ["rsr"])  # each against chance, and against the first
     teachers: list[str] = field(default_factory=list)  # [] takes all
     shares: list[float] = field(default_factory=lambda: [0.25, 0.5])  # of the problems
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2])  # of training
 
     def __post_init__(self) -> None:
-        some(shares=self.shares, seeds=self.seeds)
+        some(metrics=self.metrics, shares=self.shares, seeds=self.seeds)
         for share in self.shares:
             _check_share("shares", share)
 
@@ -106,6 +106,21 @@ class Within:
 @dataclass
 class WithinConfig(StudyConfig):
     within: Within = field(default_factory=Within)
+
+
+@dataclass
+class Calibrated:
+    """The comparison of calibrated RSR with other scores."""
+
+    seeds: list[int] = field(default_factory=lambda: [0])  # of training
+
+    def __post_init__(self) -> None:
+        some(seeds=self.seeds)
+
+
+@dataclass
+class CalibratedConfig(StudyConfig):
+    calibrated: Calibrated = field(default_factory=Calibrated)
 
 
 @dataclass

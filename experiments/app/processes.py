@@ -3,7 +3,7 @@
 import os
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.app.executor import Event, Executor, Job, call
+from experiments.app.gpus import VISIBLE, gpus
 from rsr.errors import InputError
 from rsr.student.threads import allow, cores
 
@@ -34,6 +35,8 @@ def has_gpu() -> bool:
 def local_executor(processes: int, preloaded: Sequence[str] = ()) -> Iterator[Executor]:
     """An executor that runs so many jobs at a time; what still runs at the end is ended.
 
+    Jobs side by side see one GPU each, and share one only where there are more jobs than GPUs. A job that runs alone sees all.
+
     Args:
         preloaded: modules that are imported once, by the process that the jobs are forked from.
     """
@@ -49,7 +52,8 @@ class _Processes:
     def __init__(self, most: int, preloaded: Sequence[str]) -> None:
         self._most, self._context = most, get_context("forkserver")
         self._context.set_forkserver_preload(list(preloaded))
-        self._waiting, self._running = deque[Job](), dict[Connection, tuple[Job, Any]]()
+        self._waiting, self._running = deque[Job](), dict[Connection, tuple[Job, Any, str | None]]()
+        self._gpus = gpus() if most > 1 else []
 
     def start(self, jobs: Sequence[Job]) -> None:
         # What follows comes first: a teacher's evaluation before the next teacher's training.
@@ -60,7 +64,7 @@ class _Processes:
             return self._begin(self._waiting.popleft())
         connection = wait(list(self._running))[0]
         assert isinstance(connection, Connection)
-        job, process = self._running[connection]
+        job, process, _ = self._running[connection]
         try:
             kind, content = connection.recv()
         except EOFError:
@@ -73,15 +77,17 @@ class _Processes:
 
     def _begin(self, job: Job) -> Event:
         ours, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_child, args=(theirs, job.sent()), daemon=True)
+        taken = Counter(gpu for _, _, gpu in self._running.values())
+        gpu = min(self._gpus, key=taken.__getitem__, default=None)
+        process = self._context.Process(target=_child, args=(theirs, job.sent(), gpu), daemon=True)
         process.start()
         theirs.close()
-        self._running[ours] = (job, process)
+        self._running[ours] = (job, process, gpu)
         return Event(job, "begun")
 
     def end(self) -> None:
         """End what still runs."""
-        for _, process in self._running.values():
+        for _, process, _ in self._running.values():
             process.kill()
 
 
@@ -94,8 +100,10 @@ def alone(run: Callable[..., Any], *arguments: Any) -> Any:
             raise InputError("a process of this study was ended from outside (out of memory?)") from error
 
 
-def _child(connection: Connection, job: Job) -> None:
+def _child(connection: Connection, job: Job, gpu: str | None) -> None:
     _watch_parent()
+    if gpu is not None:
+        os.environ[VISIBLE] = gpu
     connection.send(call(job, lambda done, total: connection.send(("progress", (done, total)))))
 
 

@@ -2,7 +2,6 @@
 node took with it.
 """
 
-import logging
 import os
 import time
 from collections import deque
@@ -19,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from experiments.app.executor import Event, Executor, Job, Resources, call
 from rsr.errors import InputError
 from rsr.student import threads
+from rsr.tokens.ray_scoring import connected
 
 RETRIES = 3  # of a job whose process or node is lost
 LOOK = 0.5  # seconds between looks at what jobs say of their progress
@@ -29,23 +29,18 @@ def ray_executor(address: str) -> Iterator[Executor]:
     """An executor on the cluster at an address; what still runs at the end is ended.
 
     Args:
-        address: host:port, "auto" for the cluster that this machine is part of, "local" for one of this machine alone that ends
-            with this process.
+        address: see `rsr.tokens.ray_scoring.connected`.
 
     Raises:
         InputError: there is no such cluster.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        with connected(address):
+            yield _Cluster()
     except ConnectionError as error:
         raise InputError(
             f"no Ray cluster at study.address={address}: start one (ray start --head), or give study.address=local"
         ) from error
-    try:
-        yield _Cluster()
-    finally:
-        ray.shutdown()
 
 
 class _Cluster:
@@ -107,13 +102,17 @@ def _call(job: Job, said: Queue, folder: Path) -> tuple[str, Any]:
     _prepare(folder, job.takes)
     looked = 0.0
 
+    def say(kind: str, content: Any) -> None:
+        # Not waited for: Ray would give the core of a job that waits to another one.
+        said.actor.put_nowait.remote((job.name, kind, content))
+
     def advance(done: int, total: int) -> None:
         nonlocal looked
         if time.monotonic() - looked >= LOOK:
-            said.put_nowait((job.name, "progress", (done, total)))
+            say("progress", (done, total))
             looked = time.monotonic()
 
-    said.put_nowait((job.name, "begun", None))
+    say("begun", None)
     return call(job, advance)
 
 

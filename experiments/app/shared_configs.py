@@ -132,7 +132,7 @@ class StudentConfig:
 
     def __post_init__(self) -> None:
         if self.model:
-            from rsr.student.student import check
+            from rsr.student.pretrained import check
 
             check(self.model)  # a folder that is no model is refused before anything starts
 
@@ -364,7 +364,7 @@ class InfluenceConfig:
 
 @dataclass
 class MetricsConfig(ScoreConfig):
-    # Names or groups: all, tokens, text, graded, steps, step_heads, responses_alone, activations, gradients, endpoint, influence, grad
+    # Names or groups: all, tokens, text, graded, judged, steps, step_heads, responses_alone, activations, gradients, endpoint, grad
     metrics: Any = "tokens"
     local: LocalConfig = field(default_factory=LocalConfig)
     gradients: GradientConfig = field(default_factory=GradientConfig)

@@ -126,12 +126,15 @@ def _table(table: pl.DataFrame) -> str:
         "before [95 %]",
         "after [95 %]",
         "reward, first and last tenth",
+        "answers without a verdict",
         "groups without a difference",
     ]
     rows = []
     for row in table.iter_rows(named=True):
         percent = [f"{row[w]:.1f} % {interval_text(row[f'low_{w}'], row[f'high_{w}'], '.1f')}" for w in (BEFORE, AFTER)]
-        reward = f"{row['reward_first']:.2f}, {row['reward_last']:.2f}"
+        reward = ", ".join("none" if r is None else f"{r:.2f}" for r in (row["reward_first"], row["reward_last"]))
         scores = ["" if row[name] is None else f"{row[name]:.3f}" for name in names]
-        rows.append([row["teacher"], *percent, reward, f"{row['idle']:.0%}", *scores])
+        rows.append(
+            [row["teacher"], *percent, reward, *(f"{row[name]:.0%}" for name in ("ungradable", "idle")), *scores]
+        )
     return markdown_table([*header, *(METRICS[name].title for name in names)], rows)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from experiments.analysis.failure_examples import Examples
+from experiments.analysis.failures import BESIDE, TokenMeans, continued, scored
 from experiments.app import result_folder
 from experiments.app.command_configs import FailuresConfig
 from experiments.app.conclusions import Conclusion
@@ -21,7 +23,6 @@ from rsr.views.plots import Curve, Estimate, curves, forest
 
 if TYPE_CHECKING:
     from rsr.tokens.engine import Scorer
-from experiments.analysis.failures import BESIDE, TokenMeans, continued, scored
 
 OWN, NOISE = "the student's own most likely words", "random digits"
 
@@ -100,11 +101,8 @@ def fluent(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Pa
         rank, surprisal = (1.0, own) if name == OWN else (5.5, float(np.log(10)))
         for tokens in [0, *config.appended]:
             measured = longer.first(lengths + tokens)
-            share = tokens / (lengths + tokens)  # of what is appended, in each answer
-            form = ((1 - share) * solution.rank + share * rank).sum() / (
-                (1 - share) * solution.surprisal + share * surprisal
-            ).sum()
-            rows.append({"appended": name, "tokens": tokens} | _row(measured, float(form), config.bootstrap))
+            form = _appended(solution, tokens / (lengths + tokens), rank, surprisal)
+            rows.append({"appended": name, "tokens": tokens} | _row(measured, form, config.bootstrap))
         change = of_draws(
             measured.value - solution.value, measured.draws(config.bootstrap) - solution.draws(config.bootstrap)
         )
@@ -118,17 +116,7 @@ def fluent(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Pa
         conclusions.append(_conclusion(f"What do {name} after a solution do to its RSR?", answer, change, config))
         conclusions += _calibrated(f"{name} after a solution", solution, measured, config)
     table = pl.DataFrame(rows).drop("label")
-    drawn = []
-    for name in appended:
-        part = table.filter(appended=name)
-        drawn.append(Curve(name, *(part[c].to_list() for c in ("tokens", "rsr", "low", "high", "closed_form"))))
-    curves(
-        [("", drawn)],
-        x_label="tokens appended to a solution",
-        y_label="RSR (lower is meant to be better)",
-        title="The same solution, more text after it; dashed: closed form",
-        path=folder / "fluent.png",
-    )
+    _draw_appended(table, folder / "fluent.png")
     parts = [
         "## Fluent text",
         "Where every rank is 1, RSR is 1 / mean surprisal: the worse, the surer the student, and it says nothing of whether there "
@@ -138,6 +126,24 @@ def fluent(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Pa
         _grid(table, ["appended", "tokens"]),
     ]
     return Mechanism("fluent", conclusions, parts, table)
+
+
+def _appended(solution: TokenMeans, shares: NDArray[np.float64], rank: float, surprisal: float) -> float:
+    """RSR in closed form of solutions in which these shares are tokens of one mean rank and surprisal."""
+    ranks = (1 - shares) * solution.rank + shares * rank
+    return float(ranks.sum() / ((1 - shares) * solution.surprisal + shares * surprisal).sum())
+
+
+def _draw_appended(table: pl.DataFrame, path: Path) -> None:
+    columns = ("tokens", "rsr", "low", "high", "closed_form")
+    parts = table.partition_by("appended", as_dict=True, maintain_order=True)
+    curves(
+        [("", [Curve(str(name), *(part[c].to_list() for c in columns)) for (name,), part in parts.items()])],
+        x_label="tokens appended to a solution",
+        y_label="RSR (lower is meant to be better)",
+        title="The same solution, more text after it; dashed: closed form",
+        path=path,
+    )
 
 
 def closed(scorer: "Scorer", shown: Examples, config: FailuresConfig, folder: Path) -> Mechanism:

@@ -48,6 +48,7 @@ SECTIONS = (
         "within_teacher/*",
         "python experiments/within_teacher.py student=miniature 'within.teachers=[mixed]'",
     ),
+    Section("Calibrated RSR, pre-registered", "calibrated/*", "python experiments/calibrated.py student=miniature"),
     Section("Scores under another student", "mismatch/*", "python experiments/mismatch.py"),
     Section("Length", "length/*", "python experiments/length.py student=miniature teachers=miniature_lengths run=true"),
     Section("Beyond fine-tuning", "beyond_sft/*", "python experiments/beyond_sft.py student=miniature"),

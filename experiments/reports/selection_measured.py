@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import polars as pl
 
@@ -30,7 +31,7 @@ from rsr.data.trajectories import Dataset
 from rsr.errors import InputError
 from rsr.metrics.score_tables import Scores
 from rsr.selection.rules import Rule
-from rsr.stats.effect import estimate_text, interval_text
+from rsr.stats.effect import Effect, estimate_text, interval_text
 from rsr.views.plots import Estimate, ranges
 
 TEACHER = "best single teacher"
@@ -123,20 +124,7 @@ def write(
         result_folder.markdown_list(f"{title(m)} is left out: {reason}." for m, reason in result.left_out.items()),
     ]
     folder = result_folder.folder_of(config, "trajectory_selection")
-    groups = {
-        str(label): [
-            Estimate(title(r["method"]), r["accuracy"], r["accuracy_low"], r["accuracy_high"])
-            for r in rows.iter_rows(named=True)
-        ]
-        for (label,), rows in table.group_by("setting", maintain_order=True)
-    }
-    ranges(
-        groups,
-        f"Accuracy of {config.student.name} after training on what each method selects, 95 % intervals",
-        "accuracy after training (%)",
-        folder / "accuracy.png",
-        marks={} if best is None else {f"{TEACHER}: {result.best.teacher}": best.value},
-    )
+    _draw(table, result, best, config.student.name, folder / "accuracy.png")
     performance = pl.concat(
         [trained.performance(resamples=config.bootstrap.resamples) for trained in (teachers, learned)]
     )
@@ -155,6 +143,23 @@ def write(
         parts,
         tables,
         left_out=dict(result.left_out),
+    )
+
+
+def _draw(table: pl.DataFrame, result: SelectionResult, best: Effect | None, student: str, path: Path) -> None:
+    groups = {
+        str(label): [
+            Estimate(title(r["method"]), r["accuracy"], r["accuracy_low"], r["accuracy_high"])
+            for r in rows.iter_rows(named=True)
+        ]
+        for (label,), rows in table.group_by("setting", maintain_order=True)
+    }
+    ranges(
+        groups,
+        f"Accuracy of {student} after training on what each method selects, 95 % intervals",
+        "accuracy after training (%)",
+        path,
+        marks={} if best is None else {f"{TEACHER}: {result.best.teacher}": best.value},
     )
 
 

@@ -30,7 +30,7 @@ def missing(need: Need, config: MetricsConfig) -> str | None:
         return "needs graded answers, which this command does not make"
     if need == "graded" and not _answers_known(config):
         return "needs answers to the problems, of which no record says one"
-    if need == "endpoint" and not (judge.endpoint and judge.model):
+    if need in ("endpoint", "judged") and not (judge.endpoint and judge.model):
         return "needs judge.endpoint and judge.model"
     if need == "influence":
         if find_spec("kronfluence") is None:

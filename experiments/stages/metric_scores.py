@@ -5,7 +5,7 @@ where it was stopped. What cannot be measured here is left out with its reason, 
 """
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from rsr.metrics.base import Need
 from rsr.metrics.feature_tables import Baselines
 from rsr.metrics.score_tables import Scores, read
 
+REWARDED: tuple[Need, ...] = ("graded", "judged")  # made of rewards, and of the losses that token metrics have
+
 
 def score(config: MetricsConfig) -> Scores | None:
     """Compute the chosen metrics of every dataset and tabulate; None in a process that is not the first.
@@ -39,7 +41,7 @@ def score(config: MetricsConfig) -> Scores | None:
     skipped = _missing(config, others)
     measured = [m for m in others if m.name not in skipped]
     # All token metrics come from the same pass, so that their tables hold all of them, whichever are chosen.
-    tokens = scoring.score(config) if by_tokens or any(m.needs == "graded" for m in measured) else None
+    tokens = scoring.score(config) if by_tokens or any(m.needs in REWARDED for m in measured) else None
     if not others:
         return tokens
     baselines = _baselines(config, measured, skipped, tokens)
@@ -85,19 +87,33 @@ def _baselines(
     state = PartialState(cpu=config.scoring.device == "cpu")
     kinds = features.Measures(config, data)
     measured: dict[Need, list[FeatureTable]] = {}
-    for need in dict.fromkeys(m.needs for m in metrics):
+    needs: list[Need] = ["endpoint" if m.needs == "judged" else m.needs for m in metrics]
+    for need in dict.fromkeys(needs):
         if need not in ("teacher", "graded"):
             with state.main_process_first():
                 measure = kinds.measure(need)
             measured[need] = _measure(measure, data, config, state)
     if not state.is_main_process:
         return None
-    if any(m.needs == "graded" for m in metrics):
-        assert tokens is not None
-        settings = config.teachers.answer, config.teachers.grader, config.paths.outputs
-        measured["graded"] = verification.beside_losses(tokens, data, *settings)
+    for need in REWARDED:
+        if any(m.needs == need for m in metrics):
+            assert tokens is not None
+            measured[need] = _rewards(need, config, data, tokens, measured)
     teachers = _teacher_rows([m for m in metrics if m.needs == "teacher"], config, data)
     return feature_tables.collect(metrics, measured, teachers, skipped)
+
+
+def _rewards(
+    need: Need,
+    config: MetricsConfig,
+    data: Sequence[Dataset],
+    tokens: Scores,
+    measured: Mapping[Need, Sequence[FeatureTable]],
+) -> list[FeatureTable]:
+    """Rewards beside the losses of token metrics: of the grader or of the judge."""
+    if need == "judged":
+        return verification.beside_losses(tokens, measured["endpoint"], "score")
+    return verification.of_scored(tokens, data, config.teachers.answer, config.teachers.grader, config.paths.outputs)
 
 
 def _measure(

@@ -107,7 +107,7 @@ def base_of(student: StudentConfig, scoring: ScoringConfig, paths: PathsConfig) 
     """A configured student as training starts from it.
 
     Raises:
-        InputError: see `model_of`, and `rsr.student.student.identity_of` where nothing is known of it yet.
+        InputError: see `model_of`, and `rsr.student.identity.identity_of` where nothing is known of it yet.
     """
     model = model_of(student, paths)
     chosen = loading_of(student, scoring).of_chats

@@ -1,6 +1,7 @@
 """Verified accuracy: which trajectories end in the right answer, by the one grader."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -34,25 +35,39 @@ def verified(data: Sequence[Dataset], answer: str | None, kind: Kind, outputs: P
     return pl.concat([_read(graded(dataset, answer, kind, outputs), dataset) for dataset in data])
 
 
-def beside_losses(
+def of_scored(
     scores: Scores, data: Sequence[Dataset], answer: str | None, kind: Kind, outputs: Path
 ) -> list[FeatureTable]:
-    """Per dataset a row for each scored trajectory: whether its answer is right (null: not known), and its mean surprisal, the loss.
+    """Whether answers are right (null: not known), as the reward of every scored trajectory beside its loss.
 
     Args:
         scores: of token metrics.
         answer, kind: see `verified`.
     """
-    losses = of_metric(scores.trajectories, "avg_surprisal").rename({"trajectory": "id", "value": "loss"})
+    student = scores.trajectories["student"][0]
     tables = []
     for dataset in data:
         artefact = graded(dataset, answer, kind, outputs)
         right = _read(artefact, dataset).select(id="trajectory", right="correct")
-        own = losses.filter(teacher=dataset.teacher, generation=dataset.generation)
+        tables.append(FeatureTable(artefact, student, dataset.teacher, dataset.generation, right))
+    return beside_losses(scores, tables, "right")
+
+
+def beside_losses(scores: Scores, rewards: Sequence[FeatureTable], column: str) -> list[FeatureTable]:
+    """Per dataset a row for each scored trajectory: its reward (null: none), and its mean surprisal, the loss.
+
+    Args:
+        scores: of token metrics.
+        column: of the rewards.
+    """
+    losses = of_metric(scores.trajectories, "avg_surprisal").rename({"trajectory": "id", "value": "loss"})
+    tables = []
+    for table in rewards:
+        own = losses.filter(teacher=table.teacher, generation=table.generation)
         rows = own.select("id", "problem", "tokens", "truncated", "loss").join(
-            right, on="id", how="left", maintain_order="left"
+            table.rows.select("id", reward=column), on="id", how="left", maintain_order="left"
         )
-        tables.append(FeatureTable(artefact, losses["student"][0], dataset.teacher, dataset.generation, rows))
+        tables.append(replace(table, rows=rows))
     return tables
 
 

@@ -14,6 +14,7 @@ from experiments.study.devices import Device, count_of, device_of
 from experiments.study.sampling_cost import Sampling
 from rsr.data.trajectories import Dataset, dataset_name
 from rsr.errors import InputError
+from rsr.student import pretrained
 from rsr.student import student as rsr_student
 from rsr.tokens.dry_run import BYTES_PER_TOKEN
 from rsr.tokens.settings import CHARACTERS
@@ -157,7 +158,7 @@ def shape_of(config: StudyConfig) -> Shape:
         return student.shape
     model = students.model_of(student, config.paths)
     try:
-        loaded = rsr_student.load_config(
+        loaded = pretrained.load_config(
             model, revision=student.revision, trust_remote_code=config.scoring.trust_remote_code
         )
     except InputError as error:

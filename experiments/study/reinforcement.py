@@ -30,16 +30,16 @@ class ReinforcedStudents:
     artefacts: dict[str, Artefact]
 
     def rewards(self) -> pl.DataFrame:
-        """teacher, generation, reward in the first and in the last tenth of the steps, share of groups without a difference,
-        seconds.
+        """teacher, generation, reward in the first and in the last tenth of the steps (null where no answer had a verdict),
+        share of answers without a verdict, of groups without a difference, seconds.
         """
         rows = []
         for name, artefact in self.artefacts.items():
             student, facts = self.trained.students[name], artefact.facts
             start = {"teacher": student.teacher, "generation": student.dataset.generation if student.dataset else ""}
             reward = {f"reward_{when}": facts["reward"][when] for when in ("first", "last")}
-            rows.append(start | reward | {"idle": facts["idle"], "seconds": facts["seconds"]})
-        return pl.DataFrame(rows)
+            rows.append(start | reward | {name: facts[name] for name in ("ungradable", "idle", "seconds")})
+        return pl.DataFrame(rows, schema_overrides={"reward_first": pl.Float64, "reward_last": pl.Float64})
 
 
 def reinforce_all(config: BeyondSftConfig, trained: TrainedStudents) -> ReinforcedStudents:

@@ -34,6 +34,14 @@ if TYPE_CHECKING:
     help="Metrics or groups: those of tokens come all together; text, steps, step_heads, responses_alone, activations and gradients are "
     "measured besides.",
 )
+@click.option(
+    "--devices",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Share the work among N GPUs of this machine, or processes on a CPU, by Ray.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say how many tokens, how long, how much memory and disk.")
 @options.JSON
 def score(
@@ -44,6 +52,7 @@ def score(
     outputs: Path,
     on_error: Any,
     metrics: str,
+    devices: int,
     dry_run: bool,
     as_json: bool,
     settings: Settings,
@@ -56,6 +65,8 @@ def score(
     needs(data, student)
     names = options.names(metrics)
     if dry_run:
+        if devices > 1:
+            raise click.UsageError("--dry-run tells of one device: leave out --devices.")
         from rsr.api import engine_of
         from rsr.cli.show import show_estimate
         from rsr.cli.terminal import say
@@ -69,7 +80,7 @@ def score(
         )
         _show(estimate(scorer, [source.dataset for source in read], outputs), as_json, show_estimate)
         return
-    scores, _ = scored(student, data, names, sample, outputs, on_error, settings, fields, asked=True)
+    scores, _ = scored(student, data, names, sample, outputs, on_error, settings, fields, devices=devices, asked=True)
     if as_json:
         from rsr.cli.output import print_json
 
@@ -231,7 +242,7 @@ def read_first(
 ) -> "list[Source]":
     """The sources; what is wrong with them shows before a model is loaded."""
     from rsr.data import discovery
-    from rsr.student.student import check
+    from rsr.student.pretrained import check
 
     check(str(student))
     return discovery.read(data, sample=sample, on_error=on_error, fields=options.fields_of(fields))
@@ -248,6 +259,7 @@ def scored(
     fields: tuple[str, ...] = (),
     keep: "Callable[[list[Source]], list[Source]]" = lambda read: read,
     *,
+    devices: int = 1,
     asked: bool = False,
 ) -> "tuple[Scores, list[Source]]":
     """The scores of those sources that are to be kept, made where they are not there yet, and what was read.
@@ -271,9 +283,16 @@ def scored(
     _say_before(scorer, datasets, outputs, asked)
     with TokenProgress(datasets, passes=1 + len({metric.needs for metric in others})) as progress:
         scores = score_sources(
-            scorer, read, outputs, metrics=metrics, label=label_of(data), on_error=on_error, progress=progress
+            scorer,
+            read,
+            outputs,
+            metrics=metrics,
+            label=label_of(data),
+            on_error=on_error,
+            devices=devices,
+            progress=progress,
         )
-    if isinstance(scorer, LateScorer) and not scorer.loaded:
+    if isinstance(scorer, LateScorer) and not scorer.loaded and not progress.tokens:
         template = "its own template" if settings.template is None else f"template {settings.template}"
         say(
             f"found: {scorer.student.name} in {scorer.student.identity['dtype']} with {template}, nothing is scored anew",

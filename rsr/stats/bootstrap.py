@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Seed = int | np.random.Generator  # a generator goes on where it stands, so that several statistics draw in turn
 
 BLOCK = 500  # resamples that are drawn at a time
-TAILS = (0.025, 0.975)  # of a 95 % interval
+TAIL = 0.025  # on each side of a 95 % interval
 
 
 def resampled_statistic(
@@ -59,15 +59,19 @@ def resampled_counts(units: int, resamples: int, seed: Seed) -> Iterator[Floats]
         yield rng.multinomial(units, np.full(units, 1 / units), size).astype(np.float64)
 
 
-def percentile_interval(drawn: Floats) -> tuple[float, float]:
+def percentile_interval(drawn: Floats, comparisons: int = 1) -> tuple[float, float]:
     """95 % interval of a statistic from its resamples.
 
     Resamples without a value (NaN) are left out. Where none has a value, the ends are NaN.
+
+    Args:
+        comparisons: that the interval is one of; it is widened so that all hold at once with 95 % (Bonferroni).
     """
     defined = drawn[~np.isnan(drawn)]
     if not len(defined):
         return np.nan, np.nan
-    low, high = np.quantile(defined, TAILS)
+    tail = TAIL / comparisons
+    low, high = np.quantile(defined, (tail, 1 - tail))
     return float(low), float(high)
 
 

@@ -22,7 +22,7 @@ from rsr.student.device import copied
 from rsr.student.head import Head
 from rsr.tokens.branches import beyond, trees
 from rsr.tokens.settings import Scoring
-from rsr.tokens.statistics import TIE_RULE, Statistics, statistics_at
+from rsr.tokens.statistics import TIE_RULE, Statistics, Sweep, statistics_at, sweep_over, token_statistics
 from rsr.tokens.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Scorer:
         least_budget: the least that memory has left of it so far, in one call of `score`; the next begins with all of it.
         head_chunk: logits in memory at a time.
         packs: chats of a batch share one row, without padding.
+        sweep: what gives the statistics of a chunk of logits.
 
     Raises:
         InputError: max_length is beyond the model's positions; or head and body, called apart, do not give the model's
@@ -59,6 +60,7 @@ class Scorer:
         self.packs = PACKING in (student.model.config._attn_implementation or "")
         self.body = student.model.get_decoder()
         self.head = Head(student.model, scoring.head_dtype)
+        self.sweep: Sweep = token_statistics
         self._check_logits()
 
     @property
@@ -75,6 +77,7 @@ class Scorer:
             "token_budget": self.token_budget,
             "token_budget_left": self.least_budget,  # lower where memory ran out
             "packed": self.packs,
+            "compiled": self.sweep is not token_statistics,
         }
 
     @torch.inference_mode()
@@ -204,8 +207,15 @@ class Scorer:
                 hidden = self._hidden(batch.ids, before, batch.lengths if batch.packed else None).flatten(0, 1)
             # The logits at one position predict the token at the next.
             positions = batch.positions.to(hidden.device) - 1
-            targets, expectations = batch.targets, self.scoring.expectations
-            return statistics_at(self.head, hidden, positions, targets, self.head_chunk, expectations=expectations)
+            return statistics_at(
+                self.head,
+                hidden,
+                positions,
+                batch.targets,
+                self.head_chunk,
+                expectations=self.scoring.expectations,
+                sweep=self.sweep,
+            )
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
@@ -253,7 +263,7 @@ class Scorer:
 
     @torch.inference_mode()
     def _check_logits(self) -> None:
-        """Compare with the model's own forward on a short probe; packed, where chats are packed."""
+        """Compare with the model's own forward on a short probe, packed where chats are packed, and choose the sweep over logits."""
         name, model = self.student.name, self.student.model
         probe = (torch.arange(16) * 7919 % self.head.vocabulary)[None].to(self.student.device)
         own = model(input_ids=probe, use_cache=False).logits.float()
@@ -267,6 +277,7 @@ class Scorer:
                 f"{name}: body and head, called apart, differ from the model's own logits by {difference:.3g} "
                 f"(spread {spread:.3g}): its head does something that is not supported"
             )
+        self.sweep = sweep_over(self.head(self._hidden(probe)[0]))
         if self.packs:
             twice = (
                 head(self._hidden(torch.cat([probe, probe], dim=1), packed=[16, 16])).float().view(2, *own.shape[1:])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rsr.errors import InputError
+from rsr.student import pretrained
 from rsr.student import student as students
 from rsr.student.chat import RenderedChat
 from rsr.student.settings import Loading
@@ -23,7 +24,8 @@ class LateScorer:
     """
 
     def __init__(self, model: str | Path, loading: Loading, scoring: Scoring, *, name: str | None = None) -> None:
-        self._model, self._loading, self._scoring = model, loading, scoring
+        self.loading = loading
+        self._model, self._scoring = model, scoring
         self._described = students.describe(model, loading, name=name)
         self.max_length = scoring.max_length_for(self._described)
 
@@ -34,7 +36,7 @@ class LateScorer:
         Raises:
             InputError: see `rsr.student.student.load` and `rsr.tokens.engine.Scorer`; or the model has become another one.
         """
-        student = students.load_described(self._model, self._loading, self._described)
+        student = students.load_described(self._model, self.loading, self._described)
         for key, value in self._described.identity.items():
             if student.identity[key] != value:
                 raise InputError(
@@ -59,10 +61,10 @@ class LateScorer:
     def token_budget(self) -> int:
         """Known before the model is loaded: data that cannot be rendered are refused first."""
         source: dict[str, Any] = {
-            "revision": self._loading.revision,
-            "trust_remote_code": self._loading.trust_remote_code,
+            "revision": self.loading.revision,
+            "trust_remote_code": self.loading.trust_remote_code,
         }
-        config = students.load_config(self._model, **source).get_text_config()
+        config = pretrained.load_config(self._model, **source).get_text_config()
         return self._scoring.token_budget_on(self._described.identity["device"], config.hidden_size)
 
     @property

@@ -4,10 +4,14 @@ An actor that dies is replaced, and what it was at goes to another one. What is 
 of its own would fill: all machines see the folder of outputs under one path.
 """
 
+import logging
 import os
+import signal
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +26,7 @@ from rsr.errors import InputError
 from rsr.store.locks import locking
 from rsr.student import threads
 from rsr.student.student import AnyStudent
+from rsr.tokens.late_scorer import LateScorer
 from rsr.tokens.score_dataset import (
     Backend,
     DatasetScoring,
@@ -64,6 +69,62 @@ class _Work:
 
 
 Call = Callable[[_Work], tuple[str, tuple[Any, ...]]]  # the method of an actor that does a work, and its arguments
+
+
+@contextmanager
+def connected(address: str, **room: float) -> Iterator[None]:
+    """This process as the driver of a Ray cluster; what still runs at the end is ended.
+
+    Args:
+        address: host:port, "auto" for the cluster that this machine is part of, "local" for one of this machine alone that ends
+            with this process.
+        room: num_cpus and num_gpus of a local one; else all that are there.
+
+    Raises:
+        ConnectionError: there is no such cluster.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Of a local one: processes of Ray's own niceness, 15, would wait for whatever else runs here.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    terminated = signal.getsignal(signal.SIGTERM)
+    ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **room)
+    try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminated)  # Ray's own would end this process without a word
+        yield
+    finally:
+        ray.shutdown()
+
+
+def score_on_devices(
+    scorer: LateScorer,
+    datasets: Sequence[Dataset],
+    root: Path,
+    devices: int,
+    *,
+    on_error: OnError = "error",
+    progress: Progress,
+) -> list[TokenStore]:
+    """The token store of every dataset, scored where it is not there yet by processes of this machine.
+
+    Args:
+        scorer: what scores, in each of them.
+        devices: processes, with a GPU each; of a student on the CPU, with an equal share of the cores.
+
+    Raises:
+        InputError: this machine has fewer, a device is named, or what `score_on_ray` raises.
+    """
+    import torch
+
+    named, on_gpus = scorer.loading.device, scorer.student.identity["device"] == "cuda"
+    if named not in (None, "cpu", "cuda"):
+        raise InputError(f"devices={devices} takes the first ones of this machine: leave out device={named}")
+    there = torch.cuda.device_count() if on_gpus else threads.cores()
+    if not 0 < devices <= there:
+        raise InputError(f"devices={devices}: this machine has {there} {'GPUs' if on_gpus else 'cores'}")
+    each = {"num_cpus": 1 if on_gpus else there // devices, "num_gpus": int(on_gpus)}
+    with connected("local", **{kind: devices * share for kind, share in each.items()}):
+        return score_on_ray(lambda: scorer, datasets, root, resources=each, on_error=on_error, progress=progress)
 
 
 @locking

@@ -25,4 +25,17 @@ def ranktuner(tokens: Tokens) -> Floats:
     return np.asarray(2 ** (decayed(tokens.expected_rank.astype(np.float64)) - decayed(rank)))
 
 
-WEIGHTS: Mapping[str, Callable[[Tokens], Floats]] = {"ranktuner": ranktuner}
+def rsi(tokens: Tokens) -> Floats:
+    """How near the relative surprisal index s / H (arXiv 2606.31575) is to 1, shape (tokens,): 1 where a token is as surprising as
+    the student expects, less where it is less or more so.
+
+    Its source keeps tokens whose index lies in an interval. The weight here is the index, or one over it where it is above 1, and 0
+    where there was no choice.
+    """
+    # Where a student is all but sure, rounding may leave either just below 0.
+    surprisal, entropy = (np.maximum(column, 0).astype(np.float64) for column in (tokens.surprisal, tokens.entropy))
+    larger = np.maximum(surprisal, entropy)
+    return np.divide(np.minimum(surprisal, entropy), larger, out=np.zeros_like(larger), where=larger > 0)
+
+
+WEIGHTS: Mapping[str, Callable[[Tokens], Floats]] = {"ranktuner": ranktuner, "rsi": rsi}

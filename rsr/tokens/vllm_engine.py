@@ -15,8 +15,10 @@ import numpy as np
 from rsr.errors import InputError
 from rsr.student.chat import RenderedChat
 from rsr.student.device import weights_dtype
+from rsr.student.identity import identity_of
+from rsr.student.pretrained import check, load_config, positions_of
 from rsr.student.settings import BoundaryTokens, Dtype, Loading, Rendering
-from rsr.student.student import DescribedStudent, check, identity_of, load_config, load_renderer, positions_of
+from rsr.student.student import DescribedStudent, load_renderer
 from rsr.tokens.engine import NotFinite
 from rsr.tokens.settings import Scoring
 from rsr.tokens.tokens import Tokens

@@ -31,6 +31,7 @@ from rsr.errors import InputError
 from rsr.features.judge import Judge, JudgeSettings
 from rsr.grading.grader import Grader
 from rsr.store.artefacts import of_folder
+from rsr.student import pretrained
 from rsr.student import student as students
 from rsr.tokens.token_store import read_shard
 from tests.models import save
@@ -159,7 +160,7 @@ def _(place):
 def _(place):
     place.make()
     assert place.rsr("score")[0] == 0
-    assert students.positions_of(students.load_config(place.student)) == 64
+    assert pretrained.positions_of(pretrained.load_config(place.student)) == 64
     (shard,) = place.outputs.glob("tokens/*/shard-*.parquet")
     cut = pl.read_parquet(shard)
     assert cut["truncated"].to_list() == (cut["chat_tokens"] > 64).to_list() and cut["truncated"].any()

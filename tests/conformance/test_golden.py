@@ -11,6 +11,7 @@ from experiments.app.shared_configs import PathsConfig, StudentConfig
 from experiments.stages.students import model_of
 from rsr.data import places, trajectories
 from rsr.metrics.token import clipped_rank, rsr
+from rsr.student import pretrained
 from rsr.student import student as students
 from rsr.student.chat import ChatRenderer
 from rsr.student.device import computes_bfloat16
@@ -88,7 +89,7 @@ def test_bfloat16(shared, smollm2):
 
 
 def test_every_real_trajectory_is_rendered_verbatim(shared, smollm2):
-    student = students.load_tokenizer(smollm2)
+    student = pretrained.load_tokenizer(smollm2)
     renderer = ChatRenderer(student)
     for teacher, generation, file in places.find(shared / "data" / "trajectories"):
         for t in trajectories.read(file, teacher, generation).trajectories:

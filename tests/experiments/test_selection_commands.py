@@ -120,11 +120,15 @@ def test_a_study_of_selections_and_what_follows_from_it(folder):
     assert len(conclusions(results)) == 1  # it has learned nothing, from nobody
     assert "there is no order to compare" in (results / "table.md").read_text()
 
-    _, results = run(folder, "within_teacher.py", "within.teachers=[b]", "within.shares=[0.5]", "within.seeds=[0]")
+    within = ["within.teachers=[b]", "within.shares=[0.5]", "within.seeds=[0]", "within.metrics=[rsr,avg_surprisal]"]
+    _, results = run(folder, "within_teacher.py", *within)
+    results = results.with_name("tiny-data-rsr-avg_surprisal")
     table = pl.read_csv(results / "arms.csv")
     assert dict(table.group_by("what").agg(pl.col("trajectories").max()).rows()) == {
         "all problems": 8,
         "best of 2": 8,
         "50 % of problems": 4,
     }
-    assert table.filter(by="rsr")["less_chance"].null_count() == 0 and len(conclusions(results)) == 2
+    assert table.filter(pl.col("by").is_in(["rsr", "avg_surprisal"]))["less_chance"].null_count() == 0
+    assert len(conclusions(results)) == 2 * 3  # each against chance, and the second against the first
+    assert "best of 2: is the choice by Mean surprisal better than the choice by RSR?" in conclusions(results)

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from rsr.data import trajectories
 from rsr.errors import InputError
@@ -11,7 +12,7 @@ from rsr.grading.grader import Kind
 from rsr.store.artefacts import MANIFEST
 from tests import models
 from train.base import Base
-from train.grpo import Task, reinforce, reinforced_key, task_of
+from train.grpo import Task, reinforce, reinforced_key, shares, task_of
 from train.settings import Reinforcement
 
 SETTINGS = Reinforcement(steps=2, learning_rate=1e-2, prompts=2, samples=4, max_new_tokens=8, micro_batch=4)
@@ -85,6 +86,41 @@ def test_a_student_is_rewarded_for_right_answers_and_found_again(base, tmp_path,
     assert any(not before[name].equal(after[name]) for name in before)
     stamp = (made.path / MANIFEST).stat().st_mtime_ns
     assert run().path == made.path and (made.path / MANIFEST).stat().st_mtime_ns == stamp and len(texts) == 16
+
+
+def test_what_has_no_verdict_is_apart_and_makes_no_difference():
+    """A group of one verdict is compared with nothing, as one of equal verdicts."""
+    verdicts = [True, None, None, False, False, None, None, True, False, None, None, None]
+    assert shares(verdicts, samples=3) == {"ungradable": 7 / 12, "idle": 3 / 4}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("every", [False, True])
+def test_an_answer_without_a_verdict_has_no_reward(base, tmp_path, monkeypatch, every):
+    """Punctuation is an answer that Math-Verify makes nothing of; it counts neither as right nor as wrong."""
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    seen = []
+    rewards_of = GRPOTrainer._calculate_rewards
+
+    def spy(self, *arguments):
+        seen.append(rewards_of(self, *arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(GRPOTrainer, "_calculate_rewards", spy)
+    gold, pattern = ("#", "(?s)(.+)") if every else ("e", "(?s).*([e!-/:-@])")
+    task = task_of(base.renderer, problems(answer=gold), pattern, Kind.mathematics)
+    made = reinforce(base, base.model, {"base": "tiny"}, task, SETTINGS, tmp_path, "tiny")
+    rewards = torch.cat(seen)
+    without = rewards.isnan()
+    assert made.facts["ungradable"] == without.double().mean().item()
+    if every:
+        assert without.all() and made.facts["reward"] == {"first": None, "last": None} and made.facts["idle"] == 1
+        before, after = (_weights(folder) for folder in (base.model, made.path / "model"))
+        assert all(before[name].equal(after[name]) for name in before)  # nothing is learned
+    else:
+        assert without.any() and {*rewards[~without].tolist()} == {0, 1}
+        assert made.facts["reward"]["first"] == pytest.approx(seen[0].nanmean().item())
 
 
 @pytest.mark.full

@@ -293,10 +293,10 @@ def test_weights_are_those_of_a_loss_computed_by_hand(base, tmp_path):
     assert curve(fine_tune(base, data, settings, tmp_path)) == pytest.approx([total / tokens], rel=1e-5)
 
 
-@pytest.mark.parametrize("rendering", ["whole", "turn"])
-def test_ranktuners_weights_are_those_of_the_students_ranks(base, tmp_path, rendering):
+@pytest.mark.parametrize(("rendering", "kind"), [("whole", "ranktuner"), ("turn", "ranktuner"), ("turn", "rsi")])
+def test_weights_of_tokens_are_those_of_the_students_predictions(base, tmp_path, rendering, kind):
     base, data = replace(base, rendering=rendering), weighted(lambda i: i + 1, 3, turns=2)
-    settings = Training(**SETTINGS, token_weights=TokenWeights.ranktuner)
+    settings, weigh = Training(**SETTINGS, token_weights=TokenWeights(kind)), WEIGH[kind]
     of_tokens = weights_of_tokens(base, data, settings, tmp_path)
     rows = training_rows(base.renderer, data, 600, Overlong.error, token_weights=of_tokens)
     assert rows.weights is not None and len(rows.weights) == (3 if rendering == "whole" else 6)
@@ -308,11 +308,11 @@ def test_ranktuners_weights_are_those_of_the_students_ranks(base, tmp_path, rend
         for i, label in enumerate(labels):
             if label != IGNORED:
                 found.append(rows.weights[row][i])
-                expected.append(t.weight * (1 if label == rows.eot else relative_scale(probabilities[i - 1], label)))
+                expected.append(t.weight * (1 if label == rows.eot else weigh(probabilities[i - 1], label)))
             else:
                 assert rows.weights[row][i] == 0
     assert found == pytest.approx([weight * len(expected) / sum(expected) for weight in expected], rel=1e-3)
-    assert settings.identity() == Training(**SETTINGS).identity() | {"token_weights": "ranktuner"}
+    assert settings.identity() == Training(**SETTINGS).identity() | {"token_weights": kind}
 
 
 def relative_scale(probabilities, token):
@@ -321,6 +321,15 @@ def relative_scale(probabilities, token):
     expected = (probabilities.sort(descending=True).values * ranks).sum().item()
     rank = min(1 + int((probabilities > probabilities[token]).sum()), 100)
     return 2 ** (1 / math.log2(expected + 1) - 1 / math.log2(rank + 1))
+
+
+def near_expected(probabilities, token):
+    """Of the index s / H of arXiv 2606.31575 and one over it the lesser."""
+    index = (-probabilities[token].log() / torch.special.entr(probabilities).sum()).item()
+    return min(index, 1 / index)
+
+
+WEIGH = {"ranktuner": relative_scale, "rsi": near_expected}
 
 
 def test_weights_that_cannot_be_are_refused(base, tmp_path):

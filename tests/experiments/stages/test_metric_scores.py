@@ -1,6 +1,7 @@
 """experiments/score.py with metrics=... as a user runs it, with a tiny real model."""
 
 import json
+import re
 
 import numpy as np
 import polars as pl
@@ -9,6 +10,7 @@ import pytest
 from rsr.metrics import METRICS
 from rsr.metrics.feature_tables import MEASURABLE
 from tests.experiments.stages.test_score_command import write_teacher
+from tests.judge_server import Judge
 from tests.models import save
 
 pytestmark = pytest.mark.full
@@ -52,7 +54,7 @@ def test_every_metric_that_can_be_had_is_in_the_tables(run, tmp_path, arguments)
     of_datasets = pl.col("metric").is_in(MEASURED & OF_DATASETS)
     assert datasets.filter(of_datasets)["low"].is_null().all()
     assert datasets.filter(~of_datasets)["low"].null_count() == 0
-    for name in ("teacher_params", "verified_accuracy", "car", "llm_judged_quality", "influence_score"):
+    for name in ("teacher_params", "verified_accuracy", "car", "car_judged", "llm_judged_quality", "influence_score"):
         assert f"{name} is left out: needs " in result.stdout
     assert "GRACE inverts a covariance of 4 dimensions from 5 rows of effective rank" in result.stdout
 
@@ -72,7 +74,7 @@ def test_every_metric_that_can_be_had_is_in_the_tables(run, tmp_path, arguments)
     assert cost.returncode == 0, cost.stderr
     lines = (tmp_path / "res" / "cost" / "table.md").read_text().splitlines()
     ratios = {line.split(" | ")[1]: line.split(" | ")[-1].rstrip(" |") for line in lines if line.startswith("| tiny")}
-    assert ratios["tokens: RSR and all of ranks, surprisals and entropies"] == "1"
+    assert ratios["tokens with expected ranks: RSR, all token metrics and CAR"] == "1"
     assert float(ratios["text: Rule-based quality"]) > 0
     assert float(ratios["gradients: G-Norm, GRACE, G-Vendi"]) > 0
 
@@ -106,6 +108,29 @@ def test_car_is_made_of_graded_answers_and_losses(run, tmp_path, arguments):
         assert trajectories.filter(**own)["value"].to_numpy() == pytest.approx(right / (1 + beta * losses))
         assert datasets.filter(**own)["value"][0] == pytest.approx(right.mean() / (1 + beta * losses.mean()))
     assert datasets.filter(metric="car", teacher="gpt-4o")["value"].is_null().all()  # no answer is known
+
+
+def test_car_by_the_judge_is_made_of_judgements_and_losses(run, tmp_path, arguments):
+    """A judgement that cannot be read is a missing value of its trajectory."""
+    for teacher in ("qwq", "gpt-4o"):
+        path = tmp_path / "data" / teacher / "gen1.json"
+        path.write_text(
+            path.read_text().replace("Problem 0", "Problem 0 <<prose>>").replace("Problem 1", "1 <<fenced>>")
+        )
+        path.write_text(re.sub(r"Problem (\d)\"", r'Problem \1 <<good>>"', path.read_text()))
+    server = Judge()
+    judge = [f"judge.endpoint={server.url}", "judge.model=judge", "judge.attempts=1"]
+    result = run("score.py", *arguments, *judge, "metrics=[car_judged,avg_surprisal]")
+    assert result.returncode == 0, result.stderr
+    trajectories, datasets = tables(tmp_path / "out")
+    losses = trajectories.filter(metric="avg_surprisal", teacher="qwq")["value"].to_numpy()
+    rewards = np.array([np.nan, 0.4, *[0.7] * 4])
+    own = {"metric": "car_judged", "preset": "", "teacher": "qwq"}
+    assert trajectories.filter(**own)["value"].to_numpy() == pytest.approx(rewards / (1 + losses), nan_ok=True)
+    assert datasets.filter(**own).select("n", "missing").row(0) == (5, 1)
+    assert datasets.filter(**own)["value"][0] == pytest.approx(rewards[1:].mean() / (1 + losses[1:].mean()))
+    assert "llm_judged_quality" not in datasets["metric"]
+    server.shutdown()
 
 
 def test_influence_of_a_reference_on_held_out_queries(run, tmp_path, model, arguments):

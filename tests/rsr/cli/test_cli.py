@@ -15,7 +15,9 @@ import rsr.cli
 from experiments.app.shared_configs import ROOT
 from rsr.data import records as files
 from rsr.data import trajectories
+from rsr.errors import InputError
 from rsr.metrics import METRICS, compare_scores, score_sets
+from rsr.student import threads
 from rsr.student.template import load_template
 from tests.clients import alpaca, chat, replies, sharegpt, teachers, write
 from tests.clients import rsr as run
@@ -63,6 +65,35 @@ def within(capfd, *arguments):
     """Run a command in this process, which has torch already; what it prints."""
     assert rsr.cli.run([str(a) for a in arguments]) == 0
     return capfd.readouterr().out
+
+
+def test_devices_share_the_work_and_change_no_byte(tmp_path, model):
+    pytest.importorskip("ray", reason='Ray is not installed: pip install "rsr[ray]"')
+    if threads.cores() < 2:
+        pytest.skip("one core is not two devices")
+    data = teachers(tmp_path / "data")
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}  # threads as the two have them
+    several, one = (
+        run("score", "--student", model, data, "--device", "cpu", "--outputs", of, *more, cwd=tmp_path, env=alone)
+        for of, more in (("several", ["--devices", 2]), ("one", []))
+    )
+    assert several.returncode == 0, several.stderr
+    assert several.stdout == one.stdout.replace("to one", "to several") and "found:" not in several.stderr
+    stores = [{p.name: p.read_bytes() for p in (tmp_path / of).glob("tokens/*/*.parquet")} for of in ("several", "one")]
+    assert stores[0] == stores[1] != {}
+    with pytest.raises(InputError, match="devices=999: this machine has "):
+        rsr.score(model, data, outputs=tmp_path / "new", devices=999)
+
+
+def test_several_devices_want_ray_and_a_student_that_each_can_load(tmp_path, model, loaded, monkeypatch):
+    data = teachers(tmp_path / "data")
+    with pytest.raises(InputError, match="devices=2: each loads the student itself"):
+        rsr.score(loaded, data, outputs=tmp_path / "out", devices=2)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "rsr.tokens.ray_scoring", raising=False)
+    with pytest.raises(InputError, match=r'devices=2 needs Ray: pip install "rsr\[ray\]"'):
+        rsr.score(model, data, outputs=tmp_path / "out", devices=2)
+    assert rsr.cli.run(["score", "--student", str(model), str(data), "--devices", "2", "--dry-run"]) == 2
 
 
 def test_a_dry_run_counts_and_writes_nothing(tmp_path, model, monkeypatch, capfd):

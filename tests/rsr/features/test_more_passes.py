@@ -153,7 +153,7 @@ def test_a_response_that_is_cut_away_has_no_value(scorer, extractor):
 
 
 def test_car_is_a_ratio_of_means_for_a_dataset():
-    rows = pl.DataFrame({"right": [True, False, None, True], "loss": [1.0, 2.0, 1.0, None]})
+    rows = pl.DataFrame({"reward": [True, False, None, True], "loss": [1.0, 2.0, 1.0, None]})
     found = car(rows)
     assert found.values[:2].tolist() == [0.5, 0.0] and np.isnan(found.values[2:]).all()
     assert METRICS["car"](rows, "beta=3").values[0] == 0.25

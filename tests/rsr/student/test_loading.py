@@ -12,6 +12,7 @@ from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from rsr.data.trajectories import parse
 from rsr.errors import InputError
+from rsr.student import pretrained
 from rsr.student import student as students
 from rsr.tokens.settings import Scoring
 from tests.models import add_adapter, rewrite, save, tokenizer
@@ -84,7 +85,7 @@ def test_a_configuration_that_names_other_files_is_refused(tmp_path, name):
     config = json.loads((folder := save(tmp_path / "s")).joinpath("config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"transformers_weights": name}))
     with pytest.raises(InputError, match=r"config\.json: names .*, which is no safetensors file of its folder"):
-        students.check(folder)
+        pretrained.check(folder)
 
 
 def test_identity_covers_the_files_that_a_configuration_names(tmp_path):
@@ -121,7 +122,7 @@ def test_an_adapter_hides_no_missing_weights(tmp_path):
         students.load(folder)
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     with pytest.raises(InputError, match=r"holds an adapter without adapter_model.safetensors"):
-        students.check(folder)
+        pretrained.check(folder)
 
 
 def test_positions_of_a_model_of_several_parts_are_those_of_its_text(tmp_path):

@@ -21,6 +21,7 @@ from transformers import (
 from rsr.data.messages import Message
 from rsr.errors import InputError
 from rsr.features.gradients import summed_loss
+from rsr.student import pretrained
 from rsr.student import student as students
 from rsr.student.chat import RenderedChat, Turn
 from rsr.tokens.engine import NotFinite, Scorer, batches
@@ -366,7 +367,7 @@ def test_identity_tells_students_apart(tmp_path, folder):
 def test_without_sdpa_the_models_own_attention_is_taken_and_said(tmp_path, caplog):
     own = of_family(tmp_path / "gemma", "gemma", True).identity
     student = students.load(tmp_path / "gemma", dtype="float32", device="cpu")
-    assert student.identity == own and own["attention"] == "eager" == students.own_attention(tmp_path / "gemma")
+    assert student.identity == own and own["attention"] == "eager" == pretrained.own_attention(tmp_path / "gemma")
     assert "gemma has no attention by sdpa: going on with eager" in caplog.text
     with pytest.raises(
         InputError, match="no such attention implementation: leave attention out, or take attention=eager"

@@ -1,6 +1,7 @@
 """Scoring by actors of a real Ray cluster, nodes of which are lost on the way."""
 
 import os
+import signal
 import time
 from functools import partial
 from pathlib import Path
@@ -21,12 +22,14 @@ pytestmark = pytest.mark.full
 
 @pytest.fixture(scope="module")
 def connected(cluster):
-    """The cluster, and this process its driver."""
-    import ray
+    """The cluster, and this process its driver, which ends by a signal as it did before."""
+    from rsr.tokens.ray_scoring import connected
 
-    ray.init(cluster.address, log_to_driver=False)
-    yield cluster
-    ray.shutdown()
+    signal.signal(signal.SIGTERM, before := lambda *_: None)
+    with connected(cluster.address):
+        assert signal.getsignal(signal.SIGTERM) is before
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        yield cluster
 
 
 @pytest.fixture

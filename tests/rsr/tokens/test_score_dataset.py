@@ -26,6 +26,7 @@ from rsr.metrics import by_name
 from rsr.metrics.aggregate import dataset_scores, trajectory_scores
 from rsr.metrics.score_tables import of_metric
 from rsr.store import artefacts
+from rsr.student import pretrained
 from rsr.student import student as students
 from rsr.student.chat import Departures
 from rsr.student.template import load_template
@@ -597,7 +598,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(tmp_path):
 
 def test_a_token_that_the_embeddings_have_no_row_for_is_refused_or_left_out(folder, tmp_path):
     widened = shutil.copytree(folder, tmp_path / "widened")
-    tokenizer = students.load_tokenizer(widened)
+    tokenizer = pretrained.load_tokenizer(widened)
     tokenizer.add_tokens(["Therefore"])  # and the model was not resized
     tokenizer.save_pretrained(widened)
     scorer = Scorer(students.load(widened, name="tiny", dtype="float32", device="cpu"), Scoring())

@@ -24,6 +24,7 @@ from rsr.data.messages import Message
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.metrics.score_tables import tabulate
+from rsr.student import pretrained
 from rsr.student import student as students
 from rsr.tokens.engine import NotFinite, Scorer
 from rsr.tokens.score_dataset import score_dataset
@@ -104,7 +105,7 @@ def test_ties_raise_ranks_as_the_rule_says(folder, tmp_path):
     with torch.no_grad():
         weights[half : 2 * half] = weights[:half]
     model.save_pretrained(tmp_path / "tied")
-    students.load_tokenizer(folder).save_pretrained(tmp_path / "tied")
+    pretrained.load_tokenizer(folder).save_pretrained(tmp_path / "tied")
     scorers = [of(tmp_path / "tied", max_length=500) for of in (own, in_vllm)]
     chats = [scorers[0].student.renderer.render(t.messages) for t in DATASET.trajectories]
     ours, theirs = (scorer.score(chats) for scorer in scorers)
