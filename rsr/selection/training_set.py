@@ -463,9 +463,9 @@ def _without_verdict(candidates: pl.DataFrame, known: Mapping[Any, tuple[Source,
 
 def _by_teacher(rows: pl.DataFrame, whole: pl.DataFrame) -> str:
     """How many of the whole are among the rows, of each teacher with any."""
-    of = dict(whole.group_by("teacher").len().iter_rows())
+    numbers = dict(whole.group_by("teacher").len().iter_rows())
     counts = rows.group_by("teacher", maintain_order=True).len().iter_rows()
-    return ", ".join(f"{count} of {of[teacher]} of {teacher}" for teacher, count in counts)
+    return ", ".join(f"{count} of {numbers[teacher]} of {teacher}" for teacher, count in counts)
 
 
 def _warnings(
