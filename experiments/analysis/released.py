@@ -47,7 +47,7 @@ def read(config: StudyConfig) -> Dataset:
     source = teacher_data.place(config.teachers, config.paths)
     folder = places.local(source) / RELEASED
     if not folder.is_dir():
-        raise InputError(f"{source} has no folder {RELEASED}")
+        raise InputError(f"the data of {config.teachers.name} has no folder {RELEASED}")
     if student.released is None:
         raise InputError(f"student.released does not say which file of {RELEASED} is that of {student.name}")
     files = {file.stem: file for _, _, file in places.find(folder)}

@@ -19,7 +19,7 @@ from experiments.analysis.selection import (
     winners,
 )
 from experiments.app import result_folder
-from experiments.app.command_configs import SelectionConfig, SelectionSetting
+from experiments.app.command_configs import SelectionConfig, SelectionSetting, SelectionSettings
 from experiments.app.conclusions import conclude
 from experiments.stages import teacher_data, training_sets, verification
 from experiments.stages.evaluation import BASE
@@ -123,7 +123,7 @@ def write(
         _released_markdown(result.released),
         result_folder.markdown_list(f"{title(m)} is left out: {reason}." for m, reason in result.left_out.items()),
     ]
-    folder = result_folder.folder_of(config, "trajectory_selection")
+    folder = result_folder.folder_of(config, "trajectory_selection", *_parts(config.selection))
     _draw(table, result, best, config.student.name, folder / "accuracy.png")
     performance = pl.concat(
         [trained.performance(resamples=config.bootstrap.resamples) for trained in (teachers, learned)]
@@ -144,6 +144,12 @@ def write(
         tables,
         left_out=dict(result.left_out),
     )
+
+
+def _parts(asked: SelectionSettings) -> list[str]:
+    """What tells results of other settings apart, and those with arms of equal size."""
+    settings = [] if asked.settings == SelectionSettings().settings else [setting.value for setting in asked.settings]
+    return settings if asked.match is None else [*settings, f"equal_{asked.match.value}"]
 
 
 def _draw(table: pl.DataFrame, result: SelectionResult, best: Effect | None, student: str, path: Path) -> None:

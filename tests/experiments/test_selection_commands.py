@@ -76,6 +76,7 @@ def test_a_study_of_selections_and_what_follows_from_it(folder):
     methods = "selection.methods=[random,rsr,none,llm_judged_quality]"
     own = ["selection.settings=[all]", "selection.seeds=[0,1]", "student.released=*_for_tiny"]
     _, results = run(folder, "trajectory_selection.py", methods, *own)
+    results = results.with_name("tiny-data-all")
     table = pl.read_csv(results / "methods.csv")
     assert set(table["method"]) == {"random", "rsr", "none"} and set(table["setting"]) == {"6-to-1"}
     assert dict(table.select("method", "trajectories").rows()) == {"random": 8, "rsr": 8, "none": 48}
@@ -103,6 +104,7 @@ def test_a_study_of_selections_and_what_follows_from_it(folder):
         "selection.match=tokens",
     ]
     _, results = run(folder, "trajectory_selection.py", *matched)
+    results = results.with_name("tiny-data-all-equal_tokens")
     table = pl.read_csv(results / "methods.csv").filter(setting="6-to-1, equal tokens")
     tokens, kept = table["response_tokens"].to_numpy(), table["kept"].to_numpy()
     assert len(table) == 2 and tokens.max() - tokens.min() < 40 and kept.max() == 100 > kept.min()
