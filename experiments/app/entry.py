@@ -133,16 +133,24 @@ def _open(argument: str) -> str:
         return argument
 
     def option(value: str) -> str:
-        known = os.path.isfile(ROOT / "configs" / group / f"{value}.yaml")  # False, too, of what is too long for a name
-        if known or not ("/" in value or value.startswith("hub:") or os.path.exists(value)):
+        known = _is_there(ROOT / "configs" / group / f"{value}.yaml")
+        if known or not ("/" in value or value.startswith("hub:") or _is_there(value)):
             return value
         readable = "".join(c if c.isascii() and c.isalnum() else "-" for c in value)
         name = f"given-{hashlib.sha256(value.encode()).hexdigest()[:8]}-{readable}"
         ConfigStore.instance().store(group=group, name=name, node=OPEN_GROUPS[group](value))
         return name
 
-    given = [values] if os.path.exists(values) else values.split(",")  # a comma may be part of a name
+    given = [values] if _is_there(values) else values.split(",")  # a comma may be part of a name
     return f"{group}={','.join(map(option, given))}"
+
+
+def _is_there(place: str | Path) -> bool:
+    """Whether there is such a file or folder; what is too long for a name is none."""
+    try:
+        return Path(place).exists()
+    except OSError:
+        return False
 
 
 def _quoted(argument: str, sweeps: bool = False) -> str:
@@ -156,7 +164,7 @@ def _quoted(argument: str, sweeps: bool = False) -> str:
         choices = OverridesParser.create().parse_override(argument).is_sweep_override()
     except HydraException:
         choices = None
-    if choices is None or (choices and not sweeps and (name.startswith("paths.") or os.path.exists(value))):
+    if choices is None or (choices and not sweeps and (name.startswith("paths.") or _is_there(value))):
         escaped = value.replace("\\", "\\\\").replace("'", "\\'")
         return f"{name}='{escaped}'"
     return argument
@@ -174,7 +182,7 @@ def _brought(arguments: list[str], config_name: str) -> list[str]:
     """
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     students = [ROOT / "configs" / "student" / f"{name}.yaml" for name in given.get("student", "").split(",")]
-    brought = [dict(_yaml(path).get("brings") or {}) for path in students if os.path.isfile(path)]
+    brought = [dict(_yaml(path).get("brings") or {}) for path in students if _is_there(path)]
     defaults = _yaml(ROOT / "configs" / f"{config_name}.yaml").defaults
     groups = {str(group) for default in defaults if isinstance(default, DictConfig) for group in default}
     options = []
