@@ -4,6 +4,7 @@ import pytest
 
 import rsr
 from rsr.errors import InputError
+from rsr.student import pretrained
 from rsr.student import student as students
 from rsr.student.settings import Loading
 from rsr.tokens.engine import Scorer
@@ -27,7 +28,7 @@ def refuse(*arguments, **options):
 def test_scores_are_found_without_the_model(places, monkeypatch):
     student, data, outputs = places
     scores = rsr.score(student, data, outputs=outputs)
-    monkeypatch.setattr(students, "load_model", refuse)
+    monkeypatch.setattr(pretrained, "load_model", refuse)
     assert rsr.score(student, data, outputs=outputs).artefact == scores.artefact
     assert rsr.rank(rsr.score(student, data, outputs=outputs)) == rsr.rank(scores)
     with pytest.raises(AssertionError, match="the model is loaded"):
