@@ -287,16 +287,21 @@ def _check(path: Path, saved: Mapping[str, Any], requested: Mapping[str, Any]) -
     raise InputError(f"{path} was made with other settings: {differences}; remove it or take another output folder")
 
 
+# What torch and safetensors say of a file that cannot be written, in errors that are no OSError.
+NOT_WRITTEN = ("inline_container.cc", "I/O error: ")
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn a failure to write, or to fetch what is written, into one line that says what is kept."""
     try:
         yield
-    except OSError as error:
+    except Exception as error:
+        if not isinstance(error, OSError) and not any(sign in str(error) for sign in NOT_WRITTEN):
+            raise
         failed = "what it is made of cannot be fetched" if _of_network(error) else "cannot be written"
-        raise InputError(
-            f"{path}: {failed}: {error.strerror or error}; what is finished is kept, the same command goes on"
-        ) from error
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise InputError(f"{path}: {failed}: {reason}; what is finished is kept, the same command goes on") from error
 
 
 def _of_network(error: BaseException) -> bool:

@@ -1,10 +1,13 @@
 """A label names a folder, a key finds it; a file is whole or not there."""
 
 import json
+import resource
 import urllib.request
 
 import polars as pl
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from rsr.errors import InputError
 from rsr.store.artefacts import find_or_begin, writing
@@ -115,3 +118,22 @@ def test_what_a_manifest_lacks_is_named(tmp_path):
 def test_a_network_that_fails_is_not_a_disk_that_is_full(tmp_path):
     with pytest.raises(InputError, match=r"cannot be fetched: .*refused"), writing(tmp_path):
         urllib.request.urlopen("http://127.0.0.1:9/model", timeout=5)
+
+
+def save_by_safetensors(file):
+    save_file({"weights": torch.zeros(100_000)}, file)
+
+
+def save_by_torch(file):
+    torch.save({"weights": torch.zeros(100_000)}, file)
+
+
+@pytest.mark.parametrize("save", [save_by_safetensors, save_by_torch])
+def test_weights_that_find_no_room_are_one_line(tmp_path, save):
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, unlimited[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot be written: .*; what is finished is kept"), writing(tmp_path):
+            save(tmp_path / "weights")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
