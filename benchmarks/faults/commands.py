@@ -162,7 +162,7 @@ def _going_on(command: Command, outputs: Path, content: str) -> str:
     try:
         again = command.whole(outputs)[1]
     except AssertionError as error:
-        return f"does not go on: {error}"
+        return f"does not go on: {last_line(str(error))}"
     return "" if again == content else "another content"
 
 
@@ -170,10 +170,15 @@ def _of_signal(status: int, by: signal.Signals, said: str) -> str:
     """What is wrong with the end of a process that was sent a signal; nothing where it was over before."""
     if status == 0 or (by is signal.SIGKILL and status == -by):
         return ""
-    last = said.splitlines()[-1] if said else ""
+    last = last_line(said)
     if "Traceback" in said:
         return "a traceback"
     return "" if status == 128 + by and last.startswith(SIGNALS[by]) else f"status {status}: {last}"
+
+
+def last_line(said: str) -> str:
+    """What a record keeps of what a command said: of a traceback the error, and no places of this machine."""
+    return said.rstrip().rpartition("\n")[2]
 
 
 def on_small_disks(command: Command, folder: Path, sizes: Sequence[int] = SIZES) -> list[Trial]:
@@ -186,7 +191,7 @@ def on_small_disks(command: Command, folder: Path, sizes: Sequence[int] = SIZES)
         _, said = process.communicate()
         errors = [line for line in said.splitlines() if line.startswith("error: ")]
         one_line = process.returncode == 1 and len(errors) == 1 and "Traceback" not in said
-        found = "" if process.returncode == 0 or one_line else f"status {process.returncode}: {said[-300:]}"
+        found = "" if process.returncode == 0 or one_line else f"status {process.returncode}: {last_line(said)}"
         found = found or _going_on(command, outputs, content)
         trials.append(Trial(f"full disk: {command.name}", f"{size} bytes a file", found, not found))
     return trials

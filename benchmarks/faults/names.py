@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 import rsr.cli
-from benchmarks.faults.commands import Trial
+from benchmarks.faults.commands import Trial, last_line
 from benchmarks.faults.stages import World
 
 NAMES = (
@@ -95,7 +95,7 @@ def _trial(verb: str, name: str, status: int | str, said: str, teachers: set[str
     elif name.startswith("."):  # a hidden file
         found = "" if "not read" in said or (status == 1 and said.count("error: ") == 1) else "it is passed over unsaid"
     elif status != 0:
-        found = f"status {status}: {said[-200:]}"
+        found = f"status {status}: {last_line(said)}"
     else:
         found = "" if verb == "rsr inspect" or teachers == {name, "other"} else f"teachers {sorted(teachers)}"
     return Trial(f"odd names: {verb}", name, found, not found)
