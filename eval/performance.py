@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,10 @@ import polars as pl
 from eval import samples
 from rsr.errors import InputError
 from rsr.grading.grader import VERSION, Grader, Kind, Outcome
-from rsr.stats.bootstrap import percentile_interval, resampled_sums, standard_error
+from rsr.stats.bootstrap import beyond_resamples, percentile_interval, resampled_sums, standard_error
 from rsr.store.artefacts import Artefact, begin, digest, locate
 from rsr.store.locks import locking
-from rsr.store.parquet import write_parquet
+from rsr.store.parquet import read_parquet, write_parquet
 
 STAGE = "grades"
 GRADES = "grades.parquet"
@@ -28,7 +28,7 @@ class Performance:
     Attributes:
         problems: of them; one without a verdict on any sample is counted here, and has no part in the accuracy.
         accuracy: mean over problems of the share of right samples among those with a verdict (Acc@k), with a bootstrap interval
-            over problems.
+            over problems; the exact one for a benchmark where none or all are right.
         mean_length: tokens of an answer.
         truncated: share of answers cut at the limit.
         unanswered: share that ended without a final answer.
@@ -86,14 +86,22 @@ def grade(drawn: Artefact, root: Path) -> Artefact:
     seconds = drawn.facts["seconds"] + time.perf_counter() - began
     return artefact.complete(
         benchmark=drawn.key["benchmark"]["name"],
-        performance=asdict(performance(table)),
         outcomes=dict(Counter(grade.outcome.value for grade in grades)),
         seconds=round(seconds, 3),
     )
 
 
+def of(grades: Artefact) -> Performance:
+    """Of the complete grades of one benchmark.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    return performance(read_parquet(grades, GRADES))
+
+
 def performance(grades: pl.DataFrame, *, resamples: int = 10_000, seed: int = 0) -> Performance:
-    """Acc@k with a percentile bootstrap over problems.
+    """Acc@k of one benchmark; see `overall`.
 
     Args:
         grades: rows of `grade`.
@@ -116,6 +124,9 @@ def overall(tables: Sequence[pl.DataFrame], *, resamples: int = 10_000, seed: in
     for of_problems in shares:
         means += resampled_sums(of_problems, resamples, rng) / len(of_problems) / len(tables)
     low, high = percentile_interval(means)
+    for of_problems in shares:
+        below, above = beyond_resamples(of_problems)
+        low, high = low - below / len(tables), high + above / len(tables)
 
     def mean(column: Callable[[pl.DataFrame], pl.Series]) -> float:
         return float(np.mean([column(grades).to_numpy().mean() for grades in tables]))

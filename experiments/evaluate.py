@@ -16,6 +16,8 @@ import polars as pl
 from rich.console import Console
 from rich.progress import Progress
 
+from eval import performance
+from eval.performance import Performance
 from experiments.app import tracking
 from experiments.app.entry import entry
 from experiments.app.shared_configs import EvaluateConfig
@@ -61,10 +63,9 @@ def main(config: EvaluateConfig) -> None:
             grades = evaluate(config, label, base, weights, identity, partial(progress.advance, bar))
             progress.remove_task(bar)
             for artefact in grades:
-                print(_line(name, artefact))
-                rows.append(
-                    {"trained on": name, "benchmark": artefact.facts["benchmark"], **artefact.facts["performance"]}
-                )
+                measured = performance.of(artefact)
+                print(_line(name, artefact, measured))
+                rows.append({"trained on": name, "benchmark": artefact.facts["benchmark"], **vars(measured)})
             untrained = [other for other in untrained if other != name]
     tracking.log(config.tracking, f"evaluate {config.student.name}", {"performance": pl.DataFrame(rows)})
     if untrained:
@@ -73,12 +74,11 @@ def main(config: EvaluateConfig) -> None:
         )
 
 
-def _line(name: str, grades: Artefact) -> str:
-    p = grades.facts["performance"]
+def _line(name: str, grades: Artefact, p: Performance) -> str:
     return (
-        f"{name}, {grades.facts['benchmark']}: {estimate_text(p['accuracy'], p['low'], p['high'], '.1%')} Acc@{p['k']} over "
-        f"{p['problems']} problems, {p['mean_length']:.0f} tokens, {p['truncated']:.1%} truncated, {p['unanswered']:.1%} "
-        f"unanswered, {p['ungradable']:.1%} ungradable ({grades.facts['outcomes'].get(Outcome.TIMED_OUT.value, 0)} timed out)"
+        f"{name}, {grades.facts['benchmark']}: {estimate_text(p.accuracy, p.low, p.high, '.1%')} Acc@{p.k} over "
+        f"{p.problems} problems, {p.mean_length:.0f} tokens, {p.truncated:.1%} truncated, {p.unanswered:.1%} "
+        f"unanswered, {p.ungradable:.1%} ungradable ({grades.facts['outcomes'].get(Outcome.TIMED_OUT.value, 0)} timed out)"
     )
 
 

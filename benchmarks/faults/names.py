@@ -123,7 +123,7 @@ def _experiment(options: list[str]) -> tuple[int | str, str]:
     try:
         with redirect_stdout(said), redirect_stderr(said):
             score.main()
-        return 0, ""
+        return 0, said.getvalue()
     except SystemExit as ended:
         return ended.code or 0, said.getvalue()
     except Exception as error:

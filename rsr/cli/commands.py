@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rsr.data.discovery import Source
     from rsr.data.trajectories import Dataset
     from rsr.metrics.score_tables import Scores
+    from rsr.selection.ranking import By
+    from rsr.selection.verdicts import Verdicts
     from rsr.tokens.score_dataset import Backend
 
 
@@ -83,7 +85,9 @@ def score(
     scores, _ = scored(student, data, names, sample, outputs, on_error, settings, fields, devices=devices, asked=True)
     if as_json:
         from rsr.cli.output import print_json
+        from rsr.cli.terminal import counted, say
 
+        say(*counted(scores), stderr=True)
         print_json({"folder": scores.artefact.path, "datasets": scores.datasets})
     else:
         from rsr.cli.terminal import show_scores
@@ -107,6 +111,7 @@ def score(
 )
 @click.option("--resamples", type=click.IntRange(100), default=10_000, show_default=True, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@options.ANSWER
 @options.SAMPLE
 @options.FIELD
 @options.OUTPUTS
@@ -122,6 +127,7 @@ def rank(
     by: Any,
     resamples: int,
     seed: int,
+    answers: tuple[str, ...],
     sample: int | None,
     fields: tuple[str, ...],
     outputs: Path,
@@ -155,13 +161,15 @@ def rank(
         from rsr.selection.groups import rank_by
 
         grouped = rank_by(table.trajectories, read, by, metric, preset, resamples=resamples, seed=seed)
-        _show(grouped, as_json, partial(show_groups, answers=_answers_given(read)))
+        verdicts = _verdicts(read, "dataset", answers)
+        _show(grouped, as_json, partial(show_groups, verdicts=verdicts), verdicts=verdicts)
         return
     from rsr.cli.show import show_ranking
     from rsr.selection.ranking import rank
 
     ranking = rank(table.trajectories, metric, preset, by=by, resamples=resamples, seed=seed)
-    _show(ranking, as_json, partial(show_ranking, answers=_answers_given(read)))
+    verdicts = _verdicts(read, by, answers)
+    _show(ranking, as_json, partial(show_ranking, verdicts=verdicts), verdicts=verdicts)
 
 
 @click.command(short_help="Look at one trajectory, token by token.")
@@ -228,13 +236,14 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     _show(compare_scores.compare(*sets), as_json, show_comparison)
 
 
-def _answers_given(read: "Sequence[Source]") -> list[str]:
-    """Of how many trajectories it could be seen whether they are right; nothing where none were read."""
-    from rsr.grading.correctness import has_answer
-    from rsr.selection.conclusions import answers_given
+def _verdicts(read: "Sequence[Source]", by: "By", answers: Sequence[str]) -> "dict[str, Verdicts]":
+    """The verdicts on the answers of what was read."""
+    from rsr.cli.progress import answers_progress
+    from rsr.grading.grader import USUAL
+    from rsr.selection.verdicts import by_dataset
 
-    known = [t.correct is not None or has_answer(t) for source in read for t in source.dataset.trajectories]
-    return [answers_given(sum(known), len(known))] if known else []
+    with answers_progress(read) as graded:
+        return by_dataset(read, by, graded=graded, answers=answers or USUAL)
 
 
 def read_first(
@@ -265,7 +274,8 @@ def scored(
     """The scores of those sources that are to be kept, made where they are not there yet, and what was read.
 
     Args:
-        asked: scoring is what was asked for. Where it is not, it is said before it starts.
+        asked: scoring is what was asked for, and its scores are shown. Where it is not, it is said before it starts, and what was
+            left out of it is said here.
     """
     options.check_writable(outputs)
     from rsr.metrics.feature_tables import measurable
@@ -274,7 +284,7 @@ def scored(
     read = keep(read_first(student, data, sample, on_error, fields))
     from rsr.api import label_of, score_sources, scorer_of
     from rsr.cli.progress import TokenProgress
-    from rsr.cli.terminal import say
+    from rsr.cli.terminal import counted, say
     from rsr.stats.rounding import share
     from rsr.tokens.late_scorer import LateScorer
 
@@ -303,6 +313,8 @@ def scored(
             f"found: {share(progress.found / progress.total)} of the text was scored before, the rest is scored anew",
             stderr=True,
         )
+    if not asked:
+        say(*counted(scores), stderr=True)
     return scores, read
 
 
@@ -319,10 +331,11 @@ def _say_before(scorer: "Backend", datasets: "list[Dataset]", outputs: Path, ask
         say(f"note: {dtype} scores of this exist: --dtype {dtype} takes them", stderr=True)
 
 
-def _show(value: Any, as_json: bool, show: Any) -> None:
+def _show(value: Any, as_json: bool, show: Any, **beside: Any) -> None:
+    """Show a value, or print it as JSON with what stands beside it."""
     if as_json:
-        from rsr.cli.output import print_json
+        from rsr.cli.output import plain, print_json
 
-        print_json(value)
+        print_json({**plain(value), **plain(beside)})
     else:
         show(value)

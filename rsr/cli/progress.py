@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from types import TracebackType
 
 from rich.console import Console
@@ -13,7 +12,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rsr.data.discovery import Source
 from rsr.data.trajectories import Dataset
 from rsr.errors import printable
-from rsr.selection.rules import Rule
 
 MINUTE = 60.0  # seconds
 
@@ -112,9 +110,18 @@ class TokenProgress:
 
 
 @contextmanager
-def answers_progress(sources: Sequence[Source], rule: Rule) -> Iterator[Callable[[int], None]]:
-    """A bar over the trajectories whose answers a rule wants read, where there are many of them."""
+def answers_progress(sources: Sequence[Source]) -> Iterator[Callable[[int], None]]:
+    """Progress over the trajectories whose answers are read: a bar on a terminal, elsewhere a line a minute, on standard error."""
     total = sum(len(source.dataset.trajectories) for source in sources)
-    few = rule.correct == "ignore" or total < 1000
-    with Progress(console=Console(file=sys.stderr), transient=True, disable=few) as bar:
-        yield partial(bar.advance, bar.add_task("reading answers", total=total))
+    console, minute_is_over, done = Console(file=sys.stderr), EveryMinute(), 0
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading answers", total=total)
+
+        def graded(trajectories: int) -> None:
+            nonlocal done
+            done += trajectories
+            bar.advance(task, trajectories)
+            if not console.is_terminal and minute_is_over():
+                print(f"reading answers: {done:,} of {total:,}", file=sys.stderr, flush=True)
+
+        yield graded

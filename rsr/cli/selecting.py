@@ -46,14 +46,7 @@ _SELECTION = (
         show_default=True,
         help="Prefer answers known to be correct, take only those, or do not look.",
     ),
-    click.option(
-        "--answer",
-        "answers",
-        multiple=True,
-        metavar="PLACE",
-        help="Where a response says its answer: boxed, sentence, line, hashes, 'last number' or a regular expression; repeatable, "
-        "the first that finds one counts. [default: boxed, sentence, line, hashes]",
-    ),
+    options.ANSWER,
     click.option(
         "--distinct", is_flag=True, help="Of near-duplicates (80 % of runs of five words alike) only the best."
     ),
@@ -201,7 +194,7 @@ def selected(
         table, read = scored(student, data, [metric], sample, outputs, on_error, settings, fields, keep)
     from rsr.cli.progress import answers_progress
 
-    with answers_progress(read, rule) as graded:
+    with answers_progress(read) as graded:
         chosen = training_set.select(
             table,
             read,

@@ -1,6 +1,6 @@
 """Results on a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rsr.selection.groups import GroupedRanking
     from rsr.selection.ranking import Ranking
     from rsr.selection.training_set import TrainingSet
+    from rsr.selection.verdicts import Verdicts
     from rsr.tokens.dry_run import DryRun
     from rsr.views.inspection import Inspection
 
@@ -54,30 +55,37 @@ def _size(size: int) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.2f} MB"
 
 
-def show_ranking(ranking: "Ranking", answers: Sequence[str] = ()) -> None:
+def show_ranking(ranking: "Ranking", verdicts: "Mapping[str, Verdicts]") -> None:
     """Show an order, and what follows from it.
 
     Args:
-        answers: lines on what is known of the answers.
+        verdicts: on the answers of each dataset; none where no data were read.
     """
     say(*conclusions.basis(ranking))
-    table = grid("", "dataset", f"{conclusions.title(ranking)} [95 %]", "best", "beats next", "length", "repetition")
+    beside = ("right", "unknown") if verdicts else ()
+    value = f"{conclusions.title(ranking)} [95 %]"
+    table = grid("", "dataset", value, "best", "beats next", "length", "repetition", *beside)
     for i, place in enumerate(ranking.places):
         beats = percent(ranking.wins[i][i + 1]) if i + 1 < len(ranking.places) else ""
         value = with_interval(place.value, place.low, place.high)
         length = "not known" if place.length is None else f"{place.length:.0f}"
         repetition = "not known" if place.repetition is None else share(place.repetition)
-        table.add_row(str(i + 1), name_cell(place.dataset), value, percent(place.best), beats, length, repetition)
+        cells = [value, percent(place.best), beats, length, repetition]
+        if verdicts:
+            counted = verdicts[place.dataset]
+            cells += [conclusions.share_right(counted), f"{counted.unknown:,}"]
+        table.add_row(str(i + 1), name_cell(place.dataset), *cells)
     console().print(table)
     if len(ranking.places) < 2:
         say("one dataset has no order: give several")
         return
-    say(*conclusions.reasons(ranking), *answers, conclusions.decision(ranking))
+    known = [conclusions.rightness(verdicts)] if verdicts else []
+    say(*conclusions.reasons(ranking), *known, conclusions.decision(ranking, verdicts))
 
 
-def show_groups(grouped: "GroupedRanking", answers: Sequence[str] = ()) -> None:
-    """Show an order, and beside it the order of each group; `answers` as in `show_ranking`."""
-    show_ranking(grouped.whole, answers)
+def show_groups(grouped: "GroupedRanking", verdicts: "Mapping[str, Verdicts]") -> None:
+    """Show an order, and beside it the order of each group; `verdicts` as in `show_ranking`."""
+    show_ranking(grouped.whole, verdicts)
     say("", f"within each {grouped.field} (agreement: Kendall's tau with the order of all)")
     table = grid(grouped.field, "trajectories", "problems", "agreement", "order")
     for group in grouped.groups:

@@ -90,7 +90,7 @@ def _show_rsr(scores: Scores) -> None:
             *(_value(cells[metric]["value"]) for metric in beside),
         )
     out.print(table)
-    say(*_counted(facts["datasets"]), *_different_problems(scores.trajectories))
+    say(*counted(scores), *_different_problems(scores.trajectories))
 
 
 def _others(datasets: pl.DataFrame, metrics: Sequence[Metric]) -> Table:
@@ -129,9 +129,9 @@ def _different_problems(trajectories: pl.DataFrame) -> list[str]:
     return [f"the datasets hold different problems, {shared} of {every} are in all: their scores compare only in part"]
 
 
-def _counted(facts: list[dict[str, Any]]) -> list[str]:
-    """Whatever was dropped or cut, per dataset, and notes on the student."""
-    lines = []
+def counted(scores: Scores) -> list[str]:
+    """Whatever was dropped, cut or not read, per dataset, and notes on the student."""
+    lines, facts = [], scores.artefact.facts["datasets"]
     names = {
         "truncated": "truncated",
         "without_response_tokens": "without response tokens",

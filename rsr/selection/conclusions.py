@@ -1,8 +1,11 @@
 """What follows from a ranking, in sentences."""
 
+from collections.abc import Mapping, Sequence
+
 from rsr.metrics import METRICS
 from rsr.selection.groups import GroupedRanking
-from rsr.selection.ranking import FIRM, Ranking
+from rsr.selection.ranking import FIRM, Place, Ranking
+from rsr.selection.verdicts import Verdicts
 
 WITHOUT_REPEATS = "rsr_without_repeats"
 DESCRIBES = ("repetition",)  # metrics of what texts are like, which no paper chooses teachers by
@@ -21,34 +24,60 @@ def basis(ranking: Ranking) -> list[str]:
     return [compared, left_out] if ranking.left_out else [compared]
 
 
-def decision(ranking: Ranking) -> str:
-    """Which dataset to train on, and which others would be as good."""
+def decision(ranking: Ranking, verdicts: Mapping[str, Verdicts]) -> str:
+    """Which dataset to train on, which others would be as good, and what may decide among them.
+
+    Args:
+        verdicts: on the answers of each dataset, where they were looked at.
+    """
     first, *others = ranking.places
     if ranking.metric in DESCRIBES:
         return (
             f"{first.dataset} comes first, and is no better to train on for that: {title(ranking).lower()} says what the texts are like, "
             "not what they teach. Rank by another metric"
         )
-    alike = [place.dataset for place in others if not place.told_apart]
+    alike = [place for place in others if not place.told_apart]
     if not alike:
         return f"train on {first.dataset}: by this metric it is told apart from all others"
-    return (
-        f"train on {first.dataset}, or on what cannot be told apart from it by this metric: {', '.join(alike)}. "
-        "More right answers, or fewer tokens, may decide"
+    names = ", ".join(place.dataset for place in alike)
+    return ". ".join(
+        [
+            f"train on {first.dataset}, or on what cannot be told apart from it by this metric: {names}",
+            *_most_right([first, *alike], verdicts),
+            *_shortest([first, *alike]),
+        ]
     )
 
 
-def answers_given(known: int, trajectories: int) -> str:
-    """Of how many trajectories it could be seen whether they are right, since a ranking does not look at it."""
-    return (
-        f"{known:,} of {trajectories:,} records say the right answer, or whether theirs is right; this order does not look at it; "
-        "`rsr report` counts the right ones of each dataset, and a selection puts them first"
-    )
+def _most_right(places: Sequence[Place], verdicts: Mapping[str, Verdicts]) -> list[str]:
+    """Which of these datasets have the most right answers; nothing where none is known to be right."""
+    own = {place.dataset: verdicts.get(place.dataset, Verdicts()) for place in places}
+    most = max(counts.right for counts in own.values())
+    if not most:
+        return []
+    named = ", ".join(f"{name} ({share_right(counts)})" for name, counts in own.items() if counts.right == most)
+    unknown = "; more may be, where answers are unknown" if any(counts.unknown for counts in own.values()) else ""
+    return [f"Most right answers: {named}{unknown}"]
 
 
-def rightness(known: int, trajectories: int) -> str:
+def _shortest(places: Sequence[Place]) -> list[str]:
+    """Which of these datasets has the shortest responses; nothing where lengths are not known."""
+    lengths = [(place.length, place.dataset) for place in places if place.length is not None]
+    if len(lengths) < len(places):
+        return []
+    length, name = min(lengths)
+    return [f"Shortest responses: {name} ({length:,.0f} tokens on average)"]
+
+
+def share_right(verdicts: Verdicts) -> str:
+    """Right answers of those with a verdict; nothing where there are none."""
+    return f"{verdicts.right:,} of {verdicts.known:,}" if verdicts.known else ""
+
+
+def rightness(verdicts: Mapping[str, Verdicts]) -> str:
     """Of how many trajectories it is known whether they are right, since a ranking does not look at it."""
-    return f"whether answers are right is known for {known:,} of {trajectories:,} trajectories, and does not count in this order"
+    every = sum(verdicts.values(), Verdicts())
+    return f"whether answers are right is known for {every.known:,} of {every.known + every.unknown:,} trajectories, and does not count in this order"
 
 
 def reasons(ranking: Ranking) -> list[str]:

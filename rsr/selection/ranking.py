@@ -5,7 +5,7 @@ says which datasets can be told from the first. A bootstrap, drawn once for all 
 best, and who wins against whom.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,7 @@ from rsr.metrics.aggregate import sums_by_problem
 from rsr.metrics.base import METRICS, Metric, by_name
 from rsr.metrics.score_tables import DATASET, of_metric
 from rsr.stats import jackknife
-from rsr.stats.bootstrap import percentile_interval, resampled_counts, resampled_sums
+from rsr.stats.bootstrap import resampled_counts
 from rsr.stats.rounding import percent, with_interval
 from rsr.tokens.tokens import divide
 
@@ -27,7 +27,6 @@ BASELINES = ("avg_surprisal", "avg_rank_clipped", "avg_token_length")
 By = Literal["dataset", "teacher"]
 # Traits of trajectories that may explain a difference, by column, and as what they do.
 TRAITS: dict[str, Callable[[Floats], Floats]] = {"tokens": np.log, "repetition": np.asarray}
-PAIRS = 64  # of datasets whose resamples are in memory at a time: 20 MB of 10,000
 FEWEST = 5  # problems that an order can be settled on: with fewer a standard error may be 0 by chance
 FIRM = 30  # problems from which on it is said to be firm: with few, they may be unlike the rest by chance
 
@@ -59,7 +58,7 @@ class AdjustedDifference:
     """A dataset against the first, and how a trait of their trajectories (log length, or repetition) shares in their difference.
 
     Per problem the difference of the two trajectory scores is regressed on the difference of the trait; the intercept is
-    the difference where the trait is equal.
+    the difference where the trait is equal. Intervals are the jackknife's, which holds where problems scatter unlike, too.
 
     Attributes:
         dataset: which one is compared with the first.
@@ -161,7 +160,6 @@ def rank(
     names, values, sums = _ordered(rows, shared, sign)
     compared = rows.filter(pl.col("problem").is_in(shared), pl.col("value").is_not_null())
     pairs = [(trait, other) for trait in TRAITS for other in names[1:] if compared[trait].null_count() == 0]
-    moments = [_moments(compared, names[0], other, trait) for trait, other in pairs]
     best, wins = _best_and_wins(sums, sign, resamples, seed)
     without_each = [jackknife.ratios_without_each(s) for s in sums]
     settled_after = [
@@ -169,8 +167,7 @@ def rank(
         for value, without in zip(values, without_each, strict=True)
     ]
     adjusted = [
-        (trait, _adjusted(other, own, drawn))
-        for (trait, other), own, drawn in zip(pairs, moments, _each_resampled(moments, resamples, seed), strict=True)
+        (trait, adjusted_difference(other, *_differences(compared, names[0], other, trait))) for trait, other in pairs
     ]
     traits = rows.filter(pl.col("problem").is_in(shared)).group_by("dataset").agg(pl.col(*TRAITS).mean())
     length, repetition = (dict(traits.select("dataset", trait).iter_rows()) for trait in TRAITS)
@@ -253,13 +250,6 @@ def _best_and_wins(sums: Sequence[Floats], sign: int, resamples: int, seed: int)
     return best / resamples, wins / resamples
 
 
-def _each_resampled(moments: Sequence[Floats], resamples: int, seed: int) -> Iterator[Floats]:
-    """Sums of each pair's moments over the units of the same resamples; those of a few pairs are in memory at a time."""
-    for start in range(0, len(moments), PAIRS):
-        few = moments[start : start + PAIRS]
-        yield from np.split(resampled_sums(np.concatenate(few, axis=1), resamples, seed), len(few), axis=1)
-
-
 def _settled_after(difference: float, without_each: Floats) -> int | None:
     """The number of problems from which on the interval of a difference excludes 0; None where it is 0 or not known."""
     n, error = len(without_each), jackknife.standard_error(without_each)
@@ -285,26 +275,33 @@ def _choice(trajectories: pl.DataFrame, metric: Metric, shared: Sequence[str]) -
     return None if np.isnan(values).any() else str(names[sign_of_best])
 
 
-def _moments(rows: pl.DataFrame, first: str, other: str, trait: str) -> Floats:
-    """Per problem x, y, x^2 and xy of the differences in a trait (x) and score (y), shape (problems, 4)."""
+def _differences(rows: pl.DataFrame, first: str, other: str, trait: str) -> tuple[Floats, Floats]:
+    """Per problem, by how much the other differs from the first in a trait and in the score."""
 
     def columns(dataset: str) -> tuple[Floats, Floats]:
         own = rows.filter(pl.col("dataset") == dataset)
         means = own.group_by("problem").agg(pl.col("value", trait).mean()).sort("problem")
-        return means["value"].to_numpy(), TRAITS[trait](means[trait].to_numpy())
+        return TRAITS[trait](means[trait].to_numpy()), means["value"].to_numpy()
 
-    (y0, x0), (y1, x1) = columns(first), columns(other)
-    x, y = x1 - x0, y1 - y0
-    return np.stack([x, y, x * x, x * y], axis=1)
+    (x0, y0), (x1, y1) = columns(first), columns(other)
+    return x1 - x0, y1 - y0
 
 
-def _adjusted(other: str, moments: Floats, resampled: Floats) -> AdjustedDifference:
-    varies = bool(moments[:, 2].any())
-    (raw,), (equal,) = _intercept(moments.sum(axis=0)[None], len(moments), varies)
-    drawn_raw, drawn_equal = _intercept(resampled, len(moments), varies)
-    return AdjustedDifference(
-        other, float(raw), *percentile_interval(drawn_raw), float(equal), *percentile_interval(drawn_equal)
+def adjusted_difference(dataset: str, trait: Floats, score: Floats) -> AdjustedDifference:
+    """A difference of scores, and what it is where a trait does not differ.
+
+    Args:
+        trait, score: per problem the difference from the first, shape (problems,), at least 2.
+    """
+    moments = np.stack([trait, score, trait * trait, trait * score], axis=1)
+    n, sums, varies = len(moments), moments.sum(axis=0), bool(trait.any())
+    values = _intercept(sums[None], n, varies)
+    without_each = _intercept(sums - moments, n - 1, varies)
+    raw, equal = (
+        (float(value), *jackknife.interval(float(value), without))
+        for (value,), without in zip(values, without_each, strict=True)
     )
+    return AdjustedDifference(dataset, *raw, *equal)
 
 
 def _intercept(sums: Floats, n: int, varies: bool) -> tuple[Floats, Floats]:

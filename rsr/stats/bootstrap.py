@@ -75,6 +75,18 @@ def percentile_interval(drawn: Floats, comparisons: int = 1) -> tuple[float, flo
     return float(low), float(high)
 
 
+def beyond_resamples(shares: Floats) -> tuple[float, float]:
+    """How far below and above their mean the truth may lie where all shares are 0, or all are 1: every resample has that mean, too.
+
+    The exact 95 % limits of 0 of n (Clopper and Pearson 1934), each unit as one trial. Elsewhere resamples say it, and both are 0.
+
+    Args:
+        shares: from 0 to 1, shape (units,).
+    """
+    limit = 1 - TAIL ** (1 / len(shares))
+    return (limit if (shares == 1).all() else 0.0), (limit if (shares == 0).all() else 0.0)
+
+
 def standard_error(drawn: Floats) -> float:
     """Standard deviation over the resamples that have a value."""
     return float(drawn[~np.isnan(drawn)].std(ddof=1))

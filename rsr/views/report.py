@@ -1,7 +1,8 @@
 """One page of a ranking and a selection: the decision, what was selected, and examples with their tokens side by side."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from math import isfinite
 from typing import Any
 
@@ -12,9 +13,10 @@ from rsr.data.discovery import Source
 from rsr.data.trajectories import Trajectory, dataset_name
 from rsr.metrics.aggregate import sums_by_problem, token_metrics
 from rsr.metrics.score_tables import Scores, of_metric
-from rsr.selection import conclusions
+from rsr.selection import conclusions, verdicts
 from rsr.selection.ranking import Ranking
 from rsr.selection.training_set import TrainingSet
+from rsr.selection.verdicts import Verdicts
 from rsr.stats.rounding import number, percent, share, with_interval
 from rsr.store.artefacts import of_folder
 from rsr.student.chat import ChatRenderer
@@ -52,6 +54,12 @@ class Material:
         name = pl.struct("teacher", "generation").map_elements(lambda row: dataset_name(**row), return_dtype=pl.String)
         return both.with_columns(dataset=name)
 
+    @cached_property
+    def verdicts(self) -> dict[str, Verdicts]:
+        """On the candidates of each dataset."""
+        by_dataset = self.candidates.group_by("dataset", maintain_order=True)
+        return {str(name): verdicts.count(rows["correct"]) for (name,), rows in by_dataset}
+
 
 def body(material: Material) -> Markup:
     """The body of the page."""
@@ -62,7 +70,7 @@ def body(material: Material) -> Markup:
         "student": material.scores.trajectories["student"][0],
         "title": conclusions.title(ranking),
         "basis": conclusions.basis(ranking),
-        "decision": conclusions.decision(ranking) if ordered else "",
+        "decision": conclusions.decision(ranking, material.verdicts) if ordered else "",
         "rightness": _rightness(material),
         "reasons": conclusions.reasons(ranking) if ordered else [],
         "places": _places(material),
@@ -84,7 +92,7 @@ def _places(material: Material) -> list[dict[str, Any]]:
     right = rows.join(candidates.filter("correct").select(keys), on=keys, how="semi")
     found = []
     for i, place in enumerate(ranking.places):
-        verdicts = candidates.filter(dataset=place.dataset)["correct"]
+        counted = material.verdicts[place.dataset]
         found.append(
             {
                 "dataset": place.dataset,
@@ -92,9 +100,7 @@ def _places(material: Material) -> list[dict[str, Any]]:
                 "best": percent(place.best),
                 "beats": percent(ranking.wins[i][i + 1]) if i + 1 < len(ranking.places) else "",
                 "among_right": _value(right.filter(dataset=place.dataset)),
-                "right": int(verdicts.sum()),
-                "wrong": int((~verdicts).sum()),
-                "unknown": verdicts.null_count(),
+                **asdict(counted),
                 "length": "not known" if place.length is None else f"{place.length:.0f}",
                 "repetition": "not known" if place.repetition is None else share(place.repetition),
             }
@@ -114,8 +120,7 @@ def _value(rows: pl.DataFrame) -> str:
 def _rightness(material: Material) -> str:
     if material.chosen.rule.correct == "ignore":
         return "whether answers are right was not looked at"
-    verdicts = material.candidates["correct"]
-    return conclusions.rightness(len(verdicts) - verdicts.null_count(), len(verdicts))
+    return conclusions.rightness(material.verdicts)
 
 
 def _ranges(ranking: Ranking) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from scipy import stats
 
 from eval import benchmarks, performance, samples
 from eval import model as models
@@ -307,4 +308,19 @@ def test_benchmarks_weigh_the_same_however_large():
         )
 
     both = performance.overall([all_alike(500, True), all_alike(30, False)])
-    assert (both.accuracy, both.problems, both.low, both.high) == (0.5, 530, 0.5, 0.5)
+    assert (both.accuracy, both.problems) == (0.5, 530)
+    # No resample differs, so the ends are the exact ones, of SciPy's Clopper-Pearson interval.
+    limits = [stats.binomtest(right, n).proportion_ci() for right, n in ((500, 500), (0, 30))]
+    assert both.low == pytest.approx(np.mean([limit.low for limit in limits]))
+    assert both.high == pytest.approx(np.mean([limit.high for limit in limits]))
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_none_of_few_right_is_not_known_to_be_none_of_all(right):
+    """Where 2 % are right (or wrong), 0 of 30 problems are in half of the samples: the interval has to cover then, too."""
+    rng, covered, trials = np.random.default_rng(0), 0, 300
+    for _ in range(trials):
+        outcomes = np.repeat(rng.choice(["wrong", "correct"], 30, p=[0.98, 0.02] if not right else [0.02, 0.98]), 4)
+        found = performance.performance(graded(outcomes), resamples=200)
+        covered += found.low <= (0.98 if right else 0.02) <= found.high
+    assert covered / trials > 0.9

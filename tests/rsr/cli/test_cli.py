@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from typing import Any
@@ -233,11 +234,28 @@ def test_a_sample_of_a_scored_sample_scores_nothing_and_what_is_scored_first_is_
     assert rsr.cli.run(["rank", *common, "--sample", "8"]) == 0
     out, err = capfd.readouterr()
     assert f"2 of 2 datasets are not scored as a whole under {model.name}: that comes first" in err
-    assert "16 of 16 records say the right answer, or whether theirs is right" in out
+    assert "whether answers are right is known for 16 of 16 trajectories" in out
+    assert dict(re.findall(r"(\w+)/gen1 .* (\d of \d)\s+0\n", out)) == {
+        "terse": "4 of 8",
+        "wordy": "8 of 8",
+    }
     assert rsr.cli.run(["rank", *common, "--sample", "4"]) == 0
     assert "nothing is scored anew" in capfd.readouterr().err
     assert rsr.cli.run(["score", *common]) == 0
     assert "of the text was scored before, the rest is scored anew" in capfd.readouterr().err
+
+
+def test_what_was_left_out_is_said_by_every_command_that_scores(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    data = teachers(tmp_path / "data")
+    (data / "..hidden.jsonl").write_text((data / "terse" / "gen1.json").read_text())
+    common = ["--student", str(model), str(data), "--dtype", "float32", "--max-length", "60"]
+    said = []
+    for command in (["score"], ["score", "--json"], ["rank"], ["select", "-o", "new"], ["report"]):
+        assert rsr.cli.run([command[0], *common, *command[1:]]) == 0
+        printed = "".join(capfd.readouterr())
+        said.append(("not read: ..hidden.jsonl" in printed, "wordy/gen1: 6 truncated" in printed))
+    assert said == [(True, True)] * 5
 
 
 def test_scores_in_another_dtype_are_named(tmp_path, model, monkeypatch, capfd):
