@@ -77,29 +77,16 @@ def entry(
             show_any_text()
             failures.clear()
             try:
-                for argument in sys.argv:
-                    check_text(argument)
-                sys.argv[1:] = _repeated(sys.argv[1:], config_name)
-                if open_groups:
-                    sys.argv[1:] = [_open(argument) for argument in sys.argv[1:]]
-                sweeps = not SWEEPS.isdisjoint(sys.argv)
-                sys.argv[1:] = [_quoted(a, sweeps) if before not in OF_FILES else a for before, a in pairwise(sys.argv)]
-                sys.argv[1:1] = _for_help(sys.argv[1:], config_name)
-                # Beside the others: Hydra reads options of one stretch, before or after its flags.
-                first = next((i for i, argument in enumerate(sys.argv) if i and _is_option(argument)), 1)
-                sys.argv[first:first] = _brought(sys.argv[1:], config_name)
+                check_text(sys.argv[0])
+                sys.argv[1:] = _as_hydra_reads(sys.argv[1:], config_name, open_groups=open_groups)
             except InputError as error:
                 fail(error)
                 sys.exit(max(failures))
             os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises what goes wrong before the task
             try:
                 task()
-            except Exception as error:
-                if type(error).__module__.startswith(ENGINES):
-                    line = str(error).strip().partition("\n")[0]
-                    error = InputError(f"a job ended before its time, the same command goes on: {line}")
-                if isinstance(error, AssertionError) and _running is None:  # Hydra's own, of a part of what is null
-                    error = InputError("an override is of a part of a setting that is null: give the whole of it")
+            except Exception as raised:
+                error = _for_user(raised)
                 if _said(error) is None:
                     raise
                 fail(error)
@@ -109,6 +96,35 @@ def entry(
         return command
 
     return decorate
+
+
+def _as_hydra_reads(typed: list[str], config_name: str, *, open_groups: bool) -> list[str]:
+    """Arguments with what they repeat, open and bring along, quoted for Hydra.
+
+    Raises:
+        InputError: one is no UTF-8 text, or what is repeated or brought cannot be read.
+    """
+    for argument in typed:
+        check_text(argument)
+    arguments = _repeated(typed, config_name)
+    if open_groups:
+        arguments = [_open(argument) for argument in arguments]
+    sweeps = not SWEEPS.isdisjoint(arguments)
+    arguments = [_quoted(a, sweeps) if before not in OF_FILES else a for before, a in pairwise(["", *arguments])]
+    arguments = [*_for_help(arguments, config_name), *arguments]
+    # Beside the others: Hydra reads options of one stretch, before or after its flags.
+    first = next((i for i, argument in enumerate(arguments) if _is_option(argument)), 0)
+    return [*arguments[:first], *_brought(arguments, config_name), *arguments[first:]]
+
+
+def _for_user(error: Exception) -> Exception:
+    """What a launcher or Hydra raises where the user can mend it; any other error as it is."""
+    if type(error).__module__.startswith(ENGINES):
+        line = str(error).strip().partition("\n")[0]
+        return InputError(f"a job ended before its time, the same command goes on: {line}")
+    if isinstance(error, AssertionError) and _running is None:  # Hydra's own, of a part of what is null
+        return InputError("an override is of a part of a setting that is null: give the whole of it")
+    return error
 
 
 def settings_of(config: DictConfig, schema: type[C]) -> C:

@@ -10,7 +10,7 @@ from rsr.cli.terminal import coloured, console, grid, name_cell, say
 from rsr.errors import printable
 from rsr.metrics import METRICS
 from rsr.selection import conclusions
-from rsr.stats.rounding import number, percent, share, with_interval
+from rsr.stats.rounding import length, number, percent, share, with_interval
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,9 +68,8 @@ def show_ranking(ranking: "Ranking", verdicts: "Mapping[str, Verdicts]") -> None
     for i, place in enumerate(ranking.places):
         beats = percent(ranking.wins[i][i + 1]) if i + 1 < len(ranking.places) else ""
         value = with_interval(place.value, place.low, place.high)
-        length = "not known" if place.length is None else f"{place.length:.0f}"
         repetition = "not known" if place.repetition is None else share(place.repetition)
-        cells = [value, percent(place.best), beats, length, repetition]
+        cells = [value, percent(place.best), beats, length(place.length), repetition]
         if verdicts:
             counted = verdicts[place.dataset]
             cells += [conclusions.share_right(counted), f"{counted.unknown:,}"]

@@ -1,7 +1,7 @@
 """Scores on a terminal."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import polars as pl
@@ -13,14 +13,15 @@ from rsr.data.trajectories import dataset_name
 from rsr.errors import printable
 from rsr.metrics import Metric, select
 from rsr.metrics.score_tables import DATASET, Scores
-from rsr.stats.rounding import number, with_interval
+from rsr.stats.rounding import length, number, share, with_interval
 from rsr.views.heatmap import Token, shade
 
-BESIDE = {  # shown beside RSR where the tables hold them, with intervals in the files
-    "avg_surprisal": "surprisal",
-    "avg_rank_clipped": "clipped rank",
-    "avg_token_length": "length",
-    "repetition": "repetition",
+# Shown beside RSR where the tables hold them, with intervals in the files: titles, and how values are written.
+BESIDE: dict[str, tuple[str, Callable[[float], str]]] = {
+    "avg_surprisal": ("surprisal", number),
+    "avg_rank_clipped": ("clipped rank", number),
+    "avg_token_length": ("length", length),
+    "repetition": ("repetition", share),
 }
 
 
@@ -78,7 +79,7 @@ def _show_rsr(scores: Scores) -> None:
         style="bold",
     )
     beside = [metric for metric in BESIDE if metric in scores.datasets["metric"]]
-    table = grid("teacher", "n", "RSR [95 %]", *(BESIDE[metric] for metric in beside))
+    table = grid("teacher", "n", "RSR [95 %]", *(BESIDE[metric][0] for metric in beside))
     shown = scores.datasets.filter(pl.col("preset") == "").with_columns(name=DATASET)
     by_rsr = shown.filter(metric="rsr").sort("value", nulls_last=True)
     for name in by_rsr["name"]:
@@ -87,7 +88,7 @@ def _show_rsr(scores: Scores) -> None:
             name_cell(name),
             str(cells["rsr"]["n"]),
             with_interval(*(cells["rsr"][end] for end in ("value", "low", "high"))),
-            *(_value(cells[metric]["value"]) for metric in beside),
+            *(_value(cells[metric]["value"], BESIDE[metric][1]) for metric in beside),
         )
     out.print(table)
     say(*counted(scores), *_different_problems(scores.trajectories))
@@ -115,8 +116,8 @@ def _failures(measurements: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _value(value: float | None) -> str:
-    return "no value" if value is None else number(value)
+def _value(value: float | None, written: Callable[[float], str] = number) -> str:
+    return "no value" if value is None else written(value)
 
 
 def _different_problems(trajectories: pl.DataFrame) -> list[str]:

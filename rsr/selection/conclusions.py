@@ -6,6 +6,7 @@ from rsr.metrics import METRICS
 from rsr.selection.groups import GroupedRanking
 from rsr.selection.ranking import FIRM, Place, Ranking
 from rsr.selection.verdicts import Verdicts
+from rsr.stats.rounding import length
 
 WITHOUT_REPEATS = "rsr_without_repeats"
 DESCRIBES = ("repetition",)  # metrics of what texts are like, which no paper chooses teachers by
@@ -65,8 +66,8 @@ def _shortest(places: Sequence[Place]) -> list[str]:
     lengths = [(place.length, place.dataset) for place in places if place.length is not None]
     if len(lengths) < len(places):
         return []
-    length, name = min(lengths)
-    return [f"Shortest responses: {name} ({length:,.0f} tokens on average)"]
+    shortest, name = min(lengths)
+    return [f"Shortest responses: {name} ({length(shortest)} tokens on average)"]
 
 
 def share_right(verdicts: Verdicts) -> str:

@@ -9,19 +9,20 @@ from typing import Any
 
 import polars as pl
 
-from rsr.data import contamination, export
+from rsr.data import export
 from rsr.data.discovery import Source
 from rsr.data.records import OnDemand
 from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
-from rsr.grading.correctness import has_answer
 from rsr.grading.grader import USUAL
 from rsr.metrics.base import by_name
 from rsr.metrics.score_tables import Scores, of_metric
-from rsr.selection import formats, trainers
+from rsr.selection import formats, overlaps, trainers
 from rsr.selection.candidates import gather
+from rsr.selection.cautions import cautions
 from rsr.selection.formats import Format
 from rsr.selection.matching import Match, match
+from rsr.selection.overlaps import Overlap
 from rsr.selection.rules import CANDIDATES, Choice, Direction, Rule, choose
 from rsr.selection.trainers import Training
 from rsr.selection.weights import METRICS as OF_GAINS
@@ -32,21 +33,6 @@ SCORE_COLUMNS = ("teacher", "generation", "trajectory", "problem", "group", "val
 WEIGHT = "weight"  # of a record, where records have one
 
 TOKENS = pl.when(pl.col("tokens").null_count() == 0).then(pl.col("tokens").sum())  # of all, or not known
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """What candidates share with an evaluation set (see `rsr.data.contamination`).
-
-    Attributes:
-        problems, too_short: of the evaluation set; those too short were not compared.
-        hits: "dataset, trajectory" -> the problems that it overlaps with; no such candidate is selected.
-    """
-
-    evaluation: str
-    problems: int
-    too_short: int
-    hits: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -328,8 +314,7 @@ def put_together(
         InputError: a record lacks the field of the group; nothing is selected; weights do not go with the rule.
     """
     best = None if weights is None else number_weighed(rule, weights)
-    overlaps = [_overlap(contamination.read(Path(file)), sources) for file in against]
-    first = {key: overlap.evaluation for overlap, hits in reversed(overlaps) for key in hits}
+    found, first = overlaps.find(sources, against)
     candidates, known = gather(rows, sources, rule, group, by_prompt, graded, answers, first)
     choice = choose(candidates if best is None else with_gains(candidates, rows), direction, rule)
     if best is not None:
@@ -348,10 +333,8 @@ def put_together(
         suffix=suffixes.pop() if len(suffixes) == 1 else ".jsonl",
         weights=weights,
         sources=tuple(_described(source) for source in sources),
-        warnings=tuple(
-            _warnings(sources, candidates, choice, rule, records) + _without_verdict(candidates, known, rule)
-        ),
-        overlaps=tuple(overlap for overlap, _ in overlaps),
+        warnings=cautions(sources, candidates, known, choice, rule, records),
+        overlaps=found,
     )
 
 
@@ -367,21 +350,6 @@ def _written(folder: Path) -> pl.DataFrame:
         raise InputError(
             f"{folder}: holds no {file.name} that can be read: name the folder of a set that was selected"
         ) from error
-
-
-def _overlap(
-    evaluation: contamination.EvaluationSet, sources: Sequence[Source]
-) -> tuple[Overlap, list[tuple[str, str, str]]]:
-    """The overlap of sources with an evaluation set, and teacher, generation and id of what overlaps."""
-    hits: dict[str, list[str]] = {}
-    keys: list[tuple[str, str, str]] = []
-    for dataset in (source.dataset for source in sources):
-        for t in dataset.trajectories:
-            texts = [m.text for m in t.messages if m.role != "system"]
-            if problems := contamination.overlapping(texts, evaluation):
-                hits[f"{dataset.name}, {t.id}"] = sorted(problems)
-                keys.append((dataset.teacher, dataset.generation, t.id))
-    return Overlap(evaluation.name, evaluation.problems, evaluation.too_short, hits), keys
 
 
 def _record(chosen: tuple[Source, Trajectory]) -> Any:
@@ -432,71 +400,3 @@ def _check_scored(scores: Scores, source: Source) -> None:
         raise InputError(f"{scores.artefact.path}: made by an earlier version: remove it, and score again (in seconds)")
     if dataset.digest() != digests[dataset.teacher, dataset.generation]:
         raise InputError(f"{source.place}: has changed since it was scored as {dataset.name}: score it again")
-
-
-def _without_verdict(candidates: pl.DataFrame, known: Mapping[Any, tuple[Source, Trajectory]], rule: Rule) -> list[str]:
-    """Candidates that count as unknown: no right answer is given for them, or theirs was not found or could not be judged."""
-    if rule.correct == "ignore":
-        return []
-    rows = [
-        (key[0], right is None, has_answer(known[key][1]))
-        for key, right in zip(known, candidates["correct"], strict=True)
-    ]
-    asked = pl.DataFrame(rows, schema={"teacher": pl.String, "unknown": pl.Boolean, "answer": pl.Boolean}, orient="row")
-    lacking = asked.filter(pl.col("unknown") & ~pl.col("answer"))
-    if len(lacking) == len(asked):
-        return ["no record says what is right (`answer`) or whether it is (`correct`): the scores alone decide"]
-    warnings = []
-    if len(lacking):
-        warnings.append(
-            f"no right answer is given for {_by_teacher(lacking, asked)}: they count as unknown, behind answers known to be right"
-        )
-    judged = asked.filter("answer")
-    if len(without := judged.filter("unknown")):
-        warnings.append(
-            f"no answer is found, or none that can be judged, in {_by_teacher(without, judged)}: they count as unknown, behind answers "
-            'known to be right; --answer "last number" (answers=["last number"] in Python) takes the last number instead, which is a '
-            "guess; a pattern of your own looks elsewhere"
-        )
-    return warnings
-
-
-def _by_teacher(rows: pl.DataFrame, whole: pl.DataFrame) -> str:
-    """How many of the whole are among the rows, of each teacher with any."""
-    numbers = dict(whole.group_by("teacher").len().iter_rows())
-    counts = rows.group_by("teacher", maintain_order=True).len().iter_rows()
-    return ", ".join(f"{count} of {numbers[teacher]} of {teacher}" for teacher, count in counts)
-
-
-def _warnings(
-    sources: Sequence[Source], candidates: pl.DataFrame, choice: Choice, rule: Rule, records: Sequence[Any]
-) -> list[str]:
-    warnings = []
-    if malformed := sum(len(source.dataset.skipped) for source in sources):
-        warnings.append(f"{malformed} malformed records were left out")
-    problems = candidates["problem"].n_unique()
-    if rule.per_problem is not None and problems == len(candidates):
-        warnings.append(
-            "every problem has one candidate only, so the best of each problem is all there is: if several records answer "
-            "one prompt, by_prompt (--by-prompt) takes them together"
-        )
-    known = candidates.filter(pl.col("correct").is_not_null())
-    if len(known):
-        right = candidates.filter("correct")["problem"].n_unique()
-        answered = known["problem"].n_unique()
-        if right < answered:
-            warnings.append(f"{answered - right} of {answered} problems with an answer have no correct candidate")
-    wrong = int((~choice.chosen["correct"]).sum())
-    if wrong:
-        warnings.append(
-            f"{wrong} of {len(choice.chosen)} selected are wrong: correct=only (--correct only) leaves them out"
-        )
-    if any(isinstance(r.get("messages") or r.get("conversations"), str) for r in records):
-        warnings.append(
-            "the records keep messages as text, which trainers do not read: write messages (--format messages)"
-        )
-    if apart := sorted({name for record in records for name in export.kept_apart(record)}):
-        warnings.append(
-            f"the records keep {', '.join(apart)} apart, which not every trainer reads: write messages (--format messages)"
-        )
-    return warnings

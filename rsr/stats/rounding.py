@@ -5,6 +5,11 @@ def number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
 
 
+def length(tokens: float | None) -> str:
+    """A mean number of tokens, where it is known."""
+    return "not known" if tokens is None else f"{tokens:,.0f}"
+
+
 def share(part: float) -> str:
     """A part of a whole."""
     return f"{part:.0%}".replace("%", " %")

@@ -17,7 +17,7 @@ from rsr.selection import conclusions, verdicts
 from rsr.selection.ranking import Ranking
 from rsr.selection.training_set import TrainingSet
 from rsr.selection.verdicts import Verdicts
-from rsr.stats.rounding import number, percent, share, with_interval
+from rsr.stats.rounding import length, number, percent, share, with_interval
 from rsr.store.artefacts import of_folder
 from rsr.student.chat import ChatRenderer
 from rsr.tokens.token_store import STAGE, read_shard
@@ -101,7 +101,7 @@ def _places(material: Material) -> list[dict[str, Any]]:
                 "beats": percent(ranking.wins[i][i + 1]) if i + 1 < len(ranking.places) else "",
                 "among_right": _value(right.filter(dataset=place.dataset)),
                 **asdict(counted),
-                "length": "not known" if place.length is None else f"{place.length:.0f}",
+                "length": length(place.length),
                 "repetition": "not known" if place.repetition is None else share(place.repetition),
             }
         )
