@@ -1,10 +1,9 @@
 """Locks: of the processes that share a folder of outputs, one at a time fills an artefact.
 
-A lock is a file in `.locks` beside the stages, one for each key, held by `flock`. The system gives it up when its process
-ends, however that ends, so nothing has to be cleaned up after a kill. Who holds it stands in the file, for people.
+A lock is a file in `.locks` beside the stages, one for each key, held by `flock` (`filelock`). The system gives it up when its
+process ends, however that ends, so nothing has to be cleaned up after a kill. Who holds it stands in the file, for people.
 """
 
-import fcntl
 import logging
 import os
 import uuid
@@ -15,6 +14,8 @@ from pathlib import Path
 from socket import gethostname
 from typing import ParamSpec, TypeVar
 
+from filelock import FileLock, Timeout
+
 LOG = logging.getLogger(__name__)
 FOLDER = ".locks"
 
@@ -22,7 +23,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _RANDOM = uuid.uuid4().hex[:8]
-_held: dict[Path, int] = {}  # descriptors of the locks that this process holds
+_held: dict[Path, FileLock] = {}  # what this process holds; a forked child holds nothing
 
 
 def process_name() -> str:
@@ -39,30 +40,37 @@ def acquire(lock: Path, artefact: str) -> None:
     Raises:
         OSError: the file cannot be made or locked.
     """
-    if lock in _held:
+    if lock in _held and _held[lock].is_locked:
         return
     lock.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    # One shared by several users; never by the existence of a file, which outlives a kill.
+    own = FileLock(
+        lock,
+        mode=0o666,
+        thread_local=False,
+        fallback_to_soft=False,
+        preserve_lock_file=True,
+        on_acquired=_sign,
+    )
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            LOG.warning("waiting for %s: %s", artefact, lock.read_text(encoding="utf-8").strip() or "another process")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        who = f"process {os.getpid()} on {gethostname()} is at it since {datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z}\n"
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, who.encode(), 0)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    _held[lock] = descriptor
+        own.acquire(timeout=0)
+    except Timeout:
+        LOG.warning("waiting for %s: %s", artefact, lock.read_text(encoding="utf-8").strip() or "another process")
+        own.acquire(poll_interval=0.5)
+    _held[lock] = own
+
+
+def _sign(descriptor: int) -> None:
+    """Write into a lock who holds it."""
+    who = f"process {os.getpid()} on {gethostname()} is at it since {datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z}\n"
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, who.encode(), 0)
 
 
 def release(lock: Path) -> None:
     """Give up a lock; nothing where it is not held."""
-    if (descriptor := _held.pop(lock, None)) is not None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # at once, whatever copies a forked child has
-        os.close(descriptor)
+    if (own := _held.pop(lock, None)) is not None:
+        own.release()
 
 
 def locking(stage: Callable[P, T]) -> Callable[P, T]:
@@ -78,12 +86,3 @@ def locking(stage: Callable[P, T]) -> Callable[P, T]:
                 release(lock)
 
     return call
-
-
-def _close_inherited() -> None:
-    """A forked child closes its copies: the locks are its parent's, and must not outlive it."""
-    while _held:
-        os.close(_held.popitem()[1])
-
-
-os.register_at_fork(after_in_child=_close_inherited)

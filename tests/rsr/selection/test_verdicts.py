@@ -14,7 +14,7 @@ def chat(reply, **facts):
 def test_verdicts_of_datasets_and_of_teachers(tmp_path):
     data = {
         "a": [chat("\\boxed{2}", answer="2"), chat("\\boxed{3}", answer="2"), chat("Two.", answer="2")],
-        "b": [chat("", correct=True), chat("\\boxed{2}"), chat("It must be 2.", answer="2")],
+        "b": [chat("So it is.", correct=True), chat("\\boxed{2}"), chat("It must be 2.", answer="2")],
     }
     sources = discovery.read(data)
     read = []
