@@ -235,7 +235,7 @@ def test_a_sample_of_a_scored_sample_scores_nothing_and_what_is_scored_first_is_
     out, err = capfd.readouterr()
     assert f"2 of 2 datasets are not scored as a whole under {model.name}: that comes first" in err
     assert "whether answers are right is known for 16 of 16 trajectories" in out
-    assert dict(re.findall(r"(\w+)/gen1 .* (\d of \d)\s+0\n", out)) == {
+    assert dict(re.findall(r"(\w+)/gen1 .* (\d of \d)\s+0\s*\n", out)) == {
         "terse": "4 of 8",
         "wordy": "8 of 8",
     }
