@@ -99,8 +99,8 @@ def study(student, folder, *more, script="correlation.py", **environment):
     )
 
 
-def tables(folder, results="res"):
-    results = folder / results / "correlation" / "pupil-teachers"
+def tables(folder, results="res", name="pupil-teachers"):
+    results = folder / results / "correlation" / name
     return [pl.read_csv(results / name) for name in ("table.csv", "performance.csv", "scores.csv")]
 
 
@@ -108,8 +108,8 @@ def same(one, other):
     return all(a.equals(b) for a, b in zip(one, other, strict=True))
 
 
-def states(folder):
-    runs = pl.read_csv(folder / "res" / "correlation" / "pupil-teachers" / "runs.csv")
+def states(folder, name="pupil-teachers"):
+    runs = pl.read_csv(folder / "res" / "correlation" / name / "runs.csv")
     return {(row["stage"], row["teacher"]): row["state"] for row in runs.iter_rows(named=True)}
 
 
@@ -465,12 +465,13 @@ def test_a_study_loses_a_node_in_scoring_and_one_in_training_and_ends_with_the_s
         cluster.shutdown()
     assert lost == {"score", "train"}, said
     print(f"seconds: {seconds}")
-    assert same(tables(tmp_path / "ray"), tables(tmp_path / "local"))
-    assert set(states(tmp_path / "ray").values()) == {"done"}
+    one, other = (tables(tmp_path / where, name="pupil-teachers-rsr") for where in ("ray", "local"))
+    assert same(one, other)
+    assert set(states(tmp_path / "ray", "pupil-teachers-rsr").values()) == {"done"}
     assert not list((tmp_path / "ray" / "out").rglob("*.partial"))
 
 
-def with_long_answers(teachers, folder, number=60):
+def with_long_answers(teachers, folder, number=400):
     """The same teachers, with answers of some 450 tokens besides."""
     shutil.copytree(teachers, folder)
     for name, answer in ANSWERS.items():
