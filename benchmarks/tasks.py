@@ -276,10 +276,10 @@ def in_this_process(task: str, folder: Path, size: int) -> dict[str, float]:
     paths = run()
     seconds, cores = time.perf_counter() - began, time.process_time() - worked
     disk = sum(path.stat().st_size for path in paths if path.is_file())
-    return {"seconds": seconds, "core_seconds": cores, "peak_mb": _peak_mb(), "disk_mb": disk / 2**20}
+    return {"seconds": seconds, "core_seconds": cores, "peak_mb": peak_mb(), "disk_mb": disk / 2**20}
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     lines = Path("/proc/self/status").read_text().splitlines()  # Linux
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 

@@ -69,14 +69,17 @@ def show_ranking(ranking: "Ranking", verdicts: "Mapping[str, Verdicts]") -> None
         beats = percent(ranking.wins[i][i + 1]) if i + 1 < len(ranking.places) else ""
         value = with_interval(place.value, place.low, place.high)
         repetition = "not known" if place.repetition is None else share(place.repetition)
-        cells = [value, percent(place.best), beats, length(place.length), repetition]
+        best = percent(place.best) if len(ranking.places) > 1 else ""
+        cells = [value, best, beats, length(place.length), repetition]
         if verdicts:
             counted = verdicts[place.dataset]
             cells += [conclusions.share_right(counted), f"{counted.unknown:,}"]
         table.add_row(str(i + 1), name_cell(place.dataset), *cells)
     console().print(table)
     if len(ranking.places) < 2:
-        say("one dataset has no order: give several")
+        say(
+            "one dataset has no order: give several; where a file holds several teachers, --field teacher=NAME says which field names them"
+        )
         return
     known = [conclusions.rightness(verdicts)] if verdicts else []
     say(*conclusions.reasons(ranking), *known, conclusions.decision(ranking, verdicts))
@@ -119,8 +122,11 @@ def show_training_set(training_set: "TrainingSet", file: "Path | None") -> None:
             *("" if ignored else str(row[verdict]) for verdict in ("correct", "wrong", "unknown")),
         )
     console(stderr=piped).print(table)
-    if none := sorted({*training_set.choice.left_out["teacher"]} - {*chosen["teacher"]}):
-        tell(f"nothing is selected of {', '.join(none)}")
+    left_out = training_set.choice.left_out
+    for name in sorted({*left_out["teacher"]} - {*chosen["teacher"]}):
+        unknown = not ignored and left_out.filter(teacher=name)["correct"].is_null().all()
+        why = ": whether its answers are right is unknown, and others are known to be" if unknown else ""
+        tell(f"nothing is selected of {name}{why}")
     tell(*(f"left out: {count} {reason}" for reason, count in training_set.reasons.items()))
     if training_set.choice.ties:
         tell(f"{training_set.choice.ties} ties settled by content")

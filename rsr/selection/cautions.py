@@ -59,6 +59,11 @@ def _of_records(records: Sequence[Any]) -> list[str]:
         lines.append(
             "the records keep messages as text, which trainers do not read: write messages (--format messages)"
         )
+    if any(isinstance(r.get("prompt"), str) and isinstance(r.get("completion"), str) for r in records):
+        lines.append(
+            "the records hold prompts as text, which trainers read without the chat template that was scored: --format prompt-completion "
+            "writes them as messages"
+        )
     if apart := sorted({name for record in records for name in export.kept_apart(record)}):
         lines.append(
             f"the records keep {', '.join(apart)} apart, which not every trainer reads: write messages (--format messages)"

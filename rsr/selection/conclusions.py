@@ -57,7 +57,11 @@ def _most_right(places: Sequence[Place], verdicts: Mapping[str, Verdicts]) -> li
     if not most:
         return []
     named = ", ".join(f"{name} ({share_right(counts)})" for name, counts in own.items() if counts.right == most)
-    unknown = "; more may be, where answers are unknown" if any(counts.unknown for counts in own.values()) else ""
+    unknown = (
+        "; more may be, where answers are unknown, which `rsr select` puts behind"
+        if any(counts.unknown for counts in own.values())
+        else ""
+    )
     return [f"Most right answers: {named}{unknown}"]
 
 
@@ -71,8 +75,8 @@ def _shortest(places: Sequence[Place]) -> list[str]:
 
 
 def share_right(verdicts: Verdicts) -> str:
-    """Right answers of those with a verdict; nothing where there are none."""
-    return f"{verdicts.right:,} of {verdicts.known:,}" if verdicts.known else ""
+    """Right answers of those with a verdict."""
+    return f"{verdicts.right:,} of {verdicts.known:,}"
 
 
 def rightness(verdicts: Mapping[str, Verdicts]) -> str:
@@ -139,7 +143,8 @@ def of_groups(grouped: GroupedRanking) -> list[str]:
         return [f"no {grouped.field} has an order of its own, so that none can differ from that of all"]
     agreements = sorted((agreement, group.name) for group, _, agreement in ordered)
     (low, lowest), (high, highest) = agreements[0], agreements[-1]
-    apart = f"the order of all is not that within every {grouped.field}: agreement from {low:+.2f} ({lowest}) to {high:+.2f} ({highest})"
+    spread = f"{low:+.2f} in each" if low == high else f"from {low:+.2f} ({lowest}) to {high:+.2f} ({highest})"
+    apart = f"the order of all is not that within every {grouped.field}: agreement {spread}"
     lines = [f"the order of all is that within every {grouped.field}" if low == 1 else apart]
     first = grouped.whole.places[0].dataset
     leads = [f"{group.name} ({_lead(ranking)})" for group, ranking, _ in ordered if ranking.places[0].dataset != first]

@@ -480,6 +480,23 @@ def test_teachers_whose_answers_are_not_known_are_named(tmp_path, loaded):
     assert any(w.startswith("no answer is found, or none that can be judged, in 2 of 2 of silent: ") for w in warnings)
 
 
+def test_prompts_of_plain_text_are_said_to_want_the_template(tmp_path, loaded):
+    told = []
+    for form in ({"prompt": "1 + 1?", "completion": "2"}, chat(0, "2")):
+        data = {"a": [form | {"correct": True}, form | {"id": "other", "correct": True}]}
+        chosen = rsr.select(rsr.score(loaded, data, outputs=tmp_path / "out"), data)
+        told.append(any("without the chat template that was scored" in warning for warning in chosen.warnings))
+    assert told == [True, False]
+
+
+def test_a_teacher_of_whom_nothing_is_known_is_named_with_the_reason(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "data" / "silent.jsonl", [chat(i, "So be it.", answer="42", id=f"p{i}") for i in range(2)])
+    write(tmp_path / "data" / "said.jsonl", [chat(i, r"\boxed{42}", answer="42", id=f"p{i}") for i in range(2)])
+    shown = within(capfd, "select", "data", "--student", model, "--dtype", "float32", "-o", "new")
+    assert "nothing is selected of silent: whether its answers are right is unknown" in shown
+
+
 def test_the_order_of_files_and_rows_changes_nothing(tmp_path, loaded):
     data = teachers(tmp_path / "data", 8)
     files = sorted(data.rglob("*.json"))

@@ -71,7 +71,9 @@ def test_memory_is_not_of_datasets_times_resamples():
         rank(scores, resamples=resamples)
         peaks.append(tracemalloc.get_traced_memory()[1] / 2**20)
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 10  # a block of resamples either way; sums of every dataset and resample would be 72 more
+    assert (
+        peaks[1] < peaks[0] + 10
+    )  # a block of resamples either way; sums of every dataset and resample would be 72 more
 
 
 def test_equal_datasets_share_the_first_place():
@@ -202,7 +204,10 @@ def test_among_equals_right_answers_and_length_decide():
     assert decision.startswith(f"train on {first}, or on what cannot be told apart from it by this metric: {other}. ")
     assert f"Most right answers: {other} (38 of 40). Shortest responses: b (" in decision
     same = conclusions.decision(ranking, {first: Verdicts(30, 0, 10), other: Verdicts(30, 10), "c": Verdicts(40)})
-    assert f"Most right answers: {first} (30 of 30), {other} (30 of 40); more may be, where answers are unknown" in same
+    assert (
+        f"Most right answers: {first} (30 of 30), {other} (30 of 40); more may be, where answers are unknown, which"
+        in same
+    )
     assert "right answers" not in conclusions.decision(ranking, {first: Verdicts(unknown=40), other: Verdicts(0, 40)})
     assert conclusions.rightness(verdicts) == (
         "whether answers are right is known for 120 of 120 trajectories, and does not count in this order"
