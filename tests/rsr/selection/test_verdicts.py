@@ -17,7 +17,7 @@ def test_verdicts_of_datasets_and_of_teachers(tmp_path):
         "b": [chat("So it is.", correct=True), chat("\\boxed{2}"), chat("It must be 2.", answer="2")],
     }
     sources = discovery.read(data)
-    read = []
+    read: list[int] = []
     counted = by_dataset(sources, graded=read.append)
     assert counted == {"a": Verdicts(1, 1, 1), "b": Verdicts(1, 0, 2)} and sum(read) == 6
     assert by_dataset(sources, answers=["last number"])["b"] == Verdicts(2, 0, 1)
