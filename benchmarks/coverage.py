@@ -9,6 +9,7 @@ results/benchmarks/coverage/.
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -51,33 +52,29 @@ class World:
 def worlds() -> Iterator[World]:
     """Every kind of interval that a command prints, where it is easy and where it is hard."""
     for n in (2, 4, 12, 100):
-        yield World(
-            "RSR of a dataset", "jackknife", f"{n} problems", _truth_of_ratio(), lambda rng, n=n: _ratio(rng, n)
-        )
+        yield World("RSR of a dataset", "jackknife", f"{n} problems", _truth_of_ratio(), partial(_ratio, problems=n))
     for n in (5, 12, 30, 100):
-        yield World(
-            "a lead at equal length", "jackknife", f"{n} problems", 0.1, lambda rng, n=n: _at_equal_length(rng, n)
-        )
+        yield World("a lead at equal length", "jackknife", f"{n} problems", 0.1, partial(_at_equal_length, problems=n))
     for problems, samples in ((30, 8), (40, 1), (500, 4)):
         for p in (0.02, 0.2, 0.5):
             units = f"{problems} problems of {samples}, {p:.0%} right"
-            yield World("accuracy", "bootstrap", units, p, lambda rng, u=(problems, samples, p): _accuracy(rng, *u))
+            yield World("accuracy", "bootstrap", units, p, partial(_accuracy, problems=problems, samples=samples, p=p))
     coefficients: tuple[Coefficient, ...] = ("spearman", "pearson")
     for coefficient in coefficients:
         for r in (0.0, 0.5, 0.85):
             truth = 6 / np.pi * np.arcsin(r / 2) if coefficient == "spearman" else r
             units = f"{TEACHERS} teachers, {truth:.2f}"
             yield World(
-                coefficient.title(), "bootstrap", units, truth, lambda rng, u=(r, coefficient): _correlation(rng, *u)
+                coefficient.title(), "bootstrap", units, truth, partial(_correlation, r=r, coefficient=coefficient)
             )
     for first, second in ((0.5, 0.5), (0.85, 0.3)):
         truth = float(np.subtract(*(6 / np.pi * np.arcsin(np.array([first, second]) / 2))))
         units = f"{TEACHERS} teachers, {truth:.2f}"
         yield World(
-            "one Spearman less another", "bootstrap", units, truth, lambda rng, u=(first, second): _difference(rng, *u)
+            "one Spearman less another", "bootstrap", units, truth, partial(_difference, first=first, second=second)
         )
     for n in (3, 5):
-        yield World("a mean over seeds or students", "Student's t", f"{n}", 0.0, lambda rng, n=n: _mean(rng, n))
+        yield World("a mean over seeds or students", "Student's t", f"{n}", 0.0, partial(_mean, n=n))
 
 
 def _truth_of_ratio() -> float:
@@ -132,7 +129,7 @@ def _correlation(rng: np.random.Generator, r: float, coefficient: Coefficient) -
 
 def _difference(rng: np.random.Generator, first: float, second: float) -> Interval:
     accuracy, scores = _normal(rng, first, second)
-    return _ends(difference(*scores, accuracy, resamples=RESAMPLES, seed=int(rng.integers(2**31))))
+    return _ends(difference(scores[0], scores[1], accuracy, resamples=RESAMPLES, seed=int(rng.integers(2**31))))
 
 
 def _mean(rng: np.random.Generator, n: int) -> Interval:

@@ -86,10 +86,10 @@ def entry(
             try:
                 task()
             except Exception as raised:
-                error = _for_user(raised)
-                if _said(error) is None:
+                mended = _for_user(raised)
+                if _said(mended) is None:
                     raise
-                fail(error)
+                fail(mended)
             if failures:
                 sys.exit(max(failures))
 
