@@ -10,6 +10,9 @@ from rsr.data import discovery
 from rsr.data.discovery import Data, Source
 from rsr.data.trajectories import Dataset, Fields, OnError
 from rsr.errors import InputError
+from rsr.grading.answer_judge import AnswerJudge
+from rsr.grading.correctness import correctness
+from rsr.grading.endpoint import JudgeSettings
 from rsr.grading.grader import USUAL
 from rsr.metrics import feature_tables, score_sets, score_tables
 from rsr.metrics.score_tables import Progress, Scores, silent
@@ -143,6 +146,7 @@ def select(
     by_prompt: bool = False,
     match: tuple[Match, str | Path] | None = None,
     answers: Sequence[str] = USUAL,
+    judge: JudgeSettings | None = None,
     against: Sequence[str | Path] = (),
     on_error: OnError = "error",
     fields: Fields | None = None,
@@ -156,6 +160,7 @@ def select(
         match: what to make equal ("tokens", "rows", "teachers", "tokens_and_teachers"), and the folder of the set that it is to be
             equal to.
         answers: where a response says its answer, in order (`rsr.grading.grader.extract`).
+        judge: decides on answers that are not found there; what it says is kept beside the scores.
         against: evaluation sets; what overlaps with one is left out.
         fields: see `score`.
 
@@ -165,6 +170,7 @@ def select(
     rule = Rule(min_response_tokens, max_response_tokens, correct, distinct, per_problem, quota, top, share, tokens)
     read = of_teachers(discovery.read(data, on_error=on_error, fields=fields), teachers, without)
     known = _scores(scores)
+    asked = AnswerJudge(judge, known.artefact.path.parents[1]) if judge else None
     chosen = training_set.select(
         known,
         read,
@@ -174,7 +180,7 @@ def select(
         weights=weights,
         group=group,
         by_prompt=by_prompt,
-        answers=answers,
+        correctness=partial(correctness, answers=answers, judge=asked),
         against=against,
     )
     return chosen.matched(*match) if match else chosen

@@ -34,6 +34,11 @@ ANSWERS = {
     "words": json.dumps(judgement("high")),
     "true": json.dumps(judgement(True)),
     "empty": "",
+    # On answers: `rsr.grading.answer_judge`.
+    "right": json.dumps({"answer": "2", "verdict": "right"}),
+    "wrong": 'It says 3.\n```json\n{"answer": "3", "verdict": "wrong"}\n```',
+    "none": json.dumps({"answer": "", "verdict": "none"}),
+    "unsure": json.dumps({"answer": "2", "verdict": ["right"]}),
 }
 
 
@@ -73,7 +78,7 @@ class Handler(BaseHTTPRequestHandler):
         server.calls[name] += 1
         first = server.calls[name] == 1
         if name in server.mended:
-            self.answer(ANSWERS["good"])
+            self.answer(ANSWERS["right" if "<reference>" in body["messages"][0]["content"] else "good"])
         elif name == "busy" and first:
             self.status(429, {"Retry-After": "1"})
         elif name == "shaky" and first:

@@ -169,7 +169,8 @@ def _number(text: str) -> bool:
 
 
 def templates(world: World, folder: Path) -> Iterator[tuple[str, str, str]]:
-    from rsr.features.judge import Judge, JudgeSettings
+    from rsr.features.judge import Judge
+    from rsr.grading.endpoint import JudgeSettings
 
     data = _chats(folder / "data", "one", "1")
     for i, template in enumerate(TEMPLATES):

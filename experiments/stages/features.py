@@ -127,7 +127,8 @@ class Measures:
         return Influence(load(), query_direction(load, self.data, queries, settings, config.paths.outputs))
 
     def _judge(self) -> FeatureExtractor:
-        from rsr.features.judge import Judge, JudgeSettings
+        from rsr.features.judge import Judge
+        from rsr.grading.endpoint import JudgeSettings
 
         judge = self.config.judge
         assert judge.endpoint is not None and judge.model is not None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rsr.cli import options
+from rsr.cli.answers import Answers, answer_options
 from rsr.cli.options import needs, settings_options
 from rsr.tokens.settings import Settings
 
@@ -111,7 +112,7 @@ def score(
 )
 @click.option("--resamples", type=click.IntRange(100), default=10_000, show_default=True, help="Of the bootstrap.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@options.ANSWER
+@answer_options
 @options.SAMPLE
 @options.FIELD
 @options.OUTPUTS
@@ -127,7 +128,7 @@ def rank(
     by: Any,
     resamples: int,
     seed: int,
-    answers: tuple[str, ...],
+    answers: Answers,
     sample: int | None,
     fields: tuple[str, ...],
     outputs: Path,
@@ -161,14 +162,14 @@ def rank(
         from rsr.selection.groups import rank_by
 
         grouped = rank_by(table.trajectories, read, by, metric, preset, resamples=resamples, seed=seed)
-        verdicts = _verdicts(read, "dataset", answers)
+        verdicts = _verdicts(read, "dataset", answers, outputs)
         _show(grouped, as_json, partial(show_groups, verdicts=verdicts), verdicts=verdicts)
         return
     from rsr.cli.show import show_ranking
     from rsr.selection.ranking import rank
 
     ranking = rank(table.trajectories, metric, preset, by=by, resamples=resamples, seed=seed)
-    verdicts = _verdicts(read, by, answers)
+    verdicts = _verdicts(read, by, answers, outputs)
     _show(ranking, as_json, partial(show_ranking, verdicts=verdicts), verdicts=verdicts)
 
 
@@ -236,14 +237,13 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     _show(compare_scores.compare(*sets), as_json, show_comparison)
 
 
-def _verdicts(read: "Sequence[Source]", by: "By", answers: Sequence[str]) -> "dict[str, Verdicts]":
+def _verdicts(read: "Sequence[Source]", by: "By", answers: Answers, outputs: Path) -> "dict[str, Verdicts]":
     """The verdicts on the answers of what was read."""
-    from rsr.cli.progress import answers_progress
-    from rsr.grading.grader import USUAL
+    from rsr.cli.answers import reading
     from rsr.selection.verdicts import by_dataset
 
-    with answers_progress(read) as graded:
-        return by_dataset(read, by, graded=graded, answers=answers or USUAL)
+    with reading(answers, read, outputs) as correctness:
+        return by_dataset(read, by, correctness)
 
 
 def read_first(

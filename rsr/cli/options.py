@@ -42,14 +42,6 @@ ON_ERROR = click.option(
     show_default=True,
     help="Of a malformed record: stop, or leave it out and count it.",
 )
-ANSWER = click.option(
-    "--answer",
-    "answers",
-    multiple=True,
-    metavar="PLACE",
-    help="Where a response says its answer: boxed, sentence, line, hashes, 'last number' or a regular expression; repeatable, "
-    "the first that finds one counts. [default: boxed, sentence, line, hashes]",
-)
 FIELD = click.option(
     "--field",
     "fields",

@@ -2,14 +2,12 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from rsr.data.discovery import Source
 from rsr.data.trajectories import Dataset
 from rsr.errors import printable
 
@@ -107,21 +105,3 @@ class TokenProgress:
             return ""
         rest = self.total - self.processes * self.characters
         return f", about {(time.perf_counter() - self.began) * rest / scored / 60:,.0f} min left"
-
-
-@contextmanager
-def answers_progress(sources: Sequence[Source]) -> Iterator[Callable[[int], None]]:
-    """Progress over the trajectories whose answers are read: a bar on a terminal, elsewhere a line a minute, on standard error."""
-    total = sum(len(source.dataset.trajectories) for source in sources)
-    console, minute_is_over, done = Console(file=sys.stderr), EveryMinute(), 0
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("reading answers", total=total)
-
-        def graded(trajectories: int) -> None:
-            nonlocal done
-            done += trajectories
-            bar.advance(task, trajectories)
-            if not console.is_terminal and minute_is_over():
-                print(f"reading answers: {done:,} of {total:,}", file=sys.stderr, flush=True)
-
-        yield graded

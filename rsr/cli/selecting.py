@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import click
 
 from rsr.cli import options
+from rsr.cli.answers import Answers, answer_options
 from rsr.cli.commands import scored
 from rsr.cli.options import F, needs, settings_options
 from rsr.tokens.settings import Settings
@@ -46,7 +47,7 @@ _SELECTION = (
         show_default=True,
         help="Prefer answers known to be correct, take only those, or do not look.",
     ),
-    options.ANSWER,
+    answer_options,
     click.option(
         "--distinct", is_flag=True, help="Of near-duplicates (80 % of runs of five words alike) only the best."
     ),
@@ -158,7 +159,7 @@ def selected(
     teachers: str | None,
     without: str | None,
     rule: "Rule",
-    answers: tuple[str, ...],
+    answers: Answers,
     by_prompt: bool,
     group: str | None,
     match: str | None,
@@ -175,7 +176,6 @@ def selected(
     by_name(metric)
     matched = _match(match)
     from rsr.data import contamination, discovery
-    from rsr.grading.grader import USUAL
     from rsr.metrics import score_tables
     from rsr.selection import training_set
     from rsr.selection.candidates import of_teachers
@@ -192,9 +192,9 @@ def selected(
     else:
         needs(data, student)
         table, read = scored(student, data, [metric], sample, outputs, on_error, settings, fields, keep)
-    from rsr.cli.progress import answers_progress
+    from rsr.cli.answers import reading
 
-    with answers_progress(read) as graded:
+    with reading(answers, read, outputs) as correctness:
         chosen = training_set.select(
             table,
             read,
@@ -204,8 +204,7 @@ def selected(
             weights=weights,
             group=group,
             by_prompt=by_prompt,
-            graded=graded,
-            answers=answers or USUAL,
+            correctness=correctness,
             against=against,
         )
     return table, read, chosen if matched is None else chosen.matched(*matched)

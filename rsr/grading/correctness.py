@@ -5,6 +5,9 @@ from collections.abc import Callable, Sequence
 from rsr.data.trajectories import Trajectory
 from rsr.grading.grader import USUAL, Grade, Grader, Kind
 
+# Whether each of some trajectories is right; None where that is not known.
+Correctness = Callable[[Sequence[Trajectory]], list[bool | None]]
+
 
 def grade(
     trajectories: Sequence[Trajectory],
@@ -32,12 +35,14 @@ def correctness(
     done: Callable[[int], None] = lambda graded: None,
     *,
     answers: Sequence[str] = USUAL,
+    judge: Correctness | None = None,
 ) -> list[bool | None]:
     """What each record says, or else whether its final answer is the reference; None where neither is known, where no answer is
     found, or where one has no verdict.
 
     Args:
         answers: where a response says its answer, in order (`rsr.grading.grader.extract`).
+        judge: decides the rest, where a reference is known (`rsr.grading.answer_judge.AnswerJudge`).
         done: called with the number of trajectories newly graded.
     """
     right = [t.correct for t in trajectories]
@@ -46,6 +51,10 @@ def correctness(
     if asked:
         for i, graded in zip(asked, grade([trajectories[i] for i in asked], pattern=answers, done=done), strict=True):
             right[i] = None if graded.answer is None else graded.verdict
+    rest = [i for i in asked if right[i] is None]
+    if judge and rest:
+        for i, verdict in zip(rest, judge([trajectories[i] for i in rest]), strict=True):
+            right[i] = verdict
     return right
 
 

@@ -126,8 +126,7 @@ def extract(response: str, pattern: str | Sequence[str] | None = None) -> str | 
     Raises:
         InputError: the pattern is no regular expression, or nearly a name.
     """
-    final = response.rpartition("</think>")[2]
-    if "<think>" in final:
+    if (final := after_thinking(response)) is None:
         return None
     for one in [pattern or BOX] if pattern is None or isinstance(pattern, str) else pattern:
         _refuse_misspelt(one)
@@ -137,6 +136,12 @@ def extract(response: str, pattern: str | Sequence[str] | None = None) -> str | 
         if answer := answer.strip():
             return answer
     return None
+
+
+def after_thinking(response: str) -> str | None:
+    """What a response says after its thinking; None where that is still open."""
+    final = response.rpartition("</think>")[2]
+    return None if "<think>" in final else final
 
 
 @cache

@@ -185,9 +185,9 @@ def by_name(name: str) -> Metric:
         InputError: there is none; the message names near ones.
     """
     if name not in METRICS:
-        known = ["all", *METRICS, *_groups()]
-        near = get_close_matches(name, known)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are {', '.join(known)}"
+        near = get_close_matches(name, ["all", *METRICS, *_groups()])
+        listed = f"those of one forward pass are {', '.join(_groups()['tokens'])}; docs/baselines.md has the others"
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else listed
         raise InputError(f"unknown metric {name!r}: {hint}")
     return METRICS[name]
 

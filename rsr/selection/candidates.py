@@ -1,13 +1,13 @@
 """Candidates for a training set: what is known of each trajectory besides its score."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
 from rsr.data.discovery import Source, field_of
 from rsr.data.trajectories import Trajectory, prompt_hash
 from rsr.errors import InputError
-from rsr.grading.correctness import correctness
+from rsr.grading.correctness import Correctness
 from rsr.selection import duplicates
 from rsr.selection.rules import CANDIDATES, Rule
 
@@ -18,13 +18,13 @@ def gather(
     rule: Rule,
     group: str | None,
     by_prompt: bool,
-    graded: Callable[[int], None],
-    answers: Sequence[str],
+    correctness: Correctness,
     overlaps: Mapping[tuple[str, str, str], str],
 ) -> tuple[pl.DataFrame, dict[tuple[str, str, str], tuple[Source, Trajectory]]]:
     """One row per trajectory of the sources (columns: `rsr.selection.rules.CANDIDATES`), and where each is.
 
     Args:
+        correctness: says which answers are right; not asked where the rule ignores it.
         overlaps: by teacher, generation and id, the evaluation set that a trajectory shares text with.
     """
     known = {
@@ -35,7 +35,7 @@ def gather(
     correct: list[bool | None] = [None] * len(known)
     cluster: Sequence[int | None] = [None] * len(known)
     if rule.correct != "ignore":
-        correct = correctness([t for _, t in known.values()], graded, answers=answers)
+        correct = correctness([t for _, t in known.values()])
     if rule.distinct:
         chats = (" ".join(message.text for message in t.messages) for _, t in known.values())
         cluster = duplicates.clusters(chats)

@@ -8,6 +8,7 @@ from rsr.selection.ranking import FIRM, Place, Ranking
 from rsr.selection.verdicts import Verdicts
 from rsr.stats.rounding import length
 
+MOST = 10_000  # further problems that anyone would add to settle an order; the paper has 5,000 a teacher
 WITHOUT_REPEATS = "rsr_without_repeats"
 DESCRIBES = ("repetition",)  # metrics of what texts are like, which no paper chooses teachers by
 METRIC_OF = {"length": "avg_token_length", "repetition": "repetition"}  # which explain no order of their own
@@ -99,6 +100,8 @@ def _settled(ranking: Ranking) -> str:
         if ranking.problems < FIRM:
             settled += f"; these are {ranking.problems} problems, and {FIRM} or more make it firm"
         return settled
+    if ranking.to_settle > MOST:
+        return f"{first} and {second} are as good as equal: more than {MOST:,} further problems would have to settle their order"
     return (
         f"to settle the order of {first} and {second}: about {ranking.to_settle:,} more problems, a trajectory "
         "of each dataset for each (an estimate, if the difference stays)"

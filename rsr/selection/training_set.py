@@ -1,7 +1,7 @@
 """A training set: candidates from score tables and their sources, a rule's choice among them, and what it is made of."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from rsr.data.discovery import Source
 from rsr.data.records import OnDemand
 from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
-from rsr.grading.grader import USUAL
+from rsr.grading.correctness import Correctness, correctness
 from rsr.metrics.base import by_name
 from rsr.metrics.score_tables import Scores, of_metric
 from rsr.selection import formats, overlaps, trainers
@@ -243,8 +243,7 @@ def select(
     weights: Weights | None = None,
     group: str | None = None,
     by_prompt: bool = False,
-    graded: Callable[[int], None] = lambda trajectories: None,
-    answers: Sequence[str] = USUAL,
+    correctness: Correctness = correctness,
     against: Sequence[str | Path] = (),
 ) -> TrainingSet:
     """Choose among the trajectories of sources by their scores.
@@ -253,8 +252,7 @@ def select(
         weights: choose by the gain of this method instead of a metric, and weigh the records (`rsr.selection.weights`).
         group: field of the records that a quota is over; None is the teacher.
         by_prompt: all answers to one prompt are one problem, whatever their ids.
-        graded: called with the number of trajectories whose answers were read since the last call.
-        answers: where a response says its answer, in order (`rsr.grading.grader.extract`).
+        correctness: says which answers are right.
         against: evaluation sets; what overlaps with one is left out.
 
     Raises:
@@ -280,8 +278,7 @@ def select(
         scores={"artefact": scores.artefact.id, **_identity(scores)},
         group=group,
         by_prompt=by_prompt,
-        graded=graded,
-        answers=answers,
+        correctness=correctness,
         against=against,
     )
 
@@ -298,8 +295,7 @@ def put_together(
     scores: Mapping[str, Any],
     group: str | None = None,
     by_prompt: bool = False,
-    graded: Callable[[int], None] = lambda trajectories: None,
-    answers: Sequence[str] = USUAL,
+    correctness: Correctness = correctness,
     against: Sequence[str | Path] = (),
 ) -> TrainingSet:
     """Choose among the trajectories of sources by values from anywhere.
@@ -308,14 +304,14 @@ def put_together(
         rows: teacher, generation, trajectory, value, tokens; a trajectory that is not among them has no value. With weights those of
             `rsr.selection.weights.loss_and_learnability`.
         metric, preset, scores: what the values are and where they are from, for the manifest.
-        weights, group, by_prompt, graded, answers, against: see `select`.
+        weights, group, by_prompt, correctness, against: see `select`.
 
     Raises:
         InputError: a record lacks the field of the group; nothing is selected; weights do not go with the rule.
     """
     best = None if weights is None else number_weighed(rule, weights)
     found, first = overlaps.find(sources, against)
-    candidates, known = gather(rows, sources, rule, group, by_prompt, graded, answers, first)
+    candidates, known = gather(rows, sources, rule, group, by_prompt, correctness, first)
     choice = choose(candidates if best is None else with_gains(candidates, rows), direction, rule)
     if best is not None:
         choice = replace(choice, chosen=choice.chosen.with_columns(weights_of(choice, best).alias(WEIGHT)))

@@ -1,11 +1,10 @@
 """How many answers of each dataset are right, which stands beside an order and has no part in it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rsr.data.discovery import Source
-from rsr.grading.correctness import correctness
-from rsr.grading.grader import USUAL
+from rsr.grading.correctness import Correctness, correctness
 from rsr.selection.ranking import By
 
 
@@ -35,19 +34,16 @@ def count(correct: Iterable[bool | None]) -> Verdicts:
 def by_dataset(
     sources: Sequence[Source],
     by: By = "dataset",
-    *,
-    graded: Callable[[int], None] = lambda trajectories: None,
-    answers: Sequence[str] = USUAL,
+    correctness: Correctness = correctness,
 ) -> dict[str, Verdicts]:
     """The verdicts of each dataset, by the names that a ranking gives them.
 
     Args:
         by: as the ranking is.
-        graded: called with the number of trajectories whose answers were read since the last call.
-        answers: where a response says its answer, in order (`rsr.grading.grader.extract`).
+        correctness: says which answers are right.
     """
     trajectories = [t for source in sources for t in source.dataset.trajectories]
-    verdicts = iter(correctness(trajectories, graded, answers=answers))
+    verdicts = iter(correctness(trajectories))
     counted: dict[str, Verdicts] = {}
     for dataset in (source.dataset for source in sources):
         name = dataset.teacher if by == "teacher" else dataset.name

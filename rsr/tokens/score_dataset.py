@@ -417,5 +417,6 @@ def _notes(student: AnyStudent, trajectories: Sequence[Trajectory], departures: 
         notes.append(f"{of_tools} trajectories with tools are rendered with the template named tool_use")
     if any(t.messages[0].role != "system" for t in trajectories):
         adds = "the chat template adds text of its own to chats without a system message"
-        notes += [f"{adds}: {text!r}" for text in template.prose()]
+        then = "it is not scored; train with this template, or give a system message of your own"
+        notes += [f"{adds}: {text!r}; {then}" for text in template.prose()]
     return notes

@@ -28,7 +28,8 @@ from rsr.data import discovery
 from rsr.data.messages import Message
 from rsr.data.trajectories import Trajectory
 from rsr.errors import InputError
-from rsr.features.judge import Judge, JudgeSettings
+from rsr.features.judge import Judge
+from rsr.grading.endpoint import JudgeSettings
 from rsr.grading.grader import Grader
 from rsr.store.artefacts import of_folder
 from rsr.student import pretrained

@@ -12,7 +12,8 @@ from rsr.data.messages import Message
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
 from rsr.features.extractor import Failed, extract_features
-from rsr.features.judge import CRITERIA, Judge, JudgeSettings, read_answer
+from rsr.features.judge import CRITERIA, Judge, read_answer
+from rsr.grading.endpoint import JudgeSettings
 from rsr.metrics import METRICS
 from rsr.metrics.aggregate import dataset_scores, feature_scores
 from rsr.metrics.judge import llm_judged_quality
@@ -95,7 +96,7 @@ def test_passing_failures_pass(server, name, least):
 
 def test_a_refused_key_stops_everything_without_showing_it(server):
     with pytest.raises(
-        InputError, match=r"refuses with status 401: is judge\.model right, and OPENAI_API_KEY set"
+        InputError, match=r"refuses with status 401: is the model's name .judge-32b. right, and OPENAI_API_KEY set"
     ) as error:
         judge(server)(trajectory("refused_key"))
     assert KEY not in str(error.value)

@@ -1,6 +1,9 @@
 """Right answers of each dataset are counted as they are graded one by one."""
 
+from functools import partial
+
 from rsr.data import discovery
+from rsr.grading.correctness import correctness
 from rsr.selection.verdicts import Verdicts, by_dataset
 
 
@@ -18,9 +21,9 @@ def test_verdicts_of_datasets_and_of_teachers(tmp_path):
     }
     sources = discovery.read(data)
     read: list[int] = []
-    counted = by_dataset(sources, graded=read.append)
+    counted = by_dataset(sources, correctness=partial(correctness, done=read.append))
     assert counted == {"a": Verdicts(1, 1, 1), "b": Verdicts(1, 0, 2)} and sum(read) == 6
-    assert by_dataset(sources, answers=["last number"])["b"] == Verdicts(2, 0, 1)
+    assert by_dataset(sources, correctness=partial(correctness, answers=["last number"]))["b"] == Verdicts(2, 0, 1)
     assert sum(counted.values(), Verdicts()) == Verdicts(2, 1, 3) and counted["a"].known == 2
 
 
