@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     help="Share the work among N GPUs of this machine, or processes on a CPU, by Ray.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say how many tokens, how long, how much memory and disk.")
+@answer_options
 @options.JSON
 def score(
     data: tuple[str, ...],
@@ -57,10 +58,11 @@ def score(
     metrics: str,
     devices: int,
     dry_run: bool,
+    answers: Answers,
     as_json: bool,
     settings: Settings,
 ) -> None:
-    """Score trajectories under a student.
+    """Score trajectories under a student, and count right answers where records say what is right.
 
     DATA are files or folders (teacher/generation.json) of chats in JSON, JSON Lines, Parquet or Arrow, or hub:OWNER/NAME on
     the hub; NAME=FILE names the teacher, - reads JSON Lines from standard input. Interrupted, the same command goes on.
@@ -83,17 +85,20 @@ def score(
         )
         _show(estimate(scorer, [source.dataset for source in read], outputs), as_json, show_estimate)
         return
-    scores, _ = scored(student, data, names, sample, outputs, on_error, settings, fields, devices=devices, asked=True)
+    scores, read = scored(
+        student, data, names, sample, outputs, on_error, settings, fields, devices=devices, asked=True
+    )
+    verdicts = _verdicts(read, "dataset", answers, outputs) if _say_what_is_right(read) else {}
     if as_json:
         from rsr.cli.output import print_json
         from rsr.cli.terminal import counted, say
 
         say(*counted(scores), stderr=True)
-        print_json({"folder": scores.artefact.path, "datasets": scores.datasets})
+        print_json({"folder": scores.artefact.path, "datasets": scores.datasets, "verdicts": verdicts})
     else:
         from rsr.cli.terminal import show_scores
 
-        show_scores(scores, names)
+        show_scores(scores, names, verdicts)
 
 
 @click.command(short_help="Order teachers (or datasets) for a student.")
@@ -156,7 +161,10 @@ def rank(
         read = discovery.read(data, sample=sample, on_error=on_error, fields=options.fields_of(fields)) if data else []
     else:
         needs(data, student)
-        table, read = scored(student, data, [metric], sample, outputs, on_error, settings, fields)
+        from rsr.selection.groups import with_field
+
+        keep = partial(with_field, field=by) if by_field else list
+        table, read = scored(student, data, [metric], sample, outputs, on_error, settings, fields, keep)
     if by_field:
         from rsr.cli.show import show_groups
         from rsr.selection.groups import rank_by
@@ -237,6 +245,13 @@ def compare(first: Path, second: Path, as_json: bool) -> None:
     _show(compare_scores.compare(*sets), as_json, show_comparison)
 
 
+def _say_what_is_right(read: "Sequence[Source]") -> bool:
+    """Whether any record says what the right answer is, or whether its own is right."""
+    from rsr.grading.correctness import has_answer
+
+    return any(t.correct is not None or has_answer(t) for source in read for t in source.dataset.trajectories)
+
+
 def _verdicts(read: "Sequence[Source]", by: "By", answers: Answers, outputs: Path) -> "dict[str, Verdicts]":
     """The verdicts on the answers of what was read."""
     from rsr.cli.answers import reading
@@ -254,7 +269,14 @@ def read_first(
     from rsr.student.pretrained import check
 
     check(str(student))
-    return discovery.read(data, sample=sample, on_error=on_error, fields=options.fields_of(fields))
+    read = discovery.read(data, sample=sample, on_error=on_error, fields=options.fields_of(fields))
+    if len(read) == 1 and (named := discovery.perhaps_of_teachers(read[0])):
+        from rsr.cli.terminal import say
+
+        held = ", ".join(f"{field} ({values} values)" for field, values in named.items())
+        told = f"{read[0].place} is taken as one teacher's; if a field of its records names several, --field teacher=NAME says so"
+        say(f"note: {told}: they have {held}", stderr=True)
+    return read
 
 
 def scored(

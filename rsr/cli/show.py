@@ -10,6 +10,7 @@ from rsr.cli.terminal import coloured, console, grid, name_cell, say
 from rsr.errors import printable
 from rsr.metrics import METRICS
 from rsr.selection import conclusions
+from rsr.selection.verdicts import share_right
 from rsr.stats.rounding import length, number, percent, share, with_interval
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def show_ranking(ranking: "Ranking", verdicts: "Mapping[str, Verdicts]") -> None
         cells = [value, best, beats, length(place.length), repetition]
         if verdicts:
             counted = verdicts[place.dataset]
-            cells += [conclusions.share_right(counted), f"{counted.unknown:,}"]
+            cells += [share_right(counted), f"{counted.unknown:,}"]
         table.add_row(str(i + 1), name_cell(place.dataset), *cells)
     console().print(table)
     if len(ranking.places) < 2:

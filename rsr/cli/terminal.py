@@ -1,7 +1,7 @@
 """Scores on a terminal."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -13,6 +13,7 @@ from rsr.data.trajectories import dataset_name
 from rsr.errors import printable
 from rsr.metrics import Metric, select
 from rsr.metrics.score_tables import DATASET, Scores
+from rsr.selection.verdicts import Verdicts, share_right
 from rsr.stats.rounding import length, number, share, with_interval
 from rsr.views.heatmap import Token, shade
 
@@ -50,17 +51,18 @@ def say(*lines: str, stderr: bool = False) -> None:
         out.print(printable(line), markup=False, soft_wrap=True)
 
 
-def show_scores(scores: Scores, names: Sequence[str] = ()) -> None:
+def show_scores(scores: Scores, names: Sequence[str] = (), verdicts: Mapping[str, Verdicts] = {}) -> None:
     """Print RSR and what goes with it where the tables hold it, then the other metrics, a line a dataset; what was counted, and where
     the tables are.
 
     Args:
         names: of metrics or groups that were asked for; a token metric of no group is shown where it is among them.
+        verdicts: on the answers of each dataset, where they were looked at.
     """
     facts = scores.artefact.facts
     with_rsr = "rsr" in scores.datasets["metric"]
     if with_rsr:
-        _show_rsr(scores)
+        _show_rsr(scores, verdicts)
     shown = {"rsr", *BESIDE} if with_rsr else set()
     held = [m for m in select(["all"]) if m.name in scores.datasets["metric"] and m.name not in shown]
     if others := [m for m in held if m.needs != "tokens" or m.name in names]:
@@ -70,7 +72,7 @@ def show_scores(scores: Scores, names: Sequence[str] = ()) -> None:
     say(f"Written to {scores.artefact.path}")
 
 
-def _show_rsr(scores: Scores) -> None:
+def _show_rsr(scores: Scores, verdicts: Mapping[str, Verdicts]) -> None:
     out = console()
     facts = scores.artefact.facts
     out.print(
@@ -79,7 +81,8 @@ def _show_rsr(scores: Scores) -> None:
         style="bold",
     )
     beside = [metric for metric in BESIDE if metric in scores.datasets["metric"]]
-    table = grid("teacher", "n", "RSR [95 %]", *(BESIDE[metric][0] for metric in beside))
+    of_answers = ("right", "unknown") if verdicts else ()
+    table = grid("teacher", "n", "RSR [95 %]", *(BESIDE[metric][0] for metric in beside), *of_answers)
     shown = scores.datasets.filter(pl.col("preset") == "").with_columns(name=DATASET)
     by_rsr = shown.filter(metric="rsr").sort("value", nulls_last=True)
     for name in by_rsr["name"]:
@@ -89,9 +92,19 @@ def _show_rsr(scores: Scores) -> None:
             str(cells["rsr"]["n"]),
             with_interval(*(cells["rsr"][end] for end in ("value", "low", "high"))),
             *(_value(cells[metric]["value"], BESIDE[metric][1]) for metric in beside),
+            *((share_right(verdicts[name]), f"{verdicts[name].unknown:,}") if verdicts else ()),
         )
     out.print(table)
-    say(*counted(scores), *_different_problems(scores.trajectories))
+    say(*counted(scores), *_different_problems(scores.trajectories), *_unknown(verdicts))
+
+
+def _unknown(verdicts: Mapping[str, Verdicts]) -> list[str]:
+    """Why verdicts are unknown, and what may be done."""
+    if not any(own.unknown for own in verdicts.values()):
+        return []
+    return [
+        "unknown: no right answer is given, or none is found where responses usually say theirs (--answer, --judge)"
+    ]
 
 
 def _others(datasets: pl.DataFrame, metrics: Sequence[Metric]) -> Table:

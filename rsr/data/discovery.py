@@ -21,6 +21,7 @@ from rsr.errors import InputError, check_text
 # {"messages": ...} or a datasets.Dataset; one chat as a list of messages; or any of these by name of teacher.
 Data = str | Path | Iterable[Any] | Mapping[str, Any]
 STDIN = "-"
+LOOKED_AT, NAME = 1000, 100  # records at most, and characters of a name, to tell which field may name teachers
 OBJECTS = "data"  # name of a dataset that was passed in without one
 
 
@@ -212,6 +213,20 @@ def field_of(source: Source, trajectory: Trajectory, name: str) -> str:
             f"{source.place}, trajectory {trajectory.id}: its record has no {name!r} to group by; it has {there}"
         )
     return str(record[name])
+
+
+def perhaps_of_teachers(source: Source) -> dict[str, int]:
+    """Fields that might name the teachers of a dataset's records, with the number of their values: all records hold a short text there,
+    and each text stands in several.
+    """
+    answers = source.dataset.trajectories
+    rows = [source.records[t.row] for t in answers[:: 1 + len(answers) // LOOKED_AT]]  # files may be sorted by teacher
+    found = {}
+    for field in rows[0].keys() - {*trajectories.FIELDS} if rows else ():
+        values = {value if isinstance(value := row.get(field), str) else "" for row in rows}
+        if 2 <= len(values) <= len(rows) / 2 and all(0 < len(value) <= NAME for value in values):
+            found[field] = len(values)
+    return dict(sorted(found.items()))
 
 
 def _sampled(source: Source, sample: int | None) -> Source:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rsr.metrics import METRICS
 from rsr.selection.groups import GroupedRanking
 from rsr.selection.ranking import FIRM, Place, Ranking
-from rsr.selection.verdicts import Verdicts
+from rsr.selection.verdicts import Verdicts, share_right
 from rsr.stats.rounding import length
 
 MOST = 10_000  # further problems that anyone would add to settle an order; the paper has 5,000 a teacher
@@ -73,11 +73,6 @@ def _shortest(places: Sequence[Place]) -> list[str]:
         return []
     shortest, name = min(lengths)
     return [f"Shortest responses: {name} ({length(shortest)} tokens on average)"]
-
-
-def share_right(verdicts: Verdicts) -> str:
-    """Right answers of those with a verdict."""
-    return f"{verdicts.right:,} of {verdicts.known:,}"
 
 
 def rightness(verdicts: Mapping[str, Verdicts]) -> str:

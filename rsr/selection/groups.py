@@ -44,6 +44,18 @@ class GroupedRanking:
     groups: tuple[Group, ...]
 
 
+def with_field(sources: Sequence[Source], field: str) -> list[Source]:
+    """The same sources, if the first record of each has the field: a misspelt one is refused before anything is scored.
+
+    Raises:
+        InputError: one lacks it.
+    """
+    for source in sources:
+        for trajectory in source.dataset.trajectories[:1]:
+            field_of(source, trajectory, field)
+    return list(sources)
+
+
 def rank_by(
     trajectories: pl.DataFrame,
     sources: Sequence[Source],

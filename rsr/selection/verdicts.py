@@ -31,6 +31,11 @@ def count(correct: Iterable[bool | None]) -> Verdicts:
     return Verdicts(verdicts.count(True), verdicts.count(False), verdicts.count(None))
 
 
+def share_right(verdicts: Verdicts) -> str:
+    """Right answers of those with a verdict."""
+    return f"{verdicts.right:,} of {verdicts.known:,}"
+
+
 def by_dataset(
     sources: Sequence[Source],
     by: By = "dataset",

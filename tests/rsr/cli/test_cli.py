@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -51,7 +52,7 @@ def test_help_imports_nothing_heavy(tmp_path):
 
 
 def test_the_experiment_and_the_command_find_each_others_artefacts(tmp_path, model):
-    data = teachers(tmp_path / "data")
+    data = teachers(tmp_path / "data", make=without_answer)  # which the command alone counts right ones of
     script = [sys.executable, str(ROOT / "experiments" / "score.py"), f"student={model}", f"teachers={data}"]
     experiment = subprocess.run([*script, "paths.outputs=out"], cwd=tmp_path, capture_output=True, text=True)
     assert experiment.returncode == 0, experiment.stderr
@@ -60,6 +61,52 @@ def test_the_experiment_and_the_command_find_each_others_artefacts(tmp_path, mod
     assert command.stdout == experiment.stdout
     assert "scoring" not in command.stderr
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")} == made
+
+
+def without_answer(i, reply, *, answer, **fields):
+    return chat(i, reply, **fields)
+
+
+def test_scores_stand_beside_right_answers(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    data = teachers(tmp_path / "data")
+    write(tmp_path / "data" / "silent.jsonl", [chat(i, f"It is {i}2.", id=f"p{i}", answer="42") for i in range(6)])
+    shown = within(capfd, "score", data, "--student", model)
+    rows = {line.split()[0]: line.split() for line in shown.splitlines()}
+    assert {name: rows[name][-4:] for name in ("terse/gen1", "wordy/gen1", "silent")} == {
+        "terse/gen1": ["3", "of", "6", "0"],
+        "wordy/gen1": ["6", "of", "6", "0"],
+        "silent": ["0", "of", "0", "6"],
+    }
+    assert "unknown: no right answer is given, or none is found" in shown
+    told = json.loads(within(capfd, "score", data, "--student", model, "--answer", "last number", "--json"))
+    assert told["verdicts"]["silent"] == {"right": 1, "wrong": 5, "unknown": 0}
+    shutil.rmtree(data)
+    shown = within(capfd, "score", teachers(data, make=without_answer), "--student", model)
+    assert " right " not in shown and "unknown" not in shown
+
+
+def test_a_file_that_may_be_of_several_teachers_is_said_to_be(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        chat(i, f"{i}{i}", model=("big", "small")[i % 2], source=f"page {i}", level=i % 2, about="a " * 99)
+        for i in range(6)
+    ]
+    write(tmp_path / "all.jsonl", rows)
+    command = ["score", "all.jsonl", "--student", str(model), "--dtype", "float32"]
+    assert rsr.cli.run(command) == 0
+    said = "all.jsonl is taken as one teacher's; if a field of its records names several, --field teacher=NAME says so: they have "
+    assert f"note: {said}model (2 values)\n" in capfd.readouterr().err
+    assert rsr.cli.run([*command, "--field", "teacher=model"]) == 0
+    assert "is taken as" not in capfd.readouterr().err
+
+
+def test_a_field_that_no_record_has_is_refused_before_anything_is_scored(tmp_path, model, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "data" / "a.jsonl", [chat(i, f"{i}{i}", source="x") for i in range(3)])
+    assert rsr.cli.run(["rank", "data", "--student", str(model), "--by", "sorce"]) == 1
+    assert "its record has no 'sorce' to group by; it has source, messages" in capfd.readouterr().err
+    assert not list((tmp_path / "outputs").glob("tokens/*"))
 
 
 def within(capfd, *arguments):

@@ -69,7 +69,11 @@ def test_what_is_sent(server, tmp_path):
     assert "<reference>\n2.0\n</reference>" in sent and "<response>\nIt makes two.\n</response>" in sent
     assert "<<right>> What is 1 + 1?" in sent
     assert not [word for word in ("Hm", "Thank you", "Be brief") if word in sent]  # what is no answer has no say
-    assert body["response_format"]["json_schema"]["schema"]["properties"]["verdict"]["enum"] == ["right", "wrong", "none"]
+    assert body["response_format"]["json_schema"]["schema"]["properties"]["verdict"]["enum"] == [
+        "right",
+        "wrong",
+        "none",
+    ]
     assert server.keys == {f"Bearer {KEY}"}
 
 
