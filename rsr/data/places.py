@@ -4,6 +4,8 @@ A folder of datasets is laid out teacher/generation.json, or holds one file per 
 A dataset may be several files: shards, a folder of datasets.save_to_disk, or the trials of a job of Harbor (`rsr.data.files`).
 """
 
+from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 from rsr.data.files import SUFFIXES, is_whole, name_of, refuse_splits, suffix_of, whole
@@ -34,6 +36,14 @@ def local(source: str | Path) -> Path:
     return Path(source)
 
 
+def _where_else(path: Path) -> str:
+    """What may have been meant by a path where nothing is."""
+    with suppress(OSError):
+        if near := get_close_matches(path.name, [beside.name for beside in path.parent.iterdir()], n=1):
+            return f"did you mean {path.parent / near[0]}?"
+    return "give a path that is there, or hub:OWNER/NAME for a data set of the hub"
+
+
 def find(source: str | Path) -> list[tuple[str, str, Path]]:
     """The datasets of a source (see `local`): teacher, generation, path. A folder `RELEASED` beside those of teachers is none.
 
@@ -46,7 +56,7 @@ def find(source: str | Path) -> list[tuple[str, str, Path]]:
             raise InputError(f"{path}: trajectories are read from {', '.join(SUFFIXES)} files")
         return [(name_of(path), "", path)]
     if not path.is_dir():
-        raise InputError(f"{path}: no such file or folder")
+        raise InputError(f"{path}: no such file or folder: {_where_else(path)}")
     if is_whole(path):
         return [(path.resolve().name, "", path)]
     wholes, _ = _layout(path)

@@ -135,7 +135,7 @@ CASES = [
     ([*SCORE, "data", "--template", "qwen"], 1, "no chat template 'qwen'"),
     ([*SCORE, "data", "--template-variable", "date"], 2, "'date' is not NAME=VALUE"),
     # files
-    ([*SCORE, "nowhere"], 1, "nowhere: no such file or folder"),
+    ([*SCORE, "nowhere"], 1, "nowhere: no such file or folder: give a path that is there, or hub:OWNER/NAME"),
     ([*SCORE, "bare"], 1, "bare: holds no .json, .jsonl, .parquet, .arrow"),
     ([*SCORE, "text.txt"], 1, "text.txt: trajectories are read from"),
     ([*SCORE, "twins"], 1, "are the same teacher and generation"),

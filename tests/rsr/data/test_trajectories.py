@@ -268,8 +268,11 @@ def test_two_files_of_one_teacher_and_generation_are_refused(tmp_path):
 
 
 def test_missing_places_are_refused(tmp_path):
-    with pytest.raises(InputError, match="no such file or folder"):
+    with pytest.raises(InputError, match="no such file or folder: give a path that is there, or hub:OWNER/NAME"):
         find(tmp_path / "nowhere")
+    (tmp_path / "traces").mkdir()
+    with pytest.raises(InputError, match=r"traecs: no such file or folder: did you mean .*/traces\?"):
+        find(tmp_path / "traecs")
     with pytest.raises(InputError, match="holds no"):
         find(tmp_path)
 

@@ -272,6 +272,10 @@ def test_unknown_names_are_refused():
         by_name("rrs")
     with pytest.raises(InputError, match=r"did you mean .*'avg_surprisal'"):
         by_name("surprisal")
+    with pytest.raises(
+        InputError, match=r"those of one forward pass are rsr, .*avg_rank.*; docs/baselines\.md has the others$"
+    ):
+        by_name("nonsense")
     with pytest.raises(InputError, match=r"rsr has no preset 'r_max=7'"):
         METRICS["rsr"](tokens_of([[(1, 1.0, 0)]]), "r_max=7")
     with pytest.raises(InputError, match="not computed from token statistics"):

@@ -1,6 +1,7 @@
 """The order of datasets and how sure it is."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -93,6 +94,17 @@ def test_the_estimate_of_what_settles_the_order_shrinks_with_problems():
     # With so many problems in all the interval of the difference would just exclude 0: sd of a difference is .2 root 2.
     expected = (1.96 * 0.2 * np.sqrt(2) / (b.value - a.value)) ** 2
     assert few.problems + few.to_settle == pytest.approx(expected, rel=0.3)
+
+
+def test_a_difference_that_nobody_would_settle_is_said_to_be_none():
+    told = {
+        settling: conclusions.reasons(
+            replace(rank(table(np.random.default_rng(3), {"a": 0.0, "b": 0.03})), to_settle=settling)
+        )[0]
+        for settling in (conclusions.MOST, conclusions.MOST + 1)
+    }
+    assert "about 10,000 more problems" in told[conclusions.MOST]
+    assert "as good as equal: more than 10,000 further problems" in told[conclusions.MOST + 1]
 
 
 def test_problems_without_a_value_everywhere_are_left_out_and_counted():
