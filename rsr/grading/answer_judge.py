@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rsr.data.trajectories import Trajectory
+from rsr.errors import InputError
 from rsr.grading.endpoint import Endpoint, JudgeSettings, NoAnswer, Prompt, cut, first_object
 from rsr.grading.grader import after_thinking
 from rsr.store import locks
@@ -20,6 +21,7 @@ from rsr.store.journal import Journal
 STAGE = "verdicts"  # its folder among the outputs
 TEMPLATE = Path(__file__).with_name("answer_judge.jinja")  # of `problem`, `reference` and `response`
 VERDICTS = {"right": True, "wrong": False, "none": None}
+PATIENCE = 10  # questions that may fail from the first on before no more are asked
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"answer": {"type": "string"}, "verdict": {"type": "string", "enum": list(VERDICTS)}},
@@ -61,7 +63,7 @@ class AnswerJudge:
         """Whether the final answer of each is its reference; None where it gives none, or where there is no verdict this time.
 
         Raises:
-            InputError: the endpoint refuses, or what it says cannot be kept.
+            InputError: the endpoint refuses or answers nothing, or what it says cannot be kept.
         """
         prompts = [self._prompt(t) for t in trajectories]
         keys = [None if prompt is None else hashlib.sha256(prompt.encode()).hexdigest() for prompt in prompts]
@@ -78,11 +80,15 @@ class AnswerJudge:
         journal = Journal(self.file)
         known = {record["question"]: VERDICTS[record["verdict"]] for record in journal.records()}
         missing = [key for key in questions if key not in known]
-        self.asked, self.failed = len(missing), []
+        self.asked, self.failed, answered = len(missing), [], False
         for i, (key, verdict) in enumerate(self._ask(missing, questions), 1):
             if verdict is not None:
                 journal.append({"question": key, "verdict": verdict})
-                known[key] = VERDICTS[verdict]
+                known[key], answered = VERDICTS[verdict], True
+            elif i >= PATIENCE and not answered:
+                raise InputError(
+                    f"{self.settings.endpoint}: the judge answered none of the first {PATIENCE} questions, the last: {self.failed[-1]}"
+                )
             self.told(i, len(missing))
         return known
 

@@ -91,7 +91,7 @@ def _of_answers(candidates: pl.DataFrame, known: Mapping[tuple[str, str, str], t
         lines.append(
             f"no answer is found, or none that can be judged, in {_by_teacher(without, judged)}: they count as unknown, behind answers "
             'known to be right; --answer "last number" (answers=["last number"] in Python) takes the last number instead, which is a '
-            "guess; a pattern of your own looks elsewhere"
+            "guess; a pattern of your own looks elsewhere, and --judge (judge=...) asks a model"
         )
     return lines
 

@@ -122,6 +122,18 @@ def test_a_refusal_stops_and_loses_nothing(server, tmp_path):
     assert again(asked) == [True] * 4 and again.asked == 1
 
 
+def test_an_endpoint_that_answers_nothing_is_not_asked_for_ever(server, tmp_path):
+    asked = trajectories(*(chat("down", f"Two, {i} times.") for i in range(100)))
+    with pytest.raises(
+        InputError, match=r"v1: the judge answered none of the first 10 questions, the last: the endpoint"
+    ):
+        judge(server, tmp_path, attempts=1, concurrency=2)(asked)
+    assert server.calls["down"] < 20
+    # One answer among the first, and all are asked.
+    some = judge(server, tmp_path, attempts=1, concurrency=1)
+    assert some(trajectories(chat("right", "Two.")) + asked) == [True] + [None] * 100 and len(some.failed) == 100
+
+
 def test_a_torn_record_is_asked_again(server, tmp_path):
     first = trajectories(chat("right", "Two."), chat("wrong", "Three."))
     one = judge(server, tmp_path, concurrency=1)
