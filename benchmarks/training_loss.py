@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from rich.progress import track
@@ -32,7 +33,7 @@ def measured(way: str, tokens: int, vocabulary: int) -> dict[str, float | str]:
     from trl.trainer.utils import add_fused_lm_head
 
     torch.manual_seed(0)
-    shape = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2)
+    shape: dict[str, Any] = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2)
     model = LlamaForCausalLM(
         LlamaConfig(vocab_size=vocabulary, max_position_embeddings=tokens, tie_word_embeddings=True, **shape)
     )
