@@ -39,7 +39,7 @@ def local(source: str | Path) -> Path:
 def _where_else(path: Path) -> str:
     """What may have been meant by a path where nothing is."""
     with suppress(OSError):
-        if near := get_close_matches(path.name, [beside.name for beside in path.parent.iterdir()], n=1):
+        if near := get_close_matches(path.name, [beside.name for beside in path.parent.iterdir()], n=1, cutoff=0.8):
             return f"did you mean {path.parent / near[0]}?"
     return "give a path that is there, or hub:OWNER/NAME for a data set of the hub"
 
