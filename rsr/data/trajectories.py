@@ -319,7 +319,10 @@ class _Reader:
         try:
             trajectory = self._trajectory(row, record)
             if trajectory.id in self._ids:
-                raise InputError(f"a second record with the id {trajectory.id!r}: make ids unique or leave them out")
+                raise InputError(
+                    f"a second record with the id {trajectory.id!r}: make ids unique or leave them out, or name the field that tells "
+                    "teachers apart (--field teacher=NAME)"
+                )
         except InputError as error:
             if self._on_error == "error":
                 raise InputError(f"{where}: {error}") from error

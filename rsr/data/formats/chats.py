@@ -36,6 +36,9 @@ FORMATS: dict[Shape, Format] = {  # the first that fits
     "prompt": Format(("prompt", "completion"), answers.prompt_and_completion, turns.REASONING),
     "problem": Format(("problem", "solution"), answers.problem_and_solution, turns.REASONING),
 }
+# Usual names of a question and its answer, to say how they may be read.
+ASKED = ("problem", "question", "prompt", "query", "instruction", "input")
+SAID = ("solution", "response", "completion", "output", "generation", "model_answer")
 SYSTEM, TOOLS = ("system", "system_prompt"), ("tools", "functions")
 # What a student would have to see or be trained on otherwise, and does not.
 NOT_READ = turns.NOT_READ | {"chat_template_kwargs", "history"}
@@ -69,6 +72,14 @@ class Chat:
     unread: Counter[str]
 
 
+def _fields_for(record: Mapping[str, Any]) -> str:
+    """How the fields of a record that is not known may be named."""
+    asked, said = (next((name for name in names if name in record), None) for names in (ASKED, SAID))
+    if asked and said:
+        return f"--field problem={asked} --field solution={said} reads these"
+    return "--field messages=NAME names a field"
+
+
 def shape(record: Mapping[str, Any]) -> Shape:
     """The format of a record.
 
@@ -80,9 +91,7 @@ def shape(record: Mapping[str, Any]) -> Shape:
         fitting.remove("steps")
     if not fitting:
         known = ", ".join(" with ".join(map(repr, form.needs)) for form in FORMATS.values())
-        raise InputError(
-            f"no {known}; it has {', '.join(map(str, record)) or 'nothing'} (--field messages=NAME names a field)"
-        )
+        raise InputError(f"no {known}; it has {', '.join(map(str, record)) or 'nothing'} ({_fields_for(record)})")
     chats = [name for name in fitting if name in ("messages", "conversations", "steps") and is_held(record[name])]
     if len(chats) > 1:
         raise InputError(f"the record holds {' and '.join(map(repr, chats))}: remove the one that is not meant")

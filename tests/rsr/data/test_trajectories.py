@@ -144,6 +144,7 @@ def test_skipping_a_record_shifts_no_key():
         ("text", "a record is an object with 'messages', not text"),
         ({}, "no 'messages', 'conversations', 'steps', 'instruction' with 'output', 'prompt' with 'completion'"),
         ({"chat": []}, "; it has chat (--field messages=NAME names a field)"),
+        ({"question": "?", "response": "!"}, "(--field problem=question --field solution=response reads these)"),
         ({"messages": CHAT, "conversations": CHAT}, "holds 'messages' and 'conversations': remove the one"),
         ({"messages": []}, "'messages' is empty"),
         ({"messages": 3}, "'messages' is a list, not a int"),
