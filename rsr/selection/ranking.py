@@ -159,15 +159,11 @@ def rank(
     sign = -1 if by_name(metric).direction == "lower" else 1
     names, values, sums = _ordered(rows, shared, sign)
     compared = rows.filter(pl.col("problem").is_in(shared), pl.col("value").is_not_null())
-    pairs = [(trait, other) for trait in TRAITS for other in names[1:] if compared[trait].null_count() == 0]
     best, wins = _best_and_wins(sums, sign, resamples, seed)
     without_each = [jackknife.ratios_without_each(s) for s in sums]
     settled_after = [
         _settled_after(values[0] - value, without_each[0] - without)
         for value, without in zip(values, without_each, strict=True)
-    ]
-    adjusted = [
-        (trait, adjusted_difference(other, *_differences(compared, names[0], other, trait))) for trait, other in pairs
     ]
     traits = rows.filter(pl.col("problem").is_in(shared)).group_by("dataset").agg(pl.col(*TRAITS).mean())
     length, repetition = (dict(traits.select("dataset", trait).iter_rows()) for trait in TRAITS)
@@ -194,9 +190,16 @@ def rank(
         left_out=total - len(shared),
         to_settle=None if second is None else max(0, second - len(shared)),
         choices={name: chosen for name in BASELINES if (chosen := _choice(trajectories, METRICS[name], shared))},
-        lengths=tuple(difference for trait, difference in adjusted if trait == "tokens"),
-        repetitions=tuple(difference for trait, difference in adjusted if trait == "repetition"),
+        lengths=_adjusted(compared, names, "tokens"),
+        repetitions=_adjusted(compared, names, "repetition"),
     )
+
+
+def _adjusted(rows: pl.DataFrame, names: Sequence[str], trait: str) -> tuple[AdjustedDifference, ...]:
+    """The lead of the first dataset over each other at an equal trait; nothing where the trait is not known of all rows."""
+    if rows[trait].null_count():
+        return ()
+    return tuple(adjusted_difference(other, *_differences(rows, names[0], other, trait)) for other in names[1:])
 
 
 def _with_repetition(rows: pl.DataFrame, trajectories: pl.DataFrame) -> pl.DataFrame:
