@@ -100,7 +100,7 @@ def _say_judged(judge: "AnswerJudge") -> None:
 
     right, wrong, unknown = (judge.verdicts.count(verdict) for verdict in (True, False, None))
     lines = [
-        f"the judge on {len(judge.verdicts):,} answers that were not found: {right:,} right, {wrong:,} wrong, {unknown:,} unknown; "
+        f"the judge on {len(judge.verdicts):,} answers that were not found: {right:,} right, {wrong:,} wrong, {unknown:,} without a final answer or a verdict; "
         f"{judge.asked:,} asked now, kept in {judge.file}"
     ]
     if judge.failed:

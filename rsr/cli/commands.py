@@ -91,9 +91,10 @@ def score(
     verdicts = _verdicts(read, "dataset", answers, outputs) if _say_what_is_right(read) else {}
     if as_json:
         from rsr.cli.output import print_json
-        from rsr.cli.terminal import counted, say
+        from rsr.cli.terminal import say
+        from rsr.metrics.score_tables import caveats
 
-        say(*counted(scores), stderr=True)
+        say(*caveats(scores), stderr=True)
         print_json({"folder": scores.artefact.path, "datasets": scores.datasets, "verdicts": verdicts})
     else:
         from rsr.cli.terminal import show_scores
@@ -306,7 +307,8 @@ def scored(
     read = keep(read_first(student, data, sample, on_error, fields))
     from rsr.api import label_of, score_sources, scorer_of
     from rsr.cli.progress import TokenProgress
-    from rsr.cli.terminal import counted, say
+    from rsr.cli.terminal import say
+    from rsr.metrics.score_tables import caveats
     from rsr.stats.rounding import share
     from rsr.tokens.late_scorer import LateScorer
 
@@ -336,7 +338,7 @@ def scored(
             stderr=True,
         )
     if not asked:
-        say(*counted(scores), stderr=True)
+        say(*caveats(scores), stderr=True)
     return scores, read
 
 

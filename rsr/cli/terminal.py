@@ -12,7 +12,7 @@ from rich.text import Text
 from rsr.data.trajectories import dataset_name
 from rsr.errors import printable
 from rsr.metrics import Metric, select
-from rsr.metrics.score_tables import DATASET, Scores
+from rsr.metrics.score_tables import DATASET, Scores, caveats
 from rsr.selection.verdicts import Verdicts, share_right
 from rsr.stats.rounding import length, number, share, with_interval
 from rsr.views.heatmap import Token, shade
@@ -95,7 +95,7 @@ def _show_rsr(scores: Scores, verdicts: Mapping[str, Verdicts]) -> None:
             *((share_right(verdicts[name]), f"{verdicts[name].unknown:,}") if verdicts else ()),
         )
     out.print(table)
-    say(*counted(scores), *_different_problems(scores.trajectories), *_unknown(verdicts))
+    say(*caveats(scores), *_different_problems(scores.trajectories), *_unknown(verdicts))
 
 
 def _unknown(verdicts: Mapping[str, Verdicts]) -> list[str]:
@@ -141,22 +141,6 @@ def _different_problems(trajectories: pl.DataFrame) -> list[str]:
     if shared == every:
         return []
     return [f"the datasets hold different problems, {shared} of {every} are in all: their scores compare only in part"]
-
-
-def counted(scores: Scores) -> list[str]:
-    """Whatever was dropped, cut or not read, per dataset, and notes on the student."""
-    lines, facts = [], scores.artefact.facts["datasets"]
-    names = {
-        "truncated": "truncated",
-        "without_response_tokens": "without response tokens",
-        "left_out": "could not be rendered verbatim and left out",
-        "malformed": "malformed and left out",
-    }
-    for dataset in facts:
-        counts = [f"{dataset['counts'][key]} {text}" for key, text in names.items() if dataset["counts"][key]]
-        if counts:
-            lines.append(f"{dataset_name(dataset['teacher'], dataset['generation'])}: {', '.join(counts)}")
-    return lines + sorted({note for dataset in facts for note in dataset["notes"]})
 
 
 def coloured(tokens: Sequence[Token]) -> Text:

@@ -101,10 +101,12 @@ class Endpoint:
     """Asks a judge.
 
     Raises:
-        InputError: the client is not installed.
+        InputError: the client is not installed, or the endpoint is no URL.
     """
 
     def __init__(self, settings: JudgeSettings) -> None:
+        if not settings.endpoint.startswith(("http://", "https://")):
+            raise InputError(f"{settings.endpoint}: no URL of a judge: give one such as http://localhost:8000/v1")
         if find_spec("openai") is None:
             raise InputError("the judge needs the extra `judge`: pip install 'rsr[judge]'")
         from openai import OpenAI

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from rsr.data.trajectories import Dataset, OnError
+from rsr.data.trajectories import Dataset, OnError, dataset_name
 from rsr.errors import InputError
 from rsr.metrics.aggregate import DATASET_SCHEMA, SCHEMA, dataset_scores, token_metrics, trajectory_scores
 from rsr.metrics.base import MEND, Metric, by_name
@@ -232,3 +232,20 @@ def _with_tokens(rows: pl.DataFrame, trajectories: pl.DataFrame) -> pl.DataFrame
     known = trajectories.filter(pl.col("tokens").is_not_null()).unique(names).select(*names, known="tokens")
     joined = rows.join(known, on=names, how="left", maintain_order="left")
     return joined.with_columns(tokens=pl.coalesce("tokens", "known")).drop("known")
+
+
+def caveats(scores: Scores) -> list[str]:
+    """Whatever was dropped, cut or not read, per dataset, and notes on the student."""
+    facts = scores.artefact.facts
+    names = {
+        "truncated": f"truncated at {facts['scoring']['max_length']:,} tokens (--max-length)",
+        "without_response_tokens": "without response tokens",
+        "left_out": "could not be rendered verbatim and left out",
+        "malformed": "malformed and left out",
+    }
+    lines = []
+    for dataset in facts["datasets"]:
+        counts = [f"{dataset['counts'][key]} {text}" for key, text in names.items() if dataset["counts"][key]]
+        if counts:
+            lines.append(f"{dataset_name(dataset['teacher'], dataset['generation'])}: {', '.join(counts)}")
+    return lines + sorted({note for dataset in facts["datasets"] for note in dataset["notes"]})

@@ -63,7 +63,7 @@ def _most_right(places: Sequence[Place], verdicts: Mapping[str, Verdicts]) -> li
         if any(counts.unknown for counts in own.values())
         else ""
     )
-    return [f"Most right answers: {named}{unknown}"]
+    return [f"Most right answers among these: {named}{unknown}"]
 
 
 def _shortest(places: Sequence[Place]) -> list[str]:
@@ -72,7 +72,7 @@ def _shortest(places: Sequence[Place]) -> list[str]:
     if len(lengths) < len(places):
         return []
     shortest, name = min(lengths)
-    return [f"Shortest responses: {name} ({length(shortest)} tokens on average)"]
+    return [f"Shortest responses among these: {name} ({length(shortest)} tokens on average)"]
 
 
 def rightness(verdicts: Mapping[str, Verdicts]) -> str:
@@ -106,7 +106,7 @@ def _settled(ranking: Ranking) -> str:
 def _choices(ranking: Ranking) -> list[str]:
     own = ranking.places[0].dataset
     parts = [
-        f"{METRICS[name].title.lower()} {'the same' if chosen == own else chosen}"
+        f"{METRICS[name].title.lower()} {chosen}{' as well' if chosen == own else ''}"
         for name, chosen in ranking.choices.items()
     ]
     return [f"others would choose: {', '.join(parts)}"] if parts else []

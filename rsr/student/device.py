@@ -106,7 +106,10 @@ def tell_of_dtype(asked: Dtype, taken: WeightsDtype, device: "torch.device") -> 
     if asked == "auto":
         reason = "computes" if hardware else "does not compute"
         LOG.warning(
-            "dtype %s: this %s %s bfloat16 in hardware (another is chosen by dtype=...)", taken, device.type, reason
+            "dtype %s: this %s %s bfloat16 in hardware (--dtype, or dtype=..., chooses another)",
+            taken,
+            device.type,
+            reason,
         )
     elif taken == "bfloat16" and not hardware and (times := _times_slower(taken, device)) > SLOW:
         LOG.warning(

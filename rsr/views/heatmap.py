@@ -1,6 +1,6 @@
 """Trajectories as coloured tokens: each with its rank, surprisal and clipped token RSR (the form of Table 12)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from rsr.views.html import render
 
 # Fills from pale to dark orange in equal steps, readable under black text, told apart without colour by lightness.
 SHADES = ("#ffffff", "#fff1e0", "#fddcb5", "#fbbf82", "#f59d4f", "#e67a1f")
+PART, UNREADABLE, BYTES = "\N{DOTTED CIRCLE}", "\N{REPLACEMENT CHARACTER}", 4  # at most, of a character in UTF-8
 EDGES = (1.5, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -21,7 +22,7 @@ class Token:
     """One response token.
 
     Attributes:
-        text: what it spells; a token of part of a character spells the replacement character.
+        text: what it spells; of tokens that are parts of a character the last spells it, and those before it `PART`.
         ratio: min(r, r_max) / s, infinite where the surprisal is 0 in float32.
     """
 
@@ -46,21 +47,35 @@ def tokens_of(
 ) -> list[Token]:
     """The response tokens of one chat, with the statistics of trajectory `index`."""
     part = slice(tokens.offsets[index], tokens.offsets[index + 1])
-    rows = zip(chat.positions(), tokens.rank[part], tokens.surprisal[part], strict=True)
+    rows = zip(_spellings(renderer, chat), tokens.rank[part], tokens.surprisal[part], strict=True)
     return [
         Token(
-            text=_spelling(renderer, chat, position),
+            text=text,
             rank=int(rank),
             surprisal=float(surprisal),
             ratio=min(int(rank), r_max) / float(surprisal) if surprisal > 0 else float("inf"),
         )
-        for position, rank, surprisal in rows
+        for text, rank, surprisal in rows
     ]
 
 
-def _spelling(renderer: ChatRenderer, chat: RenderedChat, position: int) -> str:
-    """What a token adds to the text: decoded alone it would lose the space before it where the tokenizer keeps that apart."""
-    ids = list(chat.ids[position - 1 : position + 1])
+def _spellings(renderer: ChatRenderer, chat: RenderedChat) -> Iterator[str]:
+    """What each response token adds to the text; the last of a character's parts spells it."""
+    begun = last = -2  # positions: where the parts of a character began, and of the token before
+    for position in chat.positions():
+        if begun < 0 or position > last + 1:
+            begun = position
+        text, last = _spelling(renderer, chat, begun, position), position
+        if text.endswith(UNREADABLE) and position - begun + 1 < BYTES:
+            yield PART
+        else:
+            yield text
+            begun = -2
+
+
+def _spelling(renderer: ChatRenderer, chat: RenderedChat, first: int, last: int) -> str:
+    """What tokens add to the text: decoded alone they would lose the space before them where the tokenizer keeps that apart."""
+    ids = list(chat.ids[first - 1 : last + 1])
     before, alone, both = (str(renderer.tokenizer.decode(part)) for part in (ids[:1], ids[1:], ids))
     return both.removeprefix(before) if both.startswith(before) else alone
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from rsr.data.discovery import Source
 from rsr.data.trajectories import Trajectory, dataset_name
 from rsr.metrics.aggregate import sums_by_problem, token_metrics
-from rsr.metrics.score_tables import Scores, of_metric
+from rsr.metrics.score_tables import Scores, caveats, of_metric
 from rsr.selection import conclusions, verdicts
 from rsr.selection.ranking import Ranking
 from rsr.selection.training_set import TrainingSet
@@ -74,6 +74,7 @@ def body(material: Material) -> Markup:
         "rightness": _rightness(material),
         "reasons": conclusions.reasons(ranking) if ordered else [],
         "places": _places(material),
+        "caveats": caveats(material.scores),
         "ranges": _ranges(ranking),
         "selected": f"{len(chosen.trajectories)} trajectories, of {covered} of {problems} problems",
         "composition": _composition(chosen),

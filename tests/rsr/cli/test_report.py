@@ -78,6 +78,15 @@ def test_tokens_are_told_apart_in_the_rendering_that_was_scored(tmp_path):
     assert (tmp_path / "report.html").read_text().count("<article>") == 6
 
 
+def test_what_was_cut_is_said(tmp_path):
+    student, data = save(tmp_path / "student"), teachers(tmp_path / "data")
+    arguments = ["report", data, "--student", student, "--outputs", tmp_path / "outputs", "--max-length", 60]
+    assert rsr.cli.run([str(a) for a in [*arguments, "-o", tmp_path / "report.html", "--dtype", "float32"]]) == 0
+    assert re.search(
+        r"<li>\S+/gen1: \d truncated at 60 tokens \(--max-length\)", (tmp_path / "report.html").read_text()
+    )
+
+
 def test_chats_with_images_have_their_place(tmp_path):
     student = save_seeing(tmp_path / "student")
     for teacher in ("a", "b"):

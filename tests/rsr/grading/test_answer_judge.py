@@ -134,6 +134,11 @@ def test_an_endpoint_that_answers_nothing_is_not_asked_for_ever(server, tmp_path
     assert some(trajectories(chat("right", "Two.")) + asked) == [True] + [None] * 100 and len(some.failed) == 100
 
 
+def test_an_endpoint_is_a_url(tmp_path):
+    with pytest.raises(InputError, match="localhost:8000/v1: no URL of a judge: give one such as http://"):
+        AnswerJudge(JudgeSettings("localhost:8000/v1", "judge-32b"), tmp_path)
+
+
 def test_a_torn_record_is_asked_again(server, tmp_path):
     first = trajectories(chat("right", "Two."), chat("wrong", "Three."))
     one = judge(server, tmp_path, concurrency=1)
@@ -157,14 +162,17 @@ def test_the_commands_ask_it_once(server, tmp_path, monkeypatch, capfd):
 
     ranked = said("rank", *options, "--json")
     assert json.loads(ranked.out)["verdicts"]["a"] == {"right": 1, "wrong": 1, "unknown": 1}
-    assert "the judge on 3 answers that were not found: 1 right, 1 wrong, 1 unknown; 3 asked now" in ranked.err
+    assert (
+        "the judge on 3 answers that were not found: 1 right, 1 wrong, 1 without a final answer or a verdict; 3 asked now"
+        in ranked.err
+    )
     assert "1 questions got no verdict, the first: the endpoint answered with status 500" in ranked.err
     server.mended = {"down"}
     selected = said("select", *options, "--teachers", "a", "--correct", "only", "-o", "-")
     assert [json.loads(line)["id"] for line in selected.out.splitlines()] == ["down", "right"]
-    assert "2 right, 1 wrong, 0 unknown; 1 asked now" in selected.err
+    assert "2 right, 1 wrong, 0 without a final answer or a verdict; 1 asked now" in selected.err
     reported = said("report", *options)
-    assert "2 right, 1 wrong, 0 unknown; 0 asked now" in reported.err
+    assert "2 right, 1 wrong, 0 without a final answer or a verdict; 0 asked now" in reported.err
     assert "asked now" not in said("select", *options, "--correct", "ignore", "-o", "other").err
     chosen = rsr.select(
         rsr.score(model, "data", settings=Settings(dtype="float32")),

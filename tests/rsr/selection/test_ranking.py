@@ -214,10 +214,10 @@ def test_among_equals_right_answers_and_length_decide():
     verdicts = {first: Verdicts(30, 10), other: Verdicts(38, 2), "c": Verdicts(40)}
     decision = conclusions.decision(ranking, verdicts)
     assert decision.startswith(f"train on {first}, or on what cannot be told apart from it by this metric: {other}. ")
-    assert f"Most right answers: {other} (38 of 40). Shortest responses: b (" in decision
+    assert f"Most right answers among these: {other} (38 of 40). Shortest responses among these: b (" in decision
     same = conclusions.decision(ranking, {first: Verdicts(30, 0, 10), other: Verdicts(30, 10), "c": Verdicts(40)})
     assert (
-        f"Most right answers: {first} (30 of 30), {other} (30 of 40); more may be, where answers are unknown, which"
+        f"Most right answers among these: {first} (30 of 30), {other} (30 of 40); more may be, where answers are unknown, which"
         in same
     )
     assert "right answers" not in conclusions.decision(ranking, {first: Verdicts(unknown=40), other: Verdicts(0, 40)})

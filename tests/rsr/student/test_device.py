@@ -37,7 +37,7 @@ def test_the_dtype_that_auto_takes_is_said_and_known(monkeypatch, tmp_path, capl
     assert (taken.model.dtype, taken.identity["dtype"]) == (torch.float32, "float32")
     assert taken.identity == student.load(folder, device="cpu", dtype="float32").identity
     assert [r.message for r in caplog.records if r.name == device.__name__] == [
-        "dtype float32: this cpu does not compute bfloat16 in hardware (another is chosen by dtype=...)"
+        "dtype float32: this cpu does not compute bfloat16 in hardware (--dtype, or dtype=..., chooses another)"
     ]
 
 

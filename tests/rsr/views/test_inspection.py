@@ -1,11 +1,14 @@
-"""A trajectory is found in whatever dataset it is."""
+"""A trajectory is found in whatever dataset it is, and its tokens spell what was said."""
 
 import pytest
 
+import rsr
 from rsr.data.messages import Message
 from rsr.data.trajectories import Dataset, Trajectory
 from rsr.errors import InputError
+from rsr.views.heatmap import PART
 from rsr.views.inspection import also_in, find
+from tests.models import save
 
 
 def dataset(name, *ids):
@@ -40,3 +43,16 @@ def test_other_datasets_of_the_same_id_are_named():
 def test_what_is_not_there_is_said(which):
     with pytest.raises(InputError, match=f"no trajectory '{which}': .*a holds 2, b holds 2"):
         find(DATASETS, which)
+
+
+def test_the_parts_of_a_character_spell_it_once(tmp_path):
+    """The tokenizer of the tests knows bytes: whatever is no ASCII has several tokens."""
+    said = "It’s 9 × 2 = 18 \N{GRINNING FACE}, 三 \N{REPLACEMENT CHARACTER}."
+    chat = [{"role": "user", "content": "9 × 2?"}, {"role": "assistant", "content": said}]
+    tokens = rsr.inspect(
+        save(tmp_path / "student"), [{"messages": chat}], settings=rsr.Settings(dtype="float32")
+    ).tokens
+    spelled = "".join(token.text for token in tokens)
+    assert spelled.replace(PART, "").startswith(said)
+    # What is no character of several tokens is told from a part by the token behind it.
+    assert 0 < spelled.count(PART) <= len(said.encode()) - len(said) + 1
