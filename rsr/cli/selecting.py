@@ -39,7 +39,9 @@ _SELECTION = (
     click.option("--teachers", metavar="NAME,...", help="Only answers of these teachers."),
     click.option("--without", metavar="NAME,...", help="No answers of these teachers."),
     click.option("--min-response-tokens", type=int, metavar="N", help="No responses shorter than N tokens."),
-    click.option("--max-response-tokens", type=int, metavar="N", help="No responses longer than N tokens."),
+    click.option(
+        "--max-response-tokens", type=int, metavar="N", help="No responses longer than N tokens, and none that are cut."
+    ),
     click.option(
         "--correct",
         type=click.Choice(["first", "only", "ignore"]),

@@ -55,10 +55,12 @@ def gather(
             known.items(), correct, cluster, strict=True
         )
     ]
-    schema = {name: kind for name, kind in CANDIDATES.items() if name not in ("value", "tokens")}
+    of_scores = ("value", "tokens", "truncated")
+    schema = {name: kind for name, kind in CANDIDATES.items() if name not in of_scores}
     names = ["teacher", "generation", "trajectory"]
+    scored = rows if "truncated" in rows.columns else rows.with_columns(truncated=pl.lit(None, pl.Boolean))
     frame = pl.DataFrame(described, schema=schema).join(
-        rows.select(*names, "value", "tokens"), on=names, how="left", maintain_order="left"
+        scored.select(*names, *of_scores), on=names, how="left", maintain_order="left"
     )
     return frame.select(*CANDIDATES), known
 

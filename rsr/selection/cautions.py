@@ -46,6 +46,11 @@ def _of_candidates(sources: Sequence[Source], candidates: pl.DataFrame, choice: 
     right = candidates.filter("correct")["problem"].n_unique()
     if right < answered:
         lines.append(f"{answered - right} of {answered} problems with an answer have no correct candidate")
+    if cut := int(choice.chosen["truncated"].sum()):
+        lines.append(
+            f"{cut} of {len(choice.chosen)} selected are cut at the maximum length: neither scores nor training see their ends, answers "
+            "included; a higher max_length (--max-length) holds more, and max_response_tokens (--max-response-tokens) leaves cut ones out"
+        )
     if wrong := int((~choice.chosen["correct"]).sum()):
         lines.append(
             f"{wrong} of {len(choice.chosen)} selected are wrong: correct=only (--correct only) leaves them out"

@@ -30,6 +30,7 @@ CANDIDATES = {
     "group": pl.String,  # of a quota
     "value": pl.Float64,  # the score; null where there is none
     "tokens": pl.Int64,
+    "truncated": pl.Boolean,  # cut at the maximum length; null where that is not known
     "correct": pl.Boolean,  # null where it is not known
     "content": pl.String,  # hash of the messages, settles ties
     "cluster": pl.Int64,  # of near-duplicates (`rsr.selection.duplicates`); null where they are not looked for
@@ -37,7 +38,9 @@ CANDIDATES = {
 }
 
 
-NOT_BEST = "not among the best {} of the problem"  # a reason
+# Reasons.
+NOT_BEST = "not among the best {} of the problem"
+CUT = "cut at the maximum length"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Rule:
     """What to choose; applied in the order of the attributes.
 
     Attributes:
-        min_response_tokens, max_response_tokens: leave out responses that are shorter, or longer.
+        min_response_tokens, max_response_tokens: leave out responses that are shorter, or longer or cut.
         correct: put correct candidates first, choose only those, or ignore correctness.
         distinct: of near-duplicates keep the best.
         per_problem: the best so many of each problem; None takes all.
@@ -135,6 +138,7 @@ def choose(candidates: pl.DataFrame, direction: Direction, rule: Rule) -> Choice
     if rule.max_response_tokens is not None:
         most = rule.max_response_tokens
         rest = step(rest, pl.col("tokens") <= most, f"longer than {most} response tokens")
+        rest = step(rest, ~pl.col("truncated").fill_null(False), CUT)  # so that its whole length is not known
     if rule.correct == "only":
         rest = step(rest, pl.col("correct").fill_null(False), "not known to be correct", UNKNOWN)
     rest = _ordered(rest, direction, rule.correct == "first")

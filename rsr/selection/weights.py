@@ -38,7 +38,7 @@ def number_weighed(rule: Rule, weights: Weights) -> int:
 
 
 def loss_and_learnability(trajectories: pl.DataFrame) -> pl.DataFrame:
-    """What gains are made of: teacher, generation, trajectory, tokens, loss (mean surprisal), value (learnability).
+    """What gains are made of: teacher, generation, trajectory, tokens, truncated, loss (mean surprisal), value (learnability).
 
     Args:
         trajectories: rows of score tables.
@@ -48,7 +48,9 @@ def loss_and_learnability(trajectories: pl.DataFrame) -> pl.DataFrame:
     """
     learnabilities, losses = (of_metric(trajectories, metric) for metric in METRICS)
     losses = losses.select(*NAMES, loss="value")
-    return learnabilities.select(*NAMES, "tokens", "value").join(losses, on=NAMES, how="left", maintain_order="left")
+    return learnabilities.select(*NAMES, "tokens", "truncated", "value").join(
+        losses, on=NAMES, how="left", maintain_order="left"
+    )
 
 
 def gains(scored: pl.DataFrame) -> pl.Series:

@@ -21,6 +21,7 @@ from rsr.errors import InputError
 from rsr.metrics import METRICS, compare_scores, score_sets
 from rsr.student import threads
 from rsr.student.template import load_template
+from rsr.tokens.settings import Settings
 from tests.clients import alpaca, chat, replies, sharegpt, teachers, write
 from tests.clients import rsr as run
 from tests.models import save
@@ -462,6 +463,18 @@ def test_what_is_selected_is_the_best_correct_answer(tmp_path, loaded):
     longest = rsr.select(scores, data, metric="avg_token_length", correct="ignore").choice.chosen
     tokens = values.group_by("problem").agg(pl.col("tokens").max()).sort("problem")
     assert longest["tokens"].to_list() == tokens["tokens"].to_list()
+
+
+def test_cut_answers_are_said_and_a_longest_length_leaves_them_out(tmp_path, loaded):
+    data = teachers(tmp_path / "data")
+    scores = rsr.score(loaded, data, outputs=tmp_path / "out", settings=Settings(max_length=100))
+    told = "selected are cut at the maximum length: neither scores nor training see their ends, answers included"
+    chosen = rsr.select(scores, data)
+    cut = chosen.choice.chosen["truncated"].sum()
+    assert cut and [w for w in chosen.warnings if w.startswith(f"{cut} of 6 {told}")]
+    whole = rsr.select(scores, data, max_response_tokens=1000)
+    assert not whole.choice.chosen["truncated"].any() and whole.reasons["cut at the maximum length"]
+    assert not [w for w in whole.warnings if told in w]
 
 
 def test_wrong_answers_are_taken_only_where_there_is_no_other_and_said(tmp_path, loaded):
