@@ -54,6 +54,17 @@ def run(tmp_path: Path) -> Run:
     return call
 
 
+@pytest.fixture
+def judge_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A made judge over real HTTP, and its key in the environment."""
+    from tests.judge_server import KEY, Judge
+
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server = Judge()
+    yield server
+    server.shutdown()
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A browser without a window; its absence is a failure in CI and a skip elsewhere."""

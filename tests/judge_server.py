@@ -12,6 +12,8 @@ from typing import Any
 
 from rsr.features.judge import CRITERIA
 
+KEY = "sk-a-key-that-nobody-may-see"  # what it is asked with (`tests.conftest.judge_server`)
+
 
 def judgement(overall=0.7, **of):
     scores = dict(zip(CRITERIA, (0.9, 0.8, 0.7, 0.6, 0.5), strict=True)) | of

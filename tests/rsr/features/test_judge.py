@@ -18,20 +18,10 @@ from rsr.metrics import METRICS
 from rsr.metrics.aggregate import dataset_scores, feature_scores
 from rsr.metrics.judge import llm_judged_quality
 from tests.experiments.stages.test_score_command import tables
-from tests.judge_server import ANSWERS
-from tests.judge_server import Judge as Server
+from tests.judge_server import ANSWERS, KEY
 from tests.models import save
 
 pytestmark = pytest.mark.full
-KEY = "sk-a-key-that-nobody-may-see"
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    server = Server()
-    yield server
-    server.shutdown()
 
 
 def trajectory(name, reply="1 + 2 = 3"):
@@ -42,13 +32,13 @@ def dataset(*names):
     return Dataset("teacher", "gen1", tuple(trajectory(name) for name in names))
 
 
-def judge(server, **of):
-    return Judge(JudgeSettings(server.url, "judge-32b", **(dict(attempts=2, timeout=1.0) | of)))
+def judge(judge_server, **of):
+    return Judge(JudgeSettings(judge_server.url, "judge-32b", **(dict(attempts=2, timeout=1.0) | of)))
 
 
 @pytest.mark.parametrize(("name", "score"), [("good", 0.7), ("fenced", 0.4), ("zero", 0.0)])
-def test_answers_are_read(server, name, score):
-    row = judge(server)(trajectory(name))
+def test_answers_are_read(judge_server, name, score):
+    row = judge(judge_server)(trajectory(name))
     assert row["score"] == score
     assert [row[c] for c in CRITERIA] == [0.9, 0.8, 0.7, 0.6, 0.5]
     assert row["processed"] == 100
@@ -71,14 +61,14 @@ def test_answers_are_read(server, name, score):
         ("reset", "APIConnectionError"),
     ],
 )
-def test_what_is_no_judgement_fails_and_is_asked_for_again(server, name, reason):
+def test_what_is_no_judgement_fails_and_is_asked_for_again(judge_server, name, reason):
     with pytest.raises(Failed, match=reason) as failure:
-        judge(server)(trajectory(name))
+        judge(judge_server)(trajectory(name))
     assert KEY not in str(failure.value)
-    assert server.calls[name] == (1 if name == "forbidden" else 2)  # the same request would be refused again
+    assert judge_server.calls[name] == (1 if name == "forbidden" else 2)  # the same request would be refused again
 
 
-def test_a_refused_connection_fails(server):
+def test_a_refused_connection_fails(judge_server):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
@@ -87,40 +77,40 @@ def test_a_refused_connection_fails(server):
 
 
 @pytest.mark.parametrize(("name", "least"), [("busy", 1.0), ("shaky", 0.0)])
-def test_passing_failures_pass(server, name, least):
+def test_passing_failures_pass(judge_server, name, least):
     began = time.perf_counter()
-    assert judge(server)(trajectory(name))["score"] == 0.7
+    assert judge(judge_server)(trajectory(name))["score"] == 0.7
     assert time.perf_counter() - began >= least  # as long as the server asked for
-    assert server.calls[name] == 2
+    assert judge_server.calls[name] == 2
 
 
-def test_a_refused_key_stops_everything_without_showing_it(server):
+def test_a_refused_key_stops_everything_without_showing_it(judge_server):
     with pytest.raises(
         InputError, match=r"refuses with status 401: is the model's name .judge-32b. right, and OPENAI_API_KEY set"
     ) as error:
-        judge(server)(trajectory("refused_key"))
+        judge(judge_server)(trajectory("refused_key"))
     assert KEY not in str(error.value)
 
 
-def test_what_is_sent(server, tmp_path):
+def test_what_is_sent(judge_server, tmp_path):
     extra = {"chat_template_kwargs": {"enable_thinking": False}}
     (tmp_path / "own.jinja").write_text("{{ problem }}|{{ solution }}|{{ criteria | length }}")
-    judge(server)(trajectory("good"))
-    judge(server, extra=extra, json_schema=False, template=str(tmp_path / "own.jinja"))(trajectory("good"))
-    first, second = server.bodies
+    judge(judge_server)(trajectory("good"))
+    judge(judge_server, extra=extra, json_schema=False, template=str(tmp_path / "own.jinja"))(trajectory("good"))
+    first, second = judge_server.bodies
     assert (first["model"], first["temperature"], first["max_tokens"]) == ("judge-32b", 0, 1024)
     assert first["response_format"]["json_schema"]["strict"] is True
     for part in (*CRITERIA, "<<good>> What is 1 + 2?", "1 + 2 = 3"):
         assert part in first["messages"][0]["content"]
     assert "response_format" not in second and second["chat_template_kwargs"] == {"enable_thinking": False}
     assert second["messages"][0]["content"] == "<<good>> What is 1 + 2?|1 + 2 = 3|5"
-    assert server.keys == {f"Bearer {KEY}"}
+    assert judge_server.keys == {f"Bearer {KEY}"}
 
 
-def test_a_long_solution_loses_its_middle_with_a_mark(server):
-    row = judge(server, max_characters=200)(trajectory("good", "a" * 100 + "b" * 800 + "c" * 100))
+def test_a_long_solution_loses_its_middle_with_a_mark(judge_server):
+    row = judge(judge_server, max_characters=200)(trajectory("good", "a" * 100 + "b" * 800 + "c" * 100))
     assert row["characters_cut"] == 800
-    sent = server.bodies[0]["messages"][0]["content"]
+    sent = judge_server.bodies[0]["messages"][0]["content"]
     assert "a" * 100 + "\n\n[... 800 characters left out here ...]\n\n" + "c" * 100 in sent and "b" * 9 not in sent
 
 
@@ -130,38 +120,38 @@ def test_every_example_of_the_prompt_is_readable():
         read_answer('{"overall_score": 0.5}')
 
 
-def test_failures_are_missing_and_counted_and_no_key_is_kept(server, tmp_path, caplog):
+def test_failures_are_missing_and_counted_and_no_key_is_kept(judge_server, tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     data = dataset("good", "down", "fenced", "above", "busy", "zero")
-    measured = extract_features(judge(server), data, tmp_path, "s")
+    measured = extract_features(judge(judge_server), data, tmp_path, "s")
     assert set(measured.failed) == {"down", "above"}
     values = llm_judged_quality(measured.rows).values
     np.testing.assert_array_equal(values, [0.7, np.nan, 0.4, np.nan, 0.7, 0.0])
     (row,) = dataset_scores(feature_scores([measured], [METRICS["llm_judged_quality"]])).filter(preset="").to_dicts()
     assert (row["value"], row["n"], row["missing"]) == (pytest.approx(0.45), 4, 2)
 
-    server.mended = {"down", "above"}
-    calls = server.calls.total()
-    measured = extract_features(judge(server), data, tmp_path, "s")
-    assert server.calls.total() == calls + 2  # what was paid for is not asked again
+    judge_server.mended = {"down", "above"}
+    calls = judge_server.calls.total()
+    measured = extract_features(judge(judge_server), data, tmp_path, "s")
+    assert judge_server.calls.total() == calls + 2  # what was paid for is not asked again
     assert measured.failed == {} and measured.artefact.manifest
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
     assert KEY not in caplog.text and caplog.text
 
 
-def test_an_interrupted_judge_asks_nobody_twice(server, tmp_path):
+def test_an_interrupted_judge_asks_nobody_twice(judge_server, tmp_path):
     data = dataset(*[f"good{i}" for i in range(6)], "refused_key", *[f"later{i}" for i in range(6)])
     with pytest.raises(InputError, match="refuses with status 401"):
-        extract_features(judge(server, concurrency=1), data, tmp_path, "s")
-    assert server.calls.total() == 7
-    server.mended = {"refused_key"}
-    measured = extract_features(judge(server, concurrency=4), data, tmp_path, "s")
-    assert server.calls.total() == 14
+        extract_features(judge(judge_server, concurrency=1), data, tmp_path, "s")
+    assert judge_server.calls.total() == 7
+    judge_server.mended = {"refused_key"}
+    measured = extract_features(judge(judge_server, concurrency=4), data, tmp_path, "s")
+    assert judge_server.calls.total() == 14
     assert llm_judged_quality(measured.rows).values.tolist() == [0.7] * 13
 
 
-def test_the_command(run, server, tmp_path):
+def test_the_command(run, judge_server, tmp_path):
     model = save(tmp_path / "models" / "tiny")
     records = [
         {"id": name, "messages": [{"role": m.role, "content": m.content} for m in trajectory(name).messages]}
@@ -170,7 +160,7 @@ def test_the_command(run, server, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.json").write_text(json.dumps(records))
     asked = [f"student={model}", f"teachers={tmp_path / 'data'}", "metrics=llm_judged_quality", "paths.outputs=out"]
-    endpoint = [f"judge.endpoint={server.url}", "judge.model=judge-32b", "judge.attempts=1"]
+    endpoint = [f"judge.endpoint={judge_server.url}", "judge.model=judge-32b", "judge.attempts=1"]
     missing = run("score.py", *asked)
     assert (missing.returncode, missing.stderr) == (
         1, "error: llm_judged_quality: needs judge.endpoint and judge.model\n"
@@ -180,10 +170,10 @@ def test_the_command(run, server, tmp_path):
     assert "1 trajectories have no value, the first down: the endpoint answered with status 500" in result.stdout
     (row,) = tables(tmp_path / "out")[1].filter(preset="").to_dicts()
     assert (row["value"], row["n"], row["missing"]) == (pytest.approx(0.55), 2, 1)
-    server.mended = {"down"}
+    judge_server.mended = {"down"}
     again = run("score.py", *asked, *endpoint)
     assert again.returncode == 0 and "have no value" not in again.stdout
-    assert server.calls.total() == 4
+    assert judge_server.calls.total() == 4
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
     assert KEY not in result.stdout + result.stderr + again.stdout + again.stderr
@@ -198,8 +188,8 @@ def test_the_command(run, server, tmp_path):
         ("{% if %}", "TemplateSyntaxError"),
     ],
 )
-def test_a_template_that_fails_is_refused_before_any_call(server, tmp_path, template, reason):
+def test_a_template_that_fails_is_refused_before_any_call(judge_server, tmp_path, template, reason):
     (tmp_path / "own.jinja").write_text(template)
     with pytest.raises(InputError, match=rf"own\.jinja: the judge's template fails: {reason}"):
-        judge(server, template=str(tmp_path / "own.jinja"))
-    assert not server.bodies
+        judge(judge_server, template=str(tmp_path / "own.jinja"))
+    assert not judge_server.bodies

@@ -13,18 +13,8 @@ from rsr.grading.correctness import correctness
 from rsr.grading.endpoint import JudgeSettings
 from rsr.tokens.settings import Settings
 from tests.clients import write
-from tests.judge_server import Judge as Server
+from tests.judge_server import KEY
 from tests.models import save
-
-KEY = "sk-a-key-that-nobody-may-see"
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    server = Server()
-    yield server
-    server.shutdown()
 
 
 def chat(name, reply, answer="2", **facts):
@@ -41,11 +31,11 @@ def trajectories(*records):
     return parse([(str(i), record) for i, record in enumerate(records)], "teacher").trajectories
 
 
-def judge(server, folder, **of):
-    return AnswerJudge(JudgeSettings(server.url, "judge-32b", **(dict(attempts=2, timeout=1.0) | of)), folder)
+def judge(judge_server, folder, **of):
+    return AnswerJudge(JudgeSettings(judge_server.url, "judge-32b", **(dict(attempts=2, timeout=1.0) | of)), folder)
 
 
-def test_it_decides_what_is_not_found_and_nothing_else(server, tmp_path):
+def test_it_decides_what_is_not_found_and_nothing_else(judge_server, tmp_path):
     asked = trajectories(
         chat("wrong", r"\boxed{2}"),  # found, and so not asked
         chat("wrong", "It makes two.", correct=True),  # known
@@ -56,15 +46,15 @@ def test_it_decides_what_is_not_found_and_nothing_else(server, tmp_path):
         chat("none", "Let me see."),
         chat("right", "It makes \\boxed{?}."),  # which no parser reads
     )
-    decided = correctness(asked, judge=judge(server, tmp_path))
+    decided = correctness(asked, judge=judge(judge_server, tmp_path))
     assert decided == [True, True, None, None, True, False, None, True]
     assert correctness(asked) == [True, True, None, None, None, None, None, None]
-    assert server.calls == {"right": 2, "wrong": 1, "none": 1}
+    assert judge_server.calls == {"right": 2, "wrong": 1, "none": 1}
 
 
-def test_what_is_sent(server, tmp_path):
-    judge(server, tmp_path)(trajectories(chat("right", "<think>Hm: 3?</think>It makes two.", answer="2.0")))
-    (body,) = server.bodies
+def test_what_is_sent(judge_server, tmp_path):
+    judge(judge_server, tmp_path)(trajectories(chat("right", "<think>Hm: 3?</think>It makes two.", answer="2.0")))
+    (body,) = judge_server.bodies
     sent = body["messages"][0]["content"]
     assert "<reference>\n2.0\n</reference>" in sent and "<response>\nIt makes two.\n</response>" in sent
     assert "<<right>> What is 1 + 1?" in sent
@@ -74,28 +64,28 @@ def test_what_is_sent(server, tmp_path):
         "wrong",
         "none",
     ]
-    assert server.keys == {f"Bearer {KEY}"}
+    assert judge_server.keys == {f"Bearer {KEY}"}
 
 
-def test_nobody_is_asked_twice_whatever_else_is_asked(server, tmp_path):
+def test_nobody_is_asked_twice_whatever_else_is_asked(judge_server, tmp_path):
     first = trajectories(chat("right", "Two."), chat("wrong", "Three."))
-    assert judge(server, tmp_path)(first) == [True, False]
+    assert judge(judge_server, tmp_path)(first) == [True, False]
     more = trajectories(chat("none", "Hm."), chat("wrong", "Three."), chat("right", "Two."), chat("right", "Two."))
-    again = judge(server, tmp_path)
+    again = judge(judge_server, tmp_path)
     assert again(more) == [None, False, True, True] and again.asked == 1
-    assert server.calls == {"right": 1, "wrong": 1, "none": 1}
+    assert judge_server.calls == {"right": 1, "wrong": 1, "none": 1}
     # Another reference, response, judge or template is another question.
-    assert judge(server, tmp_path)(trajectories(chat("right", "Two.", answer="3"))) == [True]
-    assert judge(server, tmp_path, max_tokens=9)(first) == [True, False]
+    assert judge(judge_server, tmp_path)(trajectories(chat("right", "Two.", answer="3"))) == [True]
+    assert judge(judge_server, tmp_path, max_tokens=9)(first) == [True, False]
     (tmp_path / "own.jinja").write_text("{{ problem }}{{ reference }}{{ response }}")
-    assert judge(server, tmp_path, template=str(tmp_path / "own.jinja"))(first) == [True, False]
-    assert server.calls == {"right": 4, "wrong": 3, "none": 1}
+    assert judge(judge_server, tmp_path, template=str(tmp_path / "own.jinja"))(first) == [True, False]
+    assert judge_server.calls == {"right": 4, "wrong": 3, "none": 1}
 
 
-def test_no_verdict_is_unknown_and_asked_again_and_no_key_is_kept(server, tmp_path, caplog):
+def test_no_verdict_is_unknown_and_asked_again_and_no_key_is_kept(judge_server, tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     asked = trajectories(*(chat(name, "Two.") for name in ("right", "down", "prose", "unsure", "slow", "shaky")))
-    first = judge(server, tmp_path)
+    first = judge(judge_server, tmp_path)
     assert first(asked) == [True, None, None, None, None, None]
     assert sorted(first.failed) == [
         "the answer holds no JSON object with verdict (asked 2 times)",
@@ -104,33 +94,33 @@ def test_no_verdict_is_unknown_and_asked_again_and_no_key_is_kept(server, tmp_pa
         "the endpoint answered with status 500",
         "the endpoint gave no answer (APITimeoutError)",
     ]
-    server.mended = {"down", "prose", "unsure", "slow", "shaky"}
-    second = judge(server, tmp_path)
+    judge_server.mended = {"down", "prose", "unsure", "slow", "shaky"}
+    second = judge(judge_server, tmp_path)
     assert second(asked) == [True] * 6 and second.asked == 5 and not second.failed
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
     assert KEY not in caplog.text and caplog.text
 
 
-def test_a_refusal_stops_and_loses_nothing(server, tmp_path):
+def test_a_refusal_stops_and_loses_nothing(judge_server, tmp_path):
     asked = trajectories(*(chat(f"right{i}", "Two.") for i in range(3)), chat("refused_key", "Two."))
-    server.mended = {"right0", "right1", "right2"}
+    judge_server.mended = {"right0", "right1", "right2"}
     with pytest.raises(InputError, match=r"status 401: is the model's name 'judge-32b' right, and OPENAI_API_KEY set"):
-        judge(server, tmp_path, concurrency=1)(asked)
-    server.mended |= {"refused_key"}
-    again = judge(server, tmp_path)
+        judge(judge_server, tmp_path, concurrency=1)(asked)
+    judge_server.mended |= {"refused_key"}
+    again = judge(judge_server, tmp_path)
     assert again(asked) == [True] * 4 and again.asked == 1
 
 
-def test_an_endpoint_that_answers_nothing_is_not_asked_for_ever(server, tmp_path):
+def test_an_endpoint_that_answers_nothing_is_not_asked_for_ever(judge_server, tmp_path):
     asked = trajectories(*(chat("down", f"Two, {i} times.") for i in range(100)))
     with pytest.raises(
         InputError, match=r"v1: the judge answered none of the first 10 questions, the last: the endpoint"
     ):
-        judge(server, tmp_path, attempts=1, concurrency=2)(asked)
-    assert server.calls["down"] < 20
+        judge(judge_server, tmp_path, attempts=1, concurrency=2)(asked)
+    assert judge_server.calls["down"] < 20
     # One answer among the first, and all are asked.
-    some = judge(server, tmp_path, attempts=1, concurrency=1)
+    some = judge(judge_server, tmp_path, attempts=1, concurrency=1)
     assert some(trajectories(chat("right", "Two.")) + asked) == [True] + [None] * 100 and len(some.failed) == 100
 
 
@@ -139,22 +129,32 @@ def test_an_endpoint_is_a_url(tmp_path):
         AnswerJudge(JudgeSettings("localhost:8000/v1", "judge-32b"), tmp_path)
 
 
-def test_a_torn_record_is_asked_again(server, tmp_path):
+def test_a_torn_record_is_asked_again(judge_server, tmp_path):
     first = trajectories(chat("right", "Two."), chat("wrong", "Three."))
-    one = judge(server, tmp_path, concurrency=1)
+    one = judge(judge_server, tmp_path, concurrency=1)
     one(first)
     one.file.write_bytes(one.file.read_bytes()[:-9])
-    again = judge(server, tmp_path)
+    again = judge(judge_server, tmp_path)
     assert again(first) == [True, False] and again.asked == 1
 
 
 @pytest.mark.full
-def test_the_commands_ask_it_once(server, tmp_path, monkeypatch, capfd):
+def test_the_commands_ask_it_once(judge_server, tmp_path, monkeypatch, capfd):
     model = save(tmp_path / "models" / "tiny")
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "data" / "a.jsonl", [chat(name, "It makes two.", id=name) for name in ("right", "wrong", "down")])
     write(tmp_path / "data" / "b.jsonl", [chat(name, r"\boxed{2}", id=name) for name in ("right", "wrong", "down")])
-    options = ["data", "--student", model, "--dtype", "float32", "--judge", server.url, "--judge-model", "judge-32b"]
+    options = [
+        "data",
+        "--student",
+        model,
+        "--dtype",
+        "float32",
+        "--judge",
+        judge_server.url,
+        "--judge-model",
+        "judge-32b",
+    ]
 
     def said(*arguments):
         assert rsr.cli.run([str(a) for a in arguments]) == 0
@@ -167,7 +167,7 @@ def test_the_commands_ask_it_once(server, tmp_path, monkeypatch, capfd):
         in ranked.err
     )
     assert "1 questions got no verdict, the first: the endpoint answered with status 500" in ranked.err
-    server.mended = {"down"}
+    judge_server.mended = {"down"}
     selected = said("select", *options, "--teachers", "a", "--correct", "only", "-o", "-")
     assert [json.loads(line)["id"] for line in selected.out.splitlines()] == ["down", "right"]
     assert "2 right, 1 wrong, 0 without a final answer or a verdict; 1 asked now" in selected.err
@@ -179,9 +179,9 @@ def test_the_commands_ask_it_once(server, tmp_path, monkeypatch, capfd):
         "data",
         teachers=["a"],
         correct="only",
-        judge=JudgeSettings(server.url, "judge-32b"),
+        judge=JudgeSettings(judge_server.url, "judge-32b"),
     )
-    assert len(chosen.trajectories) == 2 and server.calls == {"right": 1, "wrong": 1, "down": 5}
+    assert len(chosen.trajectories) == 2 and judge_server.calls == {"right": 1, "wrong": 1, "down": 5}
 
 
 @pytest.mark.parametrize("given", [["--judge", "http://localhost:1/v1"], ["--judge-model", "judge-32b"]])
